@@ -1,0 +1,1 @@
+"""Image sources, context masks, coordinates and on-device sampling."""

@@ -1,0 +1,51 @@
+"""Packaging metadata of ifanp_jax: dependencies and the extras test, prepare, cuda and tpu."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = (HERE / "ifanp_jax" / "version.py").read_text().split('"')[-2]
+
+setuptools.setup(
+    name="ifanp_jax",
+    version=VERSION,
+    description="Image-faced (attentive) neural processes for image completion, in JAX and Flax.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py",
+        "array_record; platform_system != 'Windows'",  # what TFDS reads without TensorFlow
+        "chex",
+        "flax",
+        "importlib_resources",  # TFDS imports it but does not declare it
+        "jax>=0.10",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "pillow",
+        "rich",
+        "scikit-image",
+        "scikit-learn",
+        "scipy",
+        "tensorboardX",
+        "tensorflow-datasets",
+        "tqdm",
+    ],
+    extras_require={
+        "test": ["pytest", "pytest-xdist"],
+        "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
