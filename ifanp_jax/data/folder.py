@@ -1,0 +1,255 @@
+"""A folder of pictures, with a held-out part by hash or by CelebA's official partition file."""
+
+import collections.abc
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from ifanp_jax.data import cache, pictures
+from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
+
+
+def get(config_data) -> Dataset:
+    """Reads, crops and resizes every picture below a folder.
+
+    Every picture is cropped to its central square unless the recipe has another crop. Pictures that cannot be
+    read, do not fit the crop or are not in the partition file are left out and named in `skipped`.
+
+    Args:
+      config_data: `config.data`; uses `name`, `dir`, `eval_fraction`, `partition_file`, `eval_split` (with a
+        partition file), the recipe, `max_*_images` (only so many are read) and `cache_dir`.
+
+    Returns:
+      uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; without `channels`, RGB if any picture has colour.
+
+    Raises:
+      UserError: the folder is missing or empty, nothing can be read, one part is empty, or sizes differ and
+        `image_size` is 0.
+    """
+    recipe = pictures.make_recipe(config_data)
+    root = pathlib.Path(config_data.dir).expanduser() if config_data.dir else None
+    if root is None or not root.is_dir():
+        raise UserError(
+            f"data.dir is {config_data.dir!r} but must be a folder of pictures: name one that exists."
+        )
+    names = list_pictures(root)
+    if not names:
+        raise UserError(
+            f"There is no picture below {root} (allowed are {', '.join(SUFFIXES)}): name another folder."
+        )
+    if config_data.partition_file:
+        partition = read_partition(config_data.partition_file)
+        train_names, eval_names, unlisted = split_by_partition(names, partition, config_data.eval_split)
+    else:
+        train_names, eval_names = split_by_hash(names, config_data.eval_fraction)
+        unlisted = ()
+    limits = {"train": config_data.max_train_images, "evaluation": config_data.max_eval_images}
+
+    def build():
+        return _read_parts(root, {"train": train_names, "evaluation": eval_names}, limits, recipe)
+
+    key = {
+        "source": "folder",
+        "dir": str(root.resolve()),
+        "recipe": dataclasses.asdict(recipe),
+        "limits": limits,
+        "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
+    }
+    arrays, unreadable = cache.cached(
+        config_data.name or root.name,
+        key,
+        cache.fingerprint(root, names),
+        build,
+        cache_dir=config_data.cache_dir,
+    )
+    skipped = (*unreadable, *unlisted)
+    if skipped:
+        logging.warning("%d pictures below %s are left out; the first: %s", len(skipped), root, skipped[0])
+    return Dataset(
+        name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"], skipped=skipped
+    )
+
+
+def list_pictures(root: str | pathlib.Path) -> list[str]:
+    """Lists the pictures below a folder, by suffix in any case; names that start with a dot are left out.
+
+    Args:
+      root: the folder.
+
+    Returns:
+      Sorted paths relative to it, with "/" on every system.
+    """
+    found = []
+    for directory, folders, files in os.walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        for file in files:
+            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+                found.append((pathlib.Path(directory) / file).relative_to(root).as_posix())
+    return sorted(found)
+
+
+def split_by_hash(names: collections.abc.Sequence[str], eval_fraction: float) -> tuple[list[str], list[str]]:
+    """Holds out the names whose SHA-256, read as a fraction of 1, is below `eval_fraction`.
+
+    A name keeps its part when other files are added, except where one part would be empty: that part then
+    takes the one name nearest to it.
+
+    Args:
+      names: relative paths.
+      eval_fraction: expected share of held-out names, in (0, 1).
+
+    Returns:
+      Training and held-out names in the order given, at least one each.
+
+    Raises:
+      UserError: the share is not in (0, 1) or there are fewer than two names.
+    """
+    if not 0 < eval_fraction < 1:
+        raise UserError(
+            f"data.eval_fraction is {eval_fraction} but must lie between 0 and 1: choose for example 0.1."
+        )
+    if len(names) < 2:
+        raise UserError(
+            f"There is only {len(names)} picture but training and evaluation need one each: add pictures."
+        )
+    places = {
+        name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 for name in names
+    }
+    held_out = {name for name in names if places[name] < eval_fraction}
+    if not held_out:
+        held_out = {min(names, key=places.__getitem__)}
+    if len(held_out) == len(names):
+        held_out.remove(max(names, key=places.__getitem__))
+    return [name for name in names if name not in held_out], [name for name in names if name in held_out]
+
+
+def read_partition(path: str | pathlib.Path) -> dict[str, int]:
+    """Reads CelebA's list_eval_partition.txt: lines `000001.jpg 0`, 0 = train, 1 = validation, 2 = test.
+
+    Args:
+      path: the text file.
+
+    Returns:
+      Number by file name.
+
+    Raises:
+      UserError: the file is missing or a line has another form.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"data.partition_file is {path}, which does not exist: name the file or leave it empty."
+        )
+    partition = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.split()
+        if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
+            raise UserError(
+                f"Line {number} of {path} is {line[:60]!r} but must be a file name and 0 (train), 1 "
+                "(validation) or "
+                "2 (test): correct it."
+            )
+        partition[fields[0]] = int(fields[1])
+    return partition
+
+
+def split_by_partition(
+    names: collections.abc.Sequence[str], partition: collections.abc.Mapping[str, int], eval_split: str
+) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Splits by the partition file; a name is looked up as relative path, then as bare file name.
+
+    Args:
+      names: relative paths; only some of the listed ones need exist.
+      partition: from `read_partition`.
+      eval_split: "val" or "validation" (1), or "test" (2).
+
+    Returns:
+      Training names, held-out names, and the unlisted names, each with the reason.
+
+    Raises:
+      UserError: `eval_split` is unknown, or no picture is in one of the two parts.
+    """
+    if eval_split not in PARTITION_NUMBERS:
+        raise UserError(
+            f"data.eval_split is {eval_split!r} but with a partition file it must be one of "
+            f"{', '.join(PARTITION_NUMBERS)}: set it."
+        )
+    numbers = {name: partition.get(name, partition.get(name.rsplit("/", 1)[-1])) for name in names}
+    train = [name for name in names if numbers[name] == 0]
+    held_out = [name for name in names if numbers[name] == PARTITION_NUMBERS[eval_split]]
+    unlisted = tuple(f"{name}: not in the partition file" for name in names if numbers[name] is None)
+    if not train or not held_out:
+        raise UserError(
+            f"The partition file gives {len(train)} of {len(names)} pictures to train (0) and "
+            f"{len(held_out)} to "
+            f"{eval_split} ({PARTITION_NUMBERS[eval_split]}) but both need at least one: set another "
+            "data.eval_split "
+            "or add pictures, or leave data.partition_file empty."
+        )
+    return train, held_out, unlisted
+
+
+def _read_parts(
+    root: pathlib.Path, parts: dict[str, list[str]], limits: dict[str, int], recipe: pictures.Recipe
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    images: dict[str, list[np.ndarray]] = {}
+    skipped: list[str] = []
+    for part, names in parts.items():
+        images[part], failed = _read_names(root, names, limits[part], recipe)
+        skipped.extend(failed)
+    if not any(images.values()):
+        raise UserError(
+            f"None of the {len(skipped)} pictures below {root} can be used (the first: "
+            f"{skipped[0].rstrip('.')}): "
+            "repair them or change the crop."
+        )
+    for part in images:
+        if not images[part]:
+            raise UserError(
+                f"None of the {len(parts[part])} pictures for {part} below {root} can be used: repair them, "
+                "or "
+                "change data.eval_fraction or the crop."
+            )
+    every = [image for part in images.values() for image in part]
+    if len(sizes := sorted({image.shape[:2] for image in every})) > 1:
+        raise UserError(
+            f"The pictures below {root} have different sizes after cropping, for example {sizes[0]} and "
+            f"{sizes[-1]}: set data.image_size or data.crop_size."
+        )
+    channels = recipe.channels or max(image.shape[-1] for image in every)
+    return {
+        part: np.stack([pictures.to_channels(image, channels) for image in images[part]]) for part in images
+    }, tuple(skipped)
+
+
+def _read_names(
+    root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe
+) -> tuple[list[np.ndarray], list[str]]:
+    """Reads names in order until `limit` (0 = no limit) pictures are good."""
+
+    def read_one(name: str) -> np.ndarray | str:
+        try:
+            return pictures.apply_recipe(pictures.read_picture(root / name), recipe).copy()
+        except UserError as error:
+            return f"{name}: {error}"
+
+    images, skipped, position = [], [], 0
+    wanted = limit if limit > 0 else len(names)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        while len(images) < wanted and position < len(names):
+            batch = names[position : position + wanted - len(images)]
+            position += len(batch)
+            for result in pool.map(read_one, batch):
+                (skipped if isinstance(result, str) else images).append(result)
+    return images, skipped

@@ -1,0 +1,173 @@
+"""Context masks: bool (B, H, W, 1), True = observed, made on the device.
+
+Every fraction is the observed share of the pixels, in [0, 1].
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+
+HALVES = ("top", "bottom", "left", "right")
+KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "file")
+MIXED_RANDOM_SHARE = 0.75  # of the images that "mixed" gives random pixels; the others get a random half
+
+
+def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
+    """Observes exactly `num_observed` pixels of every image, uniformly at random.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+      num_observed: pixels per image in [0, H * W]; may be traced.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    b, h, w = shape
+    num_pixels = h * w
+    # The low bits hold the position, so no two scores tie and the count is exact after one sort.
+    index_bits = max(1, (num_pixels - 1).bit_length())
+    position = jnp.arange(num_pixels, dtype=jnp.uint32)[None]
+    scores = (jax.random.bits(key, (b, num_pixels)) >> index_bits << index_bits) | position
+    threshold = jnp.sort(scores, axis=1)[:, jnp.maximum(num_observed - 1, 0)][:, None]
+    return ((scores <= threshold) & (jnp.asarray(num_observed) > 0)).reshape(b, h, w, 1)
+
+
+def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
+    """Observes the `top`, `bottom`, `left` or `right` half; bool (B, H, W, 1)."""
+    b, h, w = shape
+    rows, columns = jnp.arange(h)[:, None], jnp.arange(w)[None, :]
+    observed = {
+        "top": rows < h // 2,
+        "bottom": rows >= h - h // 2,
+        "left": columns < w // 2,
+        "right": columns >= w - w // 2,
+    }[side]
+    return jnp.broadcast_to(observed[None, :, :, None] if observed.ndim == 2 else observed, (b, h, w, 1))
+
+
+def box(shape: tuple[int, int, int], fraction: jax.Array | float, *, key: jax.Array | None = None) -> jax.Array:
+    """Hides one box of the image's proportions and observes the rest.
+
+    Args:
+      shape: (B, H, W).
+      fraction: observed share; the box's sides are `round(sqrt(1 - fraction) * side)` pixels.
+      key: PRNG key for a uniformly random place per image; None puts the box at the centre.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    b, h, w = shape
+    sides = jnp.round(jnp.sqrt(1 - jnp.asarray(fraction, jnp.float32)) * jnp.array([h, w])).astype(jnp.int32)
+    room = jnp.array([h, w]) - sides
+    if key is None:
+        start = jnp.broadcast_to(room // 2, (b, 2))
+    else:
+        start = jax.random.randint(key, (b, 2), 0, room[None] + 1)
+    rows, columns = jnp.arange(h)[None, :], jnp.arange(w)[None, :]
+    in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[0])
+    in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[1])
+    return ~(in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+
+
+def mixed(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
+    """Random pixels for three images in four, for the others one of the four halves, drawn per image.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+      num_observed: pixels per image with random pixels.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    random_key, share_key, side_key = jax.random.split(key, 3)
+    b = shape[0]
+    halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
+    side = jax.random.randint(side_key, (b,), 0, len(HALVES))
+    is_random = jax.random.bernoulli(share_key, MIXED_RANDOM_SHARE, (b, 1, 1, 1))
+    return jnp.where(is_random, random(random_key, shape, num_observed), halves[side, jnp.arange(b)])
+
+
+def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
+    """Returns `sample(key, shape) -> mask` for `config.mask`.
+
+    A range of fractions is drawn once per call, so that all images of a batch share one count; a pixel count
+    is `round(fraction * H * W)`.
+
+    Args:
+      config: the fields `kind`, `fraction` (one or two values) and `file`.
+
+    Raises:
+      UserError: for an unknown kind or a fraction outside [0, 1].
+    """
+    if config.kind not in KINDS:
+        raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
+    fractions = tuple(config.fraction)
+    if len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
+        raise UserError(
+            f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair of them."
+        )
+    fixed = load(config.file) if config.kind == "file" else None
+
+    def sample(key, shape):
+        fraction_key, place_key = jax.random.split(key)
+        fraction = jax.random.uniform(fraction_key, minval=fractions[0], maxval=fractions[-1])
+        b, h, w = shape
+        match config.kind:
+            case "random":
+                return random(place_key, shape, jnp.round(fraction * h * w).astype(jnp.int32))
+            case "mixed":
+                return mixed(place_key, shape, jnp.round(fraction * h * w).astype(jnp.int32))
+            case "box_center":
+                return box(shape, fraction)
+            case "box_random":
+                return box(shape, fraction, key=place_key)
+            case "file":
+                if fixed.shape != (h, w):
+                    raise UserError(
+                        f"config.mask.file is {fixed.shape[0]}x{fixed.shape[1]} pixels but the images are {h}x{w}; "
+                        "give a mask of the images' size."
+                    )
+                return jnp.broadcast_to(fixed[None, :, :, None], (b, h, w, 1))
+            case side:
+                return half(side, shape)
+
+    return sample
+
+
+def apply(image: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns `image` (B, H, W, C) with unobserved pixels of `mask` (B, H, W, 1) set to 0, whatever they held."""
+    chex.assert_rank([image, mask], 4)
+    return jnp.where(mask, image, 0)
+
+
+def load(path: str):
+    """Reads a mask file: bool (H, W) NumPy array, True = observed.
+
+    Args:
+      path: a .npy file (bool, or numbers where non-zero = observed) or a picture (luma of at least 128 = observed).
+
+    Raises:
+      UserError: when the file is missing, pickled or not of rank 2.
+    """
+    import numpy as np
+
+    from ifanp_jax.data import pictures
+
+    if not path.lower().endswith(".npy"):
+        return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W).") from None
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise UserError(
+            f"mask {path} holds {array.dtype} of shape {array.shape}; give numbers or booleans of shape (H, W)."
+        )
+    return array != 0

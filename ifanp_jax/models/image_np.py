@@ -1,0 +1,194 @@
+"""Image-faced neural processes: IFNP, IFANP and the variants of the paper's ablation.
+
+One module; the variants differ in what follows encoder 1 and in whether there is a deterministic path:
+
+| name         | encoder-1 extra        | deterministic path |
+|--------------|------------------------|--------------------|
+| IFNP         | none                   | none               |
+| IFANP_LPA    | LPA                    | none               |
+| IFANP_SENet  | squeeze-and-excitation | none               |
+| IFANP_GCA    | none                   | GCA                |
+| IFANP        | LPA                    | GCA                |
+"""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax import objectives
+from ifanp_jax.data import coordinates, masks
+from ifanp_jax.models.outputs import Completion, ElboTerms
+from ifanp_jax.modules import conv, gca, lpa, points, squeeze_excitation
+
+LIKELIHOODS = ("fixed", "learned", "per_pixel")
+ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
+
+
+class ImageNeuralProcess(nn.Module):
+    """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz with a convolutional decoder g.
+
+    Attributes:
+      channels: C of the images.
+      encoder_extra: what follows encoder 1: "none", "lpa" or "squeeze_excitation".
+      has_deterministic_path: whether encoder 2 and GCA feed the decoder.
+      width: D, channels of every feature map.
+      latent_dim: Z, dimensions of z.
+      encoder_depth: residual 3x3 convolutions per encoder.
+      decoder_depth: residual 3x3 transposed convolutions of the decoder.
+      lpa_learned_scale: learn LPA's length scale per channel.
+      se_reduction: bottleneck divisor of squeeze-and-excitation.
+      gca_blocks: stacked GCA blocks; each further one attends over the previous output and is added to it.
+      gca_heads: heads per block.
+      gca_embedding: theta, "mlp" or "linear".
+      likelihood: "fixed" sigma, one "learned" sigma, or sigma "per_pixel" from the decoder.
+      sigma: the fixed value, or the start of the learned one, in intensities [0, 1].
+      sigma_floor: lower bound of a learned or per-pixel sigma; sigma = floor + (1 - floor) * softplus(s).
+      compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
+    """
+
+    channels: int
+    encoder_extra: str = "lpa"
+    has_deterministic_path: bool = True
+    width: int = 64
+    latent_dim: int = 64
+    encoder_depth: int = 3
+    decoder_depth: int = 3
+    lpa_learned_scale: bool = False
+    se_reduction: int = 4
+    gca_blocks: int = 1
+    gca_heads: int = 1
+    gca_embedding: str = "mlp"
+    likelihood: str = "per_pixel"
+    sigma: float = 0.1
+    sigma_floor: float = 0.01
+    compute_dtype: str = "float32"
+
+    def setup(self):
+        dtype = jnp.dtype(self.compute_dtype)
+        self.encoder1 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
+        if self.encoder_extra == "lpa":
+            self.extra = lpa.LocalPoolingAggregation(learned_scale=self.lpa_learned_scale)
+        elif self.encoder_extra == "squeeze_excitation":
+            self.extra = squeeze_excitation.SqueezeExcitation(self.se_reduction, dtype=dtype)
+        self.encoder3 = points.PointwiseEncoder((self.width, 2 * self.latent_dim))
+        if self.has_deterministic_path:
+            self.encoder2 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
+            self.attention = [
+                gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
+                for _ in range(self.gca_blocks)
+            ]
+        out_channels = self.channels * (2 if self.likelihood == "per_pixel" else 1)
+        self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, out_channels, dtype=dtype)
+        if self.likelihood == "learned":
+            start = _inverse_softplus((self.sigma - self.sigma_floor) / (1 - self.sigma_floor))
+            self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
+
+    def __call__(
+        self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
+    ) -> ElboTerms:
+        """Returns the terms of the ELBO; needs the rng stream `sample`.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1], the full image.
+          mask: bool (B, H, W, 1), True = observed.
+          train: True draws z from q(z | full image), False from q(z | context), which alone may be used in a test.
+          num_samples: K, latent samples per image.
+          target: "all" or "unobserved" pixels in `log_prob`.
+        """
+        _check_inputs(image, mask, self.channels)
+        b = image.shape[0]
+        # Context and full image go through the same encoder, in one pass.
+        mean, scale = self.latent(
+            jnp.concatenate([image, image]), jnp.concatenate([mask, jnp.ones_like(mask)])
+        )
+        context, full = (mean[:b], scale[:b]), (mean[b:], scale[b:])
+        z = self.sample_latent(*(full if train else context), num_samples=num_samples)
+        samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
+        log_prob = objectives.gaussian_log_prob(image, samples, sigma, objectives.target_pixels(mask, target))
+        kl_per_dim = objectives.gaussian_kl(*full, *context)
+        return ElboTerms(
+            log_prob=log_prob.mean(axis=0),
+            kl=kl_per_dim.sum(axis=-1),
+            kl_per_dim=kl_per_dim,
+            prediction=samples.mean(axis=0),
+            scale=sigma.mean(axis=0),
+        )
+
+    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
+          mask: bool (B, H, W, 1), True = observed.
+          num_samples: S.
+        """
+        _check_inputs(image, mask, self.channels)
+        z = self.sample_latent(*self.latent(image, mask), num_samples=num_samples)
+        samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
+        return Completion(samples=samples, scale=sigma)
+
+    def latent(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Latent path: mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
+        features = self.encoder1(_masked_input(image, mask))  # R', (B, H, W, D)
+        if self.encoder_extra != "none":
+            features = self.extra(features)
+        r = conv.masked_mean_pool(features, mask)  # (B, D)
+        mean, raw_scale = jnp.split(self.encoder3(r), 2, axis=-1)
+        return mean, 0.1 + 0.9 * nn.sigmoid(raw_scale)
+
+    def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:
+        """Deterministic path: R_pred, (B, H, W, D), or None for a variant without it."""
+        if not self.has_deterministic_path:
+            return None
+        features = self.encoder2(_masked_input(image, mask))  # R_M+
+        grid = coordinates.grid(*image.shape[1:3])
+        prediction = self.attention[0](features, mask, grid)
+        for block in self.attention[1:]:
+            prediction = prediction + block(prediction, mask, grid)
+        return prediction
+
+    def sample_latent(self, mean: jax.Array, scale: jax.Array, *, num_samples: int) -> jax.Array:
+        """Draws z = mean + scale * noise; (B, Z) twice -> (S, B, Z)."""
+        noise = jax.random.normal(self.make_rng("sample"), (num_samples, *mean.shape))
+        return mean[None] + scale[None] * noise
+
+    def decode(
+        self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation of y for each z (S, B, Z); float32 (S, B, H, W, C) each."""
+        out = self.decoder(z, features, coordinates.grid(*size))
+        mean = out[..., : self.channels]
+        if self.likelihood == "fixed":
+            return mean, jnp.full_like(mean, self.sigma)
+        raw = jnp.broadcast_to(self.raw_sigma, mean.shape) if self.likelihood == "learned" else out[..., self.channels :]
+        return mean, self.sigma_floor + (1 - self.sigma_floor) * nn.softplus(raw)
+
+
+IFNP = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=False)
+IFANP_LPA = functools.partial(ImageNeuralProcess, encoder_extra="lpa", has_deterministic_path=False)
+IFANP_SENet = functools.partial(
+    ImageNeuralProcess, encoder_extra="squeeze_excitation", has_deterministic_path=False
+)
+IFANP_GCA = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=True)
+IFANP = functools.partial(ImageNeuralProcess, encoder_extra="lpa", has_deterministic_path=True)
+
+
+def _masked_input(image: jax.Array, mask: jax.Array) -> jax.Array:
+    """concat(image * mask, coordinates * mask), (B, H, W, C + 2)."""
+    grid = jnp.broadcast_to(coordinates.grid(*image.shape[1:3])[None], (*image.shape[:3], 2))
+    return masks.apply(jnp.concatenate([image, grid.astype(image.dtype)], axis=-1), mask)
+
+
+def _check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:
+    chex.assert_rank([image, mask], 4)
+    chex.assert_type(image, float)
+    chex.assert_type(mask, bool)
+    chex.assert_shape(image, (*mask.shape[:3], channels))
+    chex.assert_shape(mask, (*image.shape[:3], 1))
+
+
+def _inverse_softplus(y: float) -> float:
+    return float(jnp.log(jnp.expm1(y)))

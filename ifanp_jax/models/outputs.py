@@ -1,0 +1,36 @@
+"""What every model answers."""
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class ElboTerms:
+    """Per-image terms of the ELBO and the prediction behind them.
+
+    Attributes:
+      log_prob: float32 (B,), sum over target pixels and channels, mean over latent samples, in nats.
+      kl: float32 (B,), KL(q(z | full image) || q(z | context)), sum over dimensions, in nats.
+      kl_per_dim: float32 (B, Z).
+      prediction: float32 (B, H, W, C), mean over latent samples of the predicted mean.
+      scale: float32 (B, H, W, C), the likelihood's standard deviation, mean over latent samples.
+    """
+
+    log_prob: jax.Array
+    kl: jax.Array
+    kl_per_dim: jax.Array
+    prediction: jax.Array
+    scale: jax.Array
+
+
+@flax.struct.dataclass
+class Completion:
+    """Several answers to one context.
+
+    Attributes:
+      samples: float32 (S, B, H, W, C), the predicted mean for each draw of z, observed pixels included.
+      scale: float32 (S, B, H, W, C), the likelihood's standard deviation around it.
+    """
+
+    samples: jax.Array
+    scale: jax.Array

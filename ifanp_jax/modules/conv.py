@@ -1,0 +1,99 @@
+"""Convolutional encoder and decoder, and the mask-divided average pool."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class ConvEncoder(nn.Module):
+    """Feature maps of an image at full resolution: a 1x1 convolution, then residual 3x3 convolutions.
+
+    The receptive field is `2 * depth + 1` pixels wide.
+
+    Attributes:
+      width: D, channels of the output.
+      depth: number of 3x3 convolutions.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    width: int
+    depth: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, F) to (B, H, W, D)."""
+        chex.assert_rank(x, 4)
+        x = nn.Dense(self.width, dtype=self.dtype)(x)
+        for _ in range(self.depth):
+            x = x + nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.gelu(x))
+        return x
+
+
+class DeconvDecoder(nn.Module):
+    """Decodes concat(z broadcast over the grid, features, coordinates) by residual 3x3 transposed convolutions.
+
+    The first layer is pointwise, so it is applied to each part and summed: the same map as on the concatenation,
+    without broadcasting z.
+
+    Attributes:
+      width: D, channels of the hidden maps.
+      depth: number of transposed convolutions, stride 1.
+      out_channels: channels of the output.
+      dtype: of the computation; parameters and the output are float32.
+    """
+
+    width: int
+    depth: int
+    out_channels: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, features: jax.Array | None, coordinates: jax.Array) -> jax.Array:
+        """Decodes S latent samples per image.
+
+        Args:
+          z: (S, B, Z).
+          features: R_pred, (B, H, W, D), or None for a purely latent model.
+          coordinates: float32 (H, W, 2).
+
+        Returns:
+          float32 (S, B, H, W, out_channels).
+        """
+        chex.assert_rank([z, coordinates], 3)
+        s, b, _ = z.shape
+        h, w, _ = coordinates.shape
+
+        def first_layer(name, x):
+            return nn.Dense(self.width, use_bias=name == "from_z", dtype=self.dtype, name=name)(x)
+
+        shared = first_layer("from_coordinates", coordinates)[None]  # (1, H, W, D)
+        if features is not None:
+            chex.assert_rank(features, 4)
+            shared = shared + first_layer("from_features", features)  # (B, H, W, D)
+        x = first_layer("from_z", z)[:, :, None, None, :] + shared[None]  # (S, B, H, W, D)
+        x = x.reshape(s * b, h, w, self.width)
+        for _ in range(self.depth):
+            x = x + nn.ConvTranspose(self.width, (3, 3), dtype=self.dtype)(nn.gelu(x))
+        x = nn.Dense(self.out_channels, dtype=self.dtype)(nn.gelu(x))
+        return x.astype(jnp.float32).reshape(s, b, h, w, self.out_channels)
+
+
+def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:
+    """The division module: the pooled map over the pooled mask, so that unobserved zeros do not shrink the mean.
+
+    r = r' / m_bar with r' the global average of `features` and m_bar that of `mask`. Averages are taken in float32.
+
+    Args:
+      features: (B, H, W, D).
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      float32 (B, D). An empty context divides by one pixel's share and stays finite.
+    """
+    chex.assert_rank([features, mask], 4)
+    _, h, w, _ = features.shape
+    pooled = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)
+    observed_share = jnp.mean(mask, axis=(1, 2), dtype=jnp.float32)
+    return pooled / jnp.maximum(observed_share, 1 / (h * w))

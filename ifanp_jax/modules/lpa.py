@@ -1,0 +1,68 @@
+"""LPA, local pooling aggregation."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+RADIUS = 1  # a 3x3 window
+
+
+def window_weights(length_scale: jax.Array) -> jax.Array:
+    """Pooling weights alpha_j = exp(-d_j / length_scale) / sum_k exp(-d_k / length_scale), d = distance in pixels.
+
+    Args:
+      length_scale: positive float (D,), in pixels.
+
+    Returns:
+      (3, 3, D); each channel sums to 1. A length scale of 1 is the paper's window.
+    """
+    chex.assert_rank(length_scale, 1)
+    offsets = jnp.arange(-RADIUS, RADIUS + 1, dtype=jnp.float32)
+    distance = jnp.hypot(offsets[:, None], offsets[None, :])
+    weights = jnp.exp(-distance[:, :, None] / length_scale[None, None, :])
+    return weights / weights.sum(axis=(0, 1), keepdims=True)
+
+
+def pool(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Applies one window per channel: x*_i = sum_j alpha_j x_j, stride 1, zero padding, shape kept.
+
+    A sum of shifted slices: in XLA on CPU it is many times faster than a depthwise convolution.
+
+    Args:
+      x: (B, H, W, D).
+      weights: (3, 3, D).
+
+    Returns:
+      (B, H, W, D) in the dtype of `x`.
+    """
+    chex.assert_rank([x, weights], [4, 3])
+    _, h, w, _ = x.shape
+    size = 2 * RADIUS + 1
+    padded = jnp.pad(x, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)))
+    weights = weights.astype(x.dtype)
+    return sum(
+        padded[:, i : i + h, j : j + w] * weights[i, j][None, None, None, :]
+        for i in range(size)
+        for j in range(size)
+    )
+
+
+class LocalPoolingAggregation(nn.Module):
+    """LPA: an average pool whose weights fall with the distance from the window's centre.
+
+    Attributes:
+      learned_scale: learn one positive length scale per channel, which starts at the paper's window (1 pixel).
+    """
+
+    learned_scale: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, D) to (B, H, W, D)."""
+        chex.assert_rank(x, 4)
+        features = x.shape[-1]
+        log_scale = jnp.zeros((features,))
+        if self.learned_scale:
+            log_scale = self.param("log_scale", nn.initializers.zeros, (features,))
+        return pool(x, window_weights(jnp.exp(log_scale)))
