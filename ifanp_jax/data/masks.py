@@ -13,7 +13,7 @@ from ifanp_jax.errors import UserError
 
 HALVES = ("top", "bottom", "left", "right")
 KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "file")
-MIXED_RANDOM_SHARE = 0.75  # of the images that "mixed" gives random pixels; the others get a random half
+MIXED_SHARES = {"random": 0.75, "half": 0.125, "box": 0.125}  # of the images, in expectation
 
 
 def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
@@ -47,7 +47,7 @@ def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
         "left": columns < w // 2,
         "right": columns >= w - w // 2,
     }[side]
-    return jnp.broadcast_to(observed[None, :, :, None] if observed.ndim == 2 else observed, (b, h, w, 1))
+    return jnp.broadcast_to(observed[None, :, :, None], (b, h, w, 1))
 
 
 def box(shape: tuple[int, int, int], fraction: jax.Array | float, *, key: jax.Array | None = None) -> jax.Array:
@@ -74,23 +74,35 @@ def box(shape: tuple[int, int, int], fraction: jax.Array | float, *, key: jax.Ar
     return ~(in_rows[:, :, None] & in_columns[:, None, :])[..., None]
 
 
-def mixed(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
-    """Random pixels for three images in four, for the others one of the four halves, drawn per image.
+def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
+    """Random pixels, a random half or a box at a random place, drawn per image with `MIXED_SHARES`.
 
     Args:
       key: PRNG key.
       shape: (B, H, W).
-      num_observed: pixels per image with random pixels.
+      fraction: observed share for random pixels and boxes.
 
     Returns:
       bool (B, H, W, 1).
     """
-    random_key, share_key, side_key = jax.random.split(key, 3)
-    b = shape[0]
+    b, h, w = shape
+    random_key, box_key, side_key, kind_key = jax.random.split(key, 4)
     halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
     side = jax.random.randint(side_key, (b,), 0, len(HALVES))
-    is_random = jax.random.bernoulli(share_key, MIXED_RANDOM_SHARE, (b, 1, 1, 1))
-    return jnp.where(is_random, random(random_key, shape, num_observed), halves[side, jnp.arange(b)])
+    candidates = jnp.stack(
+        [
+            random(random_key, shape, count_pixels(fraction, h, w)),
+            halves[side, jnp.arange(b)],
+            box(shape, fraction, key=box_key),
+        ]
+    )
+    kind = jax.random.choice(kind_key, len(MIXED_SHARES), (b,), p=jnp.array(list(MIXED_SHARES.values())))
+    return candidates[kind, jnp.arange(b)]
+
+
+def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
+    """Pixels in a share of an image: `round(fraction * H * W)`, int32."""
+    return jnp.round(fraction * height * width).astype(jnp.int32)
 
 
 def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
@@ -120,9 +132,9 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
         b, h, w = shape
         match config.kind:
             case "random":
-                return random(place_key, shape, jnp.round(fraction * h * w).astype(jnp.int32))
+                return random(place_key, shape, count_pixels(fraction, h, w))
             case "mixed":
-                return mixed(place_key, shape, jnp.round(fraction * h * w).astype(jnp.int32))
+                return mixed(place_key, shape, fraction)
             case "box_center":
                 return box(shape, fraction)
             case "box_random":

@@ -12,6 +12,7 @@ One module; the variants differ in what follows encoder 1 and in whether there i
 """
 
 import functools
+import math
 
 import chex
 import flax.linen as nn
@@ -191,4 +192,4 @@ def _check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:
 
 
 def _inverse_softplus(y: float) -> float:
-    return float(jnp.log(jnp.expm1(y)))
+    return math.log(math.expm1(y))

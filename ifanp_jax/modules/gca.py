@@ -17,6 +17,8 @@ from ifanp_jax.modules import points
 EMBEDDINGS = ("mlp", "linear")
 # Below this share of the row's maximum the shared sums lose precision and the softmax is taken per image.
 MIN_DENOMINATOR = 1e-24
+# Targets per similarity matrix: up to 64x64 pixels it is one dense product, beyond memory grows with H * W only.
+BLOCK_SIZE = 4096
 
 
 def attend(similarity: jax.Array, values: jax.Array, observed: jax.Array) -> jax.Array:
@@ -74,6 +76,37 @@ def _masked_softmax(similarity: jax.Array, values: jax.Array, observed: jax.Arra
     return jnp.moveaxis(jax.lax.map(one_target, similarity), 0, 1)
 
 
+def attend_in_blocks(
+    theta: jax.Array, values: jax.Array, observed: jax.Array, *, block_size: int = BLOCK_SIZE
+) -> jax.Array:
+    """`attend` with the similarity theta theta^T, made block by block of targets and again in the backward pass.
+
+    Args:
+      theta: float32 (N, K), embedded positions.
+      values: (B, N, D).
+      observed: bool (B, N).
+      block_size: targets per block; N positions take a (block_size, N) matrix.
+
+    Returns:
+      (B, N, D).
+    """
+    chex.assert_rank([theta, values, observed], [2, 3, 2])
+
+    def attend_from(targets):
+        # Full precision: exp turns an absolute error of the logits into a relative one of the weights.
+        similarity = jnp.matmul(targets, theta.T, precision=jax.lax.Precision.HIGHEST)
+        return attend(similarity, values, observed)
+
+    n = theta.shape[0]
+    if n <= block_size:
+        return attend_from(theta)
+    num_blocks = -(-n // block_size)
+    padded = jnp.pad(theta, ((0, num_blocks * block_size - n), (0, 0)))
+    blocks = jax.lax.map(jax.checkpoint(attend_from), padded.reshape(num_blocks, block_size, -1))
+    b, _, d = values.shape
+    return jnp.moveaxis(blocks, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
+
+
 class GlobalCrossAttention(nn.Module):
     """One GCA block.
 
@@ -109,7 +142,7 @@ class GlobalCrossAttention(nn.Module):
         theta = theta.reshape(h * w, self.num_heads, -1)
         values = values.astype(self.dtype).reshape(b, h * w, self.num_heads, -1)
         observed = mask.reshape(b, h * w)
-        # Full precision: exp turns a rounding error of the logits into an error of the same size relative to 1.
-        similarity = jnp.einsum("nhd,mhd->hnm", theta, theta, precision=jax.lax.Precision.HIGHEST)
-        heads = [attend(similarity[head], values[:, :, head], observed) for head in range(self.num_heads)]
+        heads = [
+            attend_in_blocks(theta[:, head], values[:, :, head], observed) for head in range(self.num_heads)
+        ]
         return jnp.concatenate(heads, axis=-1).reshape(b, h, w, d)
