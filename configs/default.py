@@ -17,13 +17,19 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "image_np.IFANP"  # module and class (or variant) under ifanp_jax.models
     config.model.width = 64  # D, channels of every feature map
     config.model.latent_dim = 64  # Z, dimensions of z
-    config.model.encoder_depth = 3  # residual 3x3 convolutions per encoder; the receptive field is 2 * depth + 1
+    config.model.encoder_depth = (
+        3  # residual 3x3 convolutions per encoder; the receptive field is 2 * depth + 1
+    )
     config.model.decoder_depth = 3  # 3x3 transposed convolutions of the decoder
-    config.model.lpa_learned_scale = False  # one learned length scale per channel instead of the paper's window
+    config.model.lpa_learned_scale = (
+        False  # one learned length scale per channel instead of the paper's window
+    )
     config.model.se_reduction = 4  # squeeze-and-excitation bottleneck D / r
     config.model.gca_blocks = 1  # stacked GCA blocks
     config.model.gca_heads = 1  # attention heads per GCA block
-    config.model.gca_embedding = "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear" (the equation)
+    config.model.gca_embedding = (
+        "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear" (the equation)
+    )
     config.model.likelihood = "per_pixel"  # "fixed", "learned" (one scalar) or "per_pixel" (decoder output)
     config.model.sigma = 0.1  # standard deviation of "fixed" and start of "learned", in intensities [0, 1]
     config.model.sigma_floor = 0.01  # lower bound of "learned" and "per_pixel"; it caps the log-likelihood
@@ -40,14 +46,21 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.train_split = "train"  # TFDS split, or stem of the array file
     config.data.eval_split = "test"  # held-out split for validation and the evaluation tables
     config.data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures
-    config.data.partition_file = ""  # "folder": CelebA's list_eval_partition.txt, 0 = train, eval_split names 1 or 2
+    config.data.partition_file = (
+        ""  # "folder": CelebA's list_eval_partition.txt, 0 = train, eval_split names 1 or 2
+    )
     config.data.max_train_images = 0  # keep only the first so many; 0 = all
     config.data.max_eval_images = 0
     config.data.cache_dir = ""  # decoded images; "" = the user's cache directory
 
     config.mask = ml_collections.ConfigDict()
-    config.mask.kind = "random"  # "random", "top", "bottom", "left", "right", "box_center", "box_random", "file"
-    config.mask.fraction = (0.3, 0.6)  # observed share of pixels: one value, or a range drawn anew at every step
+    config.mask.kind = (
+        "random"  # "random", "top", "bottom", "left", "right", "box_center", "box_random", "file"
+    )
+    config.mask.fraction = (
+        0.3,
+        0.6,
+    )  # observed share of pixels: one value, or a range drawn anew at every step
     config.mask.file = ""  # "file": picture or .npy, white or True = observed
 
     config.objective = ml_collections.ConfigDict()
@@ -62,7 +75,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
     config.train.weight_decay = 0.0  # AdamW; 0 = Adam
     config.train.max_grad_norm = 1.0  # clip by global norm; 0 = never
-    config.train.ema_decay = 0.0  # evaluate an exponential moving average of the parameters; 0 = the parameters
+    config.train.ema_decay = (
+        0.0  # evaluate an exponential moving average of the parameters; 0 = the parameters
+    )
     config.train.log_every = 50  # steps
     config.train.validate_every = 500  # steps; 0 = never
     config.train.checkpoint_every = 500  # steps
@@ -73,7 +88,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.fractions = (0.2, 0.4, 0.6)  # of random context pixels
     config.evaluate.halves = True  # also top, bottom, left and right half as context
     config.evaluate.num_images = 0  # first held-out images; 0 = all
-    config.evaluate.num_samples = 8  # latent samples: prediction = their mean, log_prob = importance-weighted bound
+    config.evaluate.num_samples = (
+        8  # latent samples: prediction = their mean, log_prob = importance-weighted bound
+    )
     config.evaluate.batch_size = 64  # images; does not change any number
     config.evaluate.classical_images = 200  # at most, for the interpolation baselines; 0 = leave them out
     config.evaluate.figure_images = 6  # rows of completions.png

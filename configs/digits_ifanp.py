@@ -1,8 +1,21 @@
-"""IFANP on the embedded 8x8 digits: no download, two minutes on two CPU cores."""
+"""IFANP on the embedded 8x8 digits: no download, under two minutes on two CPU cores.
+
+    python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits
+
+Trained on mixed contexts (random pixels, halves, boxes), so that halves are completed as well as scattered pixels;
+`--config.mask.kind=random` is the paper's protocol.
+"""
 
 from configs import default
 
 
 def get_config():
-    """Returns the defaults."""
-    return default.get_config()
+    """Returns the configuration."""
+    config = default.get_config()
+    config.model.width = 32
+    config.model.likelihood = "fixed"
+    config.mask.kind = "mixed"
+    config.train.num_steps = 1800
+    config.train.learning_rate = 6e-3
+    config.train.ema_decay = 0.99
+    return config

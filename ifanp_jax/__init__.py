@@ -1,0 +1,33 @@
+"""Image-faced (attentive) neural processes for image completion, in JAX and Flax.
+
+    import ifanp_jax
+
+    model = ifanp_jax.load("runs/digits")
+    result = model.complete(image, mask, num_samples=8)
+"""
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.version import VERSION as __version__
+
+__all__ = ["UserError", "__version__", "load"]
+
+
+def load(workdir):
+    """Loads the newest checkpoint of a training as a `complete.CompletionModel`.
+
+    Args:
+      workdir: the `--workdir` of a training.
+
+    Raises:
+      UserError: when there is no readable run.
+    """
+    from ifanp_jax import complete, runs  # here, so that importing the package stays cheap
+
+    run = runs.load(workdir)
+    return complete.CompletionModel(
+        module=run.model,
+        params=run.state.evaluation_params,
+        config=run.config,
+        step=int(run.state.step),
+        image_shape=run.image_shape,
+    )

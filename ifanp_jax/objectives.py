@@ -1,7 +1,7 @@
 """Log-likelihoods, KL divergence and bounds, per image: (B,), in nats.
 
-The KL is a sum over latent dimensions and the log-likelihood a sum over target pixels and channels. A summed KL
-must never meet a mean log-likelihood: that is a known way to posterior collapse.
+The KL is a sum over latent dimensions and the log-likelihood a sum over target pixels and channels. A summed
+KL must never meet a mean log-likelihood: that is a known way to posterior collapse.
 """
 
 import math
@@ -35,13 +35,17 @@ def gaussian_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targe
 
     Args:
       image: float (..., H, W, C).
-      mean: float, broadcastable against `image` with leading sample axes.
+      mean: float, the shape of `image`, or that with leading sample axes.
       scale: float, like `mean`, positive.
       targets: bool (..., H, W, 1), the pixels that count.
 
     Returns:
-      float32 (...): the leading axes of the broadcast.
+      float32 (...): the leading axes of `mean`.
     """
+    chex.assert_equal_shape([mean, scale])
+    chex.assert_shape(mean, (..., *image.shape))
+    chex.assert_shape(targets, (*image.shape[:-1], 1))
+    chex.assert_type(targets, bool)
     image, mean, scale = (jnp.asarray(x, jnp.float32) for x in (image, mean, scale))
     leading = (1,) * (mean.ndim - image.ndim)
     image, targets = image.reshape(leading + image.shape), targets.reshape(leading + targets.shape)
@@ -49,9 +53,7 @@ def gaussian_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targe
     return jnp.sum(jnp.where(targets, log_prob, 0.0), axis=(-3, -2, -1))
 
 
-def gaussian_kl(
-    mean_q: jax.Array, scale_q: jax.Array, mean_p: jax.Array, scale_p: jax.Array
-) -> jax.Array:
+def gaussian_kl(mean_q: jax.Array, scale_q: jax.Array, mean_p: jax.Array, scale_p: jax.Array) -> jax.Array:
     """KL(q || p) of diagonal Gaussians, per dimension: log(sp/sq) + (sq^2 + (mq - mp)^2) / (2 sp^2) - 1/2.
 
     Args:
@@ -61,13 +63,14 @@ def gaussian_kl(
       scale_p: its positive standard deviation.
 
     Returns:
-      float32 (B, Z), at least 0; sum over the last axis for the divergence.
+      float32 (B, Z), at least 0 up to rounding; sum over the last axis for the divergence.
     """
     chex.assert_equal_shape([mean_q, scale_q, mean_p, scale_p])
     mean_q, scale_q, mean_p, scale_p = (x.astype(jnp.float32) for x in (mean_q, scale_q, mean_p, scale_p))
-    variance_ratio = jnp.square(scale_q / scale_p)
+    # Not ratio - 1 - log(ratio): trained divergences of 1e-6 would drown in the rounding of 1.
+    excess = (scale_q - scale_p) * (scale_q + scale_p) / jnp.square(scale_p)  # sq^2 / sp^2 - 1
     distance = jnp.square((mean_q - mean_p) / scale_p)
-    return 0.5 * (variance_ratio + distance - 1.0 - jnp.log(variance_ratio))
+    return 0.5 * (distance + (excess - jnp.log1p(excess)))
 
 
 def elbo(log_prob: jax.Array, kl: jax.Array, *, kl_weight: float = 1.0) -> jax.Array:
@@ -87,7 +90,7 @@ def elbo(log_prob: jax.Array, kl: jax.Array, *, kl_weight: float = 1.0) -> jax.A
 
 
 def importance_weighted_bound(log_weights: jax.Array) -> jax.Array:
-    """log 1/K sum_k exp(log_weights_k) (Burda et al., 2016).
+    """The bound log 1/K sum_k exp(log_weights_k) (Burda et al., 2016).
 
     With z_k drawn from the conditional prior q(z | context), the weights are the joint likelihoods
     log p(y_target | z_k).

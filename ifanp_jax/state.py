@@ -32,7 +32,12 @@ class TrainState:
 
 
 def init_state(
-    key: jax.Array, model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], *, has_ema: bool
+    key: jax.Array,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    *,
+    has_ema: bool,
 ) -> TrainState:
     """Allocates the state at step 0.
 

@@ -24,7 +24,8 @@ def make_elbo_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `step(state, batch) -> (state, metrics)`, one optimiser step on the negative ELBO.
 
-    The loss is the batch mean of -ELBO in nats per image; the latent noise follows from `fold_in(key, state.step)`.
+    The loss is the batch mean of -ELBO in nats per image; the latent noise follows from
+    `fold_in(key, state.step)`.
 
     Args:
       key: PRNG key of the latent noise.
@@ -67,6 +68,8 @@ def make_elbo_step(
             "psnr": metrics.psnr(terms.prediction, batch.image).mean(),
             "grad_norm": optax.global_norm(grads),
         }
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params), logged
+        return TrainState(
+            step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
+        ), logged
 
     return step

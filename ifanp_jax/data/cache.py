@@ -8,15 +8,17 @@ There is no pickle in it.
 import collections.abc
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
 import tempfile
 
 import numpy as np
-from absl import logging
 
-_FORMAT = 1  # raise it when decoding or resizing changes its result
+logger = logging.getLogger(__name__)
+
+_FORMAT = 2  # raise it when decoding or resizing changes its result
 _RECORD = "record"
 
 Arrays = dict[str, np.ndarray]
@@ -69,12 +71,12 @@ def cached(
             return _load(path, source_fingerprint)
         except Exception as error:  # a damaged file makes zipfile, json and numpy raise nearly anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            logging.info("Cached images %s are not used (%s); they are built again.", path, reason)
+            logger.info("Cached images %s are not used (%s); they are built again.", path, reason)
     arrays, skipped = build()
     try:
         _save(path, arrays, skipped, source_fingerprint)
     except OSError as error:
-        logging.warning("Decoded images cannot be cached under %s: %s.", directory, error)
+        logger.warning("Decoded images cannot be cached under %s: %s.", directory, error)
     return arrays, skipped
 
 

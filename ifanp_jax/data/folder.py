@@ -4,11 +4,11 @@ import collections.abc
 import concurrent.futures
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from ifanp_jax.data import cache, pictures
 from ifanp_jax.data.dataset import Dataset
@@ -73,7 +73,7 @@ def get(config_data) -> Dataset:
     )
     skipped = (*unreadable, *unlisted)
     if skipped:
-        logging.warning("%d pictures below %s are left out; the first: %s", len(skipped), root, skipped[0])
+        logger.warning("%d pictures below %s are left out; the first: %s", len(skipped), root, skipped[0])
     return Dataset(
         name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"], skipped=skipped
     )

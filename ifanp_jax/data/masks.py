@@ -50,24 +50,46 @@ def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
     return jnp.broadcast_to(observed[None, :, :, None], (b, h, w, 1))
 
 
-def box(shape: tuple[int, int, int], fraction: jax.Array | float, *, key: jax.Array | None = None) -> jax.Array:
-    """Hides one box of the image's proportions and observes the rest.
+def box_center(shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
+    """Hides one box of the image's proportions at the centre and observes the rest.
 
     Args:
       shape: (B, H, W).
       fraction: observed share; the box's sides are `round(sqrt(1 - fraction) * side)` pixels.
-      key: PRNG key for a uniformly random place per image; None puts the box at the centre.
 
     Returns:
       bool (B, H, W, 1).
     """
     b, h, w = shape
-    sides = jnp.round(jnp.sqrt(1 - jnp.asarray(fraction, jnp.float32)) * jnp.array([h, w])).astype(jnp.int32)
-    room = jnp.array([h, w]) - sides
-    if key is None:
-        start = jnp.broadcast_to(room // 2, (b, 2))
-    else:
-        start = jax.random.randint(key, (b, 2), 0, room[None] + 1)
+    sides = _box_sides(fraction, h, w)
+    start = (jnp.array([h, w]) - sides) // 2
+    return _outside_box(shape, jnp.broadcast_to(start[None], (b, 2)), sides)
+
+
+def box_random(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
+    """Hides the box of `box_center` at a uniformly random place of each image.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+      fraction: observed share, as in `box_center`.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    b, h, w = shape
+    sides = _box_sides(fraction, h, w)
+    start = jax.random.randint(key, (b, 2), 0, (jnp.array([h, w]) - sides + 1)[None])
+    return _outside_box(shape, start, sides)
+
+
+def _box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
+    side_share = jnp.sqrt(1 - jnp.asarray(fraction, jnp.float32))
+    return jnp.round(side_share * jnp.array([height, width])).astype(jnp.int32)
+
+
+def _outside_box(shape: tuple[int, int, int], start: jax.Array, sides: jax.Array) -> jax.Array:
+    _, h, w = shape
     rows, columns = jnp.arange(h)[None, :], jnp.arange(w)[None, :]
     in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[0])
     in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[1])
@@ -93,7 +115,7 @@ def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | flo
         [
             random(random_key, shape, count_pixels(fraction, h, w)),
             halves[side, jnp.arange(b)],
-            box(shape, fraction, key=box_key),
+            box_random(box_key, shape, fraction),
         ]
     )
     kind = jax.random.choice(kind_key, len(MIXED_SHARES), (b,), p=jnp.array(list(MIXED_SHARES.values())))
@@ -105,11 +127,21 @@ def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Ar
     return jnp.round(fraction * height * width).astype(jnp.int32)
 
 
+def check(config) -> None:
+    """Raises a UserError when `config.mask` names an unknown kind or an impossible fraction."""
+    if config.kind not in KINDS:
+        raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
+    fractions = tuple(config.fraction)
+    if len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
+        raise UserError(
+            f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair."
+        )
+
+
 def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
     """Returns `sample(key, shape) -> mask` for `config.mask`.
 
-    A range of fractions is drawn once per call, so that all images of a batch share one count; a pixel count
-    is `round(fraction * H * W)`.
+    A range of fractions is drawn once per call, so that all images of a batch share one count.
 
     Args:
       config: the fields `kind`, `fraction` (one or two values) and `file`.
@@ -117,13 +149,8 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
     Raises:
       UserError: for an unknown kind or a fraction outside [0, 1].
     """
-    if config.kind not in KINDS:
-        raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
+    check(config)
     fractions = tuple(config.fraction)
-    if len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
-        raise UserError(
-            f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair of them."
-        )
     fixed = load(config.file) if config.kind == "file" else None
 
     def sample(key, shape):
@@ -136,14 +163,14 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
             case "mixed":
                 return mixed(place_key, shape, fraction)
             case "box_center":
-                return box(shape, fraction)
+                return box_center(shape, fraction)
             case "box_random":
-                return box(shape, fraction, key=place_key)
+                return box_random(place_key, shape, fraction)
             case "file":
                 if fixed.shape != (h, w):
                     raise UserError(
-                        f"config.mask.file is {fixed.shape[0]}x{fixed.shape[1]} pixels but the images are {h}x{w}; "
-                        "give a mask of the images' size."
+                        f"config.mask.file is {fixed.shape[0]}x{fixed.shape[1]} pixels but the images are "
+                        f"{h}x{w}; give a mask of the images' size."
                     )
                 return jnp.broadcast_to(fixed[None, :, :, None], (b, h, w, 1))
             case side:
@@ -153,7 +180,7 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
 
 
 def apply(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns `image` (B, H, W, C) with unobserved pixels of `mask` (B, H, W, 1) set to 0, whatever they held."""
+    """Returns `image` (B, H, W, C) with the unobserved pixels of `mask` (B, H, W, 1) set to 0, even NaN."""
     chex.assert_rank([image, mask], 4)
     return jnp.where(mask, image, 0)
 
@@ -162,7 +189,8 @@ def load(path: str):
     """Reads a mask file: bool (H, W) NumPy array, True = observed.
 
     Args:
-      path: a .npy file (bool, or numbers where non-zero = observed) or a picture (luma of at least 128 = observed).
+      path: a .npy file (bool, or numbers where non-zero = observed) or a picture (luma of at least 128 =
+        observed).
 
     Raises:
       UserError: when the file is missing, pickled or not of rank 2.
@@ -175,11 +203,13 @@ def load(path: str):
         return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W).") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(
+            f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W)."
+        ) from None
     array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise UserError(
-            f"mask {path} holds {array.dtype} of shape {array.shape}; give numbers or booleans of shape (H, W)."
+            f"mask {path} holds {array.dtype} of shape {array.shape}; give numbers or booleans (H, W)."
         )
     return array != 0

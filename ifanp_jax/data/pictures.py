@@ -1,7 +1,6 @@
 """One picture from disk to uint8 pixels: read, crop, resize, change the number of channels."""
 
 import dataclasses
-import functools
 import io
 import pathlib
 
@@ -197,11 +196,9 @@ def crop(image: np.ndarray, *, size: int = 0, box: tuple[int, ...] = ()) -> np.n
 
 
 def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes by exact area averaging; an axis that grows is interpolated linearly instead.
+    """Resizes with Pillow: an axis that shrinks by its BOX filter (area mean), one that grows by BILINEAR.
 
-    Output pixel o covers the input interval [o n / m, (o + 1) n / m) of n pixels shrunk to m; every input
-    pixel counts by the length of its overlap. (Pillow's BOX filter counts only whole pixels, so the two agree
-    only where n is a multiple of m.) Linear interpolation has half-pixel centres and repeats the border.
+    Every channel is resized on its own, so a last channel of alpha does not weight the others.
 
     Args:
       image: uint8 or float, (..., H, W, C).
@@ -209,40 +206,37 @@ def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
       width: columns of the result, at least 1.
 
     Returns:
-      (..., height, width, C): uint8, rounded half up, from uint8; else float32 in the input's range.
+      (..., height, width, C): uint8, rounded, from uint8; else float32 in the input's range.
 
     Raises:
       UserError: the requested size is not positive.
     """
     if height < 1 or width < 1:
         raise UserError(f"The requested size is {height}x{width} but both sides must be at least 1 pixel.")
-    if image.shape[-3:-1] == (height, width):
-        return image if image.dtype == np.uint8 else image.astype(np.float32)
-    values = _resize_axis(image.astype(np.float32), image.ndim - 3, height)
-    values = _resize_axis(values, image.ndim - 2, width)
-    return np.floor(values + 0.5).astype(np.uint8) if image.dtype == np.uint8 else values
+    image = image if image.dtype == np.uint8 else image.astype(np.float32)
+    old_height, old_width = image.shape[-3:-1]
+    if (old_height, old_width) == (height, width):
+        return image
+    planes = np.moveaxis(image, -1, -3)  # (..., C, H, W)
+    flat = np.ascontiguousarray(planes).reshape(-1, old_height, old_width)
+    resized = np.empty((len(flat), height, width), image.dtype)
+    for index, plane in enumerate(flat):
+        resized[index] = _resize_plane(plane, height, width)
+    return np.moveaxis(resized.reshape(*planes.shape[:-2], height, width), -3, -1)
 
 
-def _resize_axis(values: np.ndarray, axis: int, new: int) -> np.ndarray:
-    first = np.moveaxis(values, axis, 0)
-    resized = _resize_matrix(len(first), new) @ first.reshape(len(first), -1)
-    return np.moveaxis(resized.reshape(new, *first.shape[1:]), 0, axis)
+def _resize_plane(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes uint8 or float32 (H, W); Pillow does the columns first, so a mixed case keeps that order."""
+    from PIL import Image
 
-
-@functools.lru_cache(maxsize=256)
-def _resize_matrix(old: int, new: int):
-    """Returns a sparse float32 (new, old) whose rows sum to one; dense BLAS fights with the thread pool."""
-    from scipy import sparse
-
-    if new <= old:
-        edges = np.arange(new + 1) * (old / new)
-        pixel = np.arange(old)
-        overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-        matrix = np.clip(overlap, 0, None)
-    else:
-        centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-        matrix = np.clip(1 - np.abs(centre[:, None] - np.arange(old)), 0, None)
-    return sparse.csr_array((matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32))
+    box, bilinear = Image.Resampling.BOX, Image.Resampling.BILINEAR
+    old_height, old_width = plane.shape
+    rows = box if height <= old_height else bilinear
+    columns = box if width <= old_width else bilinear
+    picture = Image.fromarray(plane)  # mode "L" or "F"
+    if rows == columns:
+        return np.asarray(picture.resize((width, height), rows))
+    return np.asarray(picture.resize((width, old_height), columns).resize((width, height), rows))
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -9,9 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.data import masks
-
-NUM_ROUNDS = 6  # of the Feistel network; 4 already give a pseudo-random permutation with ideal round functions
+NUM_ROUNDS = 6  # of the Feistel network; with ideal round functions 4 already look random
 
 
 @flax.struct.dataclass
@@ -30,8 +28,8 @@ class Batch:
 def permute(key: jax.Array, index: jax.Array, size: int) -> jax.Array:
     """Evaluates a pseudo-random permutation of {0, ..., size - 1} at `index`, without building it.
 
-    A Feistel network over the next power of four with cycle walking (Black and Rogaway, 2002): O(B) work where a
-    shuffled table costs a sort of the whole epoch.
+    A Feistel network over the next power of four with cycle walking (Black and Rogaway, 2002): O(B) work
+    where a shuffled table costs a sort of the whole epoch.
 
     Args:
       key: PRNG key; one key = one permutation.
@@ -78,7 +76,9 @@ def batch_indices(key: jax.Array, step: jax.Array, *, num_images: int, batch_siz
     Returns:
       uint32 (B,).
     """
-    position = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size) + jnp.arange(batch_size, dtype=jnp.uint32)
+    position = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size) + jnp.arange(
+        batch_size, dtype=jnp.uint32
+    )
     epoch, within = position // jnp.uint32(num_images), position % jnp.uint32(num_images)
 
     def index_in_epoch(epoch, within):

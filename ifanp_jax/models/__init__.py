@@ -23,17 +23,18 @@ def get(config, *, channels: int):
     try:
         module = importlib.import_module(f"{__name__}.{file_name}")
         model_class = getattr(module, class_name)
-    except (ImportError, AttributeError, ValueError):
+        fields = {field.name for field in dataclasses.fields(getattr(model_class, "func", model_class))}
+    except (ImportError, AttributeError, TypeError, ValueError):
         raise UserError(
             f"config.model.name is {config.name!r}, which is no model; give FILE.NAME, "
             "for example image_np.IFANP, image_np.IFANP_GCA or image_np.IFNP."
         ) from None
-    fields = {field.name for field in dataclasses.fields(getattr(model_class, "func", model_class))}
+    fields -= {"parent", "name", "channels"}
     given = {name: value for name, value in config.items() if name != "name"}
     unknown = sorted(set(given) - fields)
     if unknown:
         raise UserError(
             f"config.model.{unknown[0]} is no field of {config.name}; its fields are "
-            f"{', '.join(sorted(fields - {'parent', 'name', 'channels'}))}."
+            f"{', '.join(sorted(fields))}."
         )
     return model_class(channels=channels, **given)

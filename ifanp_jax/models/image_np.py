@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from ifanp_jax import objectives
 from ifanp_jax.data import coordinates, masks
+from ifanp_jax.errors import UserError
 from ifanp_jax.models.outputs import Completion, ElboTerms
 from ifanp_jax.modules import conv, gca, lpa, points, squeeze_excitation
 
@@ -29,7 +30,7 @@ ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
 
 class ImageNeuralProcess(nn.Module):
-    """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz with a convolutional decoder g.
+    """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz, g a convolutional decoder.
 
     Attributes:
       channels: C of the images.
@@ -68,6 +69,8 @@ class ImageNeuralProcess(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        """Builds the parts."""
+        _check_choices(self)
         dtype = jnp.dtype(self.compute_dtype)
         self.encoder1 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
         if self.encoder_extra == "lpa":
@@ -95,7 +98,7 @@ class ImageNeuralProcess(nn.Module):
         Args:
           image: float (B, H, W, C) in [0, 1], the full image.
           mask: bool (B, H, W, 1), True = observed.
-          train: True draws z from q(z | full image), False from q(z | context), which alone may be used in a test.
+          train: True draws z from q(z | full image), False from q(z | context), all that a test may use.
           num_samples: K, latent samples per image.
           target: "all" or "unobserved" pixels in `log_prob`.
         """
@@ -106,7 +109,7 @@ class ImageNeuralProcess(nn.Module):
             jnp.concatenate([image, image]), jnp.concatenate([mask, jnp.ones_like(mask)])
         )
         context, full = (mean[:b], scale[:b]), (mean[b:], scale[b:])
-        z = self.sample_latent(*(full if train else context), num_samples=num_samples)
+        z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         log_prob = objectives.gaussian_log_prob(image, samples, sigma, objectives.target_pixels(mask, target))
         kl_per_dim = objectives.gaussian_kl(*full, *context)
@@ -127,7 +130,7 @@ class ImageNeuralProcess(nn.Module):
           num_samples: S.
         """
         _check_inputs(image, mask, self.channels)
-        z = self.sample_latent(*self.latent(image, mask), num_samples=num_samples)
+        z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         return Completion(samples=samples, scale=sigma)
 
@@ -151,9 +154,21 @@ class ImageNeuralProcess(nn.Module):
             prediction = prediction + block(prediction, mask, grid)
         return prediction
 
-    def sample_latent(self, mean: jax.Array, scale: jax.Array, *, num_samples: int) -> jax.Array:
-        """Draws z = mean + scale * noise; (B, Z) twice -> (S, B, Z)."""
-        noise = jax.random.normal(self.make_rng("sample"), (num_samples, *mean.shape))
+    def sample_latent(self, mean: jax.Array, scale: jax.Array, *, train: bool, num_samples: int) -> jax.Array:
+        """Draws z = mean + scale * noise.
+
+        Args:
+          mean: float32 (B, Z).
+          scale: float32 (B, Z).
+          train: True draws noise for each image; False shares the S draws among the images, so that a
+            completion depends neither on the rest of the batch nor on the image's place in it.
+          num_samples: S.
+
+        Returns:
+          float32 (S, B, Z).
+        """
+        b, z = mean.shape
+        noise = jax.random.normal(self.make_rng("sample"), (num_samples, b if train else 1, z))
         return mean[None] + scale[None] * noise
 
     def decode(
@@ -164,7 +179,11 @@ class ImageNeuralProcess(nn.Module):
         mean = out[..., : self.channels]
         if self.likelihood == "fixed":
             return mean, jnp.full_like(mean, self.sigma)
-        raw = jnp.broadcast_to(self.raw_sigma, mean.shape) if self.likelihood == "learned" else out[..., self.channels :]
+        raw = (
+            jnp.broadcast_to(self.raw_sigma, mean.shape)
+            if self.likelihood == "learned"
+            else out[..., self.channels :]
+        )
         return mean, self.sigma_floor + (1 - self.sigma_floor) * nn.softplus(raw)
 
 
@@ -189,6 +208,17 @@ def _check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:
     chex.assert_type(mask, bool)
     chex.assert_shape(image, (*mask.shape[:3], channels))
     chex.assert_shape(mask, (*image.shape[:3], 1))
+
+
+def _check_choices(model: ImageNeuralProcess) -> None:
+    choices = {
+        "encoder_extra": ENCODER_EXTRAS,
+        "gca_embedding": gca.EMBEDDINGS,
+        "likelihood": LIKELIHOODS,
+    }
+    for name, allowed in choices.items():
+        if getattr(model, name) not in allowed:
+            raise UserError(f"{name} is {getattr(model, name)!r}; choose one of {', '.join(allowed)}.")
 
 
 def _inverse_softplus(y: float) -> float:

@@ -1,0 +1,1 @@
+"""Parts of the models; no word of training in here."""

@@ -32,10 +32,10 @@ class ConvEncoder(nn.Module):
 
 
 class DeconvDecoder(nn.Module):
-    """Decodes concat(z broadcast over the grid, features, coordinates) by residual 3x3 transposed convolutions.
+    """Decodes concat(z broadcast over the grid, features, coordinates) by residual 3x3 deconvolutions.
 
-    The first layer is pointwise, so it is applied to each part and summed: the same map as on the concatenation,
-    without broadcasting z.
+    The first layer is pointwise, so it is applied to each part and summed: the same map as on the
+    concatenation, without broadcasting z.
 
     Attributes:
       width: D, channels of the hidden maps.
@@ -81,9 +81,9 @@ class DeconvDecoder(nn.Module):
 
 
 def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:
-    """The division module: the pooled map over the pooled mask, so that unobserved zeros do not shrink the mean.
+    """The division module: pooled map over pooled mask, so that unobserved zeros do not shrink the mean.
 
-    r = r' / m_bar with r' the global average of `features` and m_bar that of `mask`. Averages are taken in float32.
+    r = r' / m_bar with r' the global average of `features` and m_bar that of `mask`, both in float32.
 
     Args:
       features: (B, H, W, D).

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from ifanp_jax.modules import points
 
 EMBEDDINGS = ("mlp", "linear")
-# Below this share of the row's maximum the shared sums lose precision and the softmax is taken per image.
-MIN_DENOMINATOR = 1e-24
-# Targets per similarity matrix: up to 64x64 pixels it is one dense product, beyond memory grows with H * W only.
+# Below this share of the row's maximum the softmax is taken per image: the quotient's gradient squares it, and
+# the square must stay a normal float32.
+MIN_DENOMINATOR = 1e-18
+# Targets per similarity matrix: up to 64x64 pixels one dense product, beyond it memory grows with H * W only.
 BLOCK_SIZE = 4096
 
 
@@ -40,7 +41,9 @@ def attend(similarity: jax.Array, values: jax.Array, observed: jax.Array) -> jax
     values = jnp.where(observed[:, :, None], values, 0)
     row_max = jax.lax.stop_gradient(similarity.max(axis=1, keepdims=True))  # softmax does not depend on it
     weights = jnp.exp(similarity - row_max).astype(values.dtype)
-    denominator = jnp.einsum("nm,bm->bn", weights, observed.astype(values.dtype), preferred_element_type=jnp.float32)
+    denominator = jnp.einsum(
+        "nm,bm->bn", weights, observed.astype(values.dtype), preferred_element_type=jnp.float32
+    )
     is_empty = ~observed.any(axis=1)
     denominator = jnp.where(is_empty[:, None], 1.0, denominator)
 
@@ -79,7 +82,7 @@ def _masked_softmax(similarity: jax.Array, values: jax.Array, observed: jax.Arra
 def attend_in_blocks(
     theta: jax.Array, values: jax.Array, observed: jax.Array, *, block_size: int = BLOCK_SIZE
 ) -> jax.Array:
-    """`attend` with the similarity theta theta^T, made block by block of targets and again in the backward pass.
+    """`attend` with the similarity theta theta^T, made by blocks of targets, again in the backward pass.
 
     Args:
       theta: float32 (N, K), embedded positions.
@@ -113,8 +116,8 @@ class GlobalCrossAttention(nn.Module):
     Attributes:
       width: D, channels of the values.
       num_heads: heads; each has its own similarity and its own D / num_heads channels of the values.
-      embedding: theta: "mlp", a pointwise encoder and then W_theta, or "linear", W_theta alone (the paper's equation,
-        whose similarity is a bilinear form of two coordinates and cannot prefer what is near).
+      embedding: theta: "mlp", a pointwise encoder and then W_theta, or "linear", W_theta alone (the paper's
+        equation, whose similarity is a bilinear form of two coordinates and cannot prefer what is near).
       dtype: of the attention's products; the similarity is float32.
     """
 

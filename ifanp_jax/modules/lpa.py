@@ -9,10 +9,10 @@ RADIUS = 1  # a 3x3 window
 
 
 def window_weights(length_scale: jax.Array) -> jax.Array:
-    """Pooling weights alpha_j = exp(-d_j / length_scale) / sum_k exp(-d_k / length_scale), d = distance in pixels.
+    """Pooling weights alpha_j = exp(-d_j / length_scale) / sum_k exp(-d_k / length_scale).
 
     Args:
-      length_scale: positive float (D,), in pixels.
+      length_scale: positive float (D,), in pixels, like the distances d.
 
     Returns:
       (3, 3, D); each channel sums to 1. A length scale of 1 is the paper's window.
@@ -52,7 +52,7 @@ class LocalPoolingAggregation(nn.Module):
     """LPA: an average pool whose weights fall with the distance from the window's centre.
 
     Attributes:
-      learned_scale: learn one positive length scale per channel, which starts at the paper's window (1 pixel).
+      learned_scale: learn one positive length scale per channel; it starts at the paper's window, 1 pixel.
     """
 
     learned_scale: bool = False

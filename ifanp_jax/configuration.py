@@ -1,0 +1,114 @@
+"""Checks of a configuration before anything is compiled."""
+
+from ml_collections import ConfigDict
+
+from ifanp_jax import objectives
+from ifanp_jax.data import masks
+from ifanp_jax.errors import UserError
+from ifanp_jax.models import image_np
+from ifanp_jax.modules import gca
+
+CHOICES = {
+    "mask.kind": masks.KINDS,
+    "objective.target": objectives.TARGETS,
+    "model.likelihood": image_np.LIKELIHOODS,
+    "model.gca_embedding": gca.EMBEDDINGS,
+    "model.compute_dtype": ("float32", "bfloat16"),
+}
+# Lowest allowed value; None as upper bound = no limit.
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "model.width": (1, None),
+    "model.latent_dim": (1, None),
+    "model.encoder_depth": (0, None),
+    "model.decoder_depth": (0, None),
+    "model.se_reduction": (1, None),
+    "model.gca_blocks": (1, None),
+    "model.gca_heads": (1, None),
+    "model.sigma": (1e-6, None),
+    "model.sigma_floor": (0, 0.999),
+    "data.eval_fraction": (0, 1),
+    "objective.num_samples": (1, None),
+    "objective.kl_weight": (0, None),
+    "train.num_steps": (1, 2**31 - 1),
+    "train.batch_size": (1, None),
+    "train.learning_rate": (0, None),
+    "train.warmup_steps": (0, None),
+    "train.weight_decay": (0, None),
+    "train.max_grad_norm": (0, None),
+    "train.ema_decay": (0, 0.999999),
+    "train.log_every": (1, None),
+    "train.validate_every": (0, None),
+    "train.checkpoint_every": (1, None),
+    "train.num_checkpoints": (1, None),
+    "evaluate.seed": (0, 2**32 - 1),
+    "evaluate.num_images": (0, None),
+    "evaluate.num_samples": (1, None),
+    "evaluate.batch_size": (1, None),
+    "evaluate.classical_images": (0, 200),
+    "evaluate.figure_images": (0, None),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for the first value that cannot work.
+
+    Fields that a model family does not have are left out; the data sources check `config.data` themselves.
+
+    Args:
+      config: as in `configs/default.py`.
+    """
+    for name, allowed in CHOICES.items():
+        value = _field(config, name)
+        if value is not None and value not in allowed:
+            raise UserError(f"config.{name} is {value!r}; choose one of {', '.join(allowed)}.")
+    for name, (low, high) in RANGES.items():
+        value = _field(config, name)
+        if value is not None and not (low <= value and (high is None or value <= high)):
+            limit = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise UserError(f"config.{name} is {value}; it must be {limit}.")
+    masks.check(config.mask)
+    if not all(0 <= fraction <= 1 for fraction in config.evaluate.fractions):
+        raise UserError(
+            f"config.evaluate.fractions is {config.evaluate.fractions}; give observed shares in [0, 1]."
+        )
+    width, heads = _field(config, "model.width"), _field(config, "model.gca_heads")
+    if heads and width % heads:
+        raise UserError(
+            f"config.model.gca_heads is {heads}; it must divide config.model.width, which is {width}."
+        )
+    sigma, floor = _field(config, "model.sigma"), _field(config, "model.sigma_floor")
+    if _field(config, "model.likelihood") == "learned" and sigma <= floor:
+        raise UserError(
+            f"config.model.sigma is {sigma}; a learned sigma must start above sigma_floor, {floor}."
+        )
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Lists the fields that differ, one `name: old -> new` each."""
+    old_fields, new_fields = flatten(old), flatten(new)
+    names = sorted(set(old_fields) | set(new_fields))
+    return [
+        f"{name}: {old_fields.get(name, 'absent')} -> {new_fields.get(name, 'absent')}"
+        for name in names
+        if old_fields.get(name) != new_fields.get(name)
+    ]
+
+
+def flatten(config: ConfigDict, *, prefix: str = "") -> dict[str, object]:
+    """Returns dotted names and values; tuples become lists, as in JSON."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            fields |= flatten(value, prefix=f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def _field(config: ConfigDict, name: str):
+    for part in name.split("."):
+        config = config.get(part)
+        if config is None:
+            return None
+    return config

@@ -1,0 +1,134 @@
+"""Arrays -> pictures."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures nor faces hold
+NUM_SAMPLES_SHOWN = 3
+
+
+def show_context(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Paints unobserved pixels in `UNOBSERVED_COLOUR`.
+
+    Args:
+      image: float (H, W, C) in [0, 1], C = 1 or 3.
+      mask: bool (H, W, 1), True = observed.
+
+    Returns:
+      float (H, W, 3).
+    """
+    return np.where(mask, np.broadcast_to(image, (*image.shape[:2], 3)), UNOBSERVED_COLOUR)
+
+
+def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: str = "") -> None:
+    """Draws rows of test images under columns context, samples, mean, standard deviation, truth.
+
+    Args:
+      path: of the PNG.
+      panels: (name, image (B, H, W, C), mask (B, H, W, 1), samples (S, B, H, W, C), uncertainty (B, H, W, C)) each;
+        observed pixels are shown as observed.
+      title: over the figure.
+    """
+    figure_module = _pyplot()
+    num_images = panels[0][1].shape[0]
+    columns = ["context", *(f"sample {k + 1}" for k in range(NUM_SAMPLES_SHOWN)), "mean", "std", "truth"]
+    panel_width, panel_height = len(columns) * 0.95, num_images * 0.95 + 0.6
+    num_across = 2 if len(panels) > 1 else 1
+    num_down = -(-len(panels) // num_across)
+    figure = figure_module.figure(figsize=(panel_width * num_across, panel_height * num_down + 0.4))
+    subfigures = np.asarray(figure.subfigures(num_down, num_across, squeeze=False)).ravel()
+    for subfigure, (name, image, mask, samples, uncertainty) in zip(subfigures, panels, strict=False):
+        subfigure.suptitle(name, fontsize=10)
+        axes = subfigure.subplots(num_images, len(columns), squeeze=False)
+        subfigure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.86, wspace=0.06, hspace=0.06)
+        completed = np.where(mask, image, np.clip(samples, 0, 1))
+        # One brightness scale per panel, so that rows can be compared.
+        brightest = max(float(uncertainty.max()), 1e-6)
+        for row in range(num_images):
+            pictures = [
+                show_context(image[row], mask[row]),
+                *completed[:NUM_SAMPLES_SHOWN, row],
+                np.where(mask[row], image[row], np.clip(samples[:, row].mean(axis=0), 0, 1)),
+                np.where(mask[row], 0, uncertainty[row]).mean(axis=-1, keepdims=True) / brightest,
+                image[row],
+            ]
+            for column, (axis, picture) in enumerate(zip(axes[row], pictures, strict=True)):
+                axis.imshow(
+                    np.broadcast_to(picture, (*picture.shape[:2], 3)), vmin=0, vmax=1, interpolation="nearest"
+                )
+                axis.set_axis_off()
+                if row == 0:
+                    axis.set_title(columns[column], fontsize=8)
+    figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure_module.close(figure)
+
+
+def make_panels(
+    model, params, images: np.ndarray, cells: list[tuple], *, seed: int, num_samples: int
+) -> list[tuple]:
+    """Completes test images for `draw_completions`.
+
+    Args:
+      model: Flax module.
+      params: its parameters.
+      images: float (B, H, W, C) in [0, 1].
+      cells: (name, contexts (B, H, W, 1)) each.
+      seed: of the latent samples.
+      num_samples: S, at least `NUM_SAMPLES_SHOWN`.
+    """
+
+    @jax.jit
+    def complete(image, mask):
+        return model.apply(
+            {"params": params},
+            image,
+            mask,
+            num_samples=num_samples,
+            method="complete",
+            rngs={"sample": jax.random.key(seed)},
+        )
+
+    panels = []
+    for name, mask in cells:
+        completion = jax.device_get(complete(images, mask))
+        variance = completion.samples.var(axis=0) + np.square(completion.scale).mean(axis=0)
+        panels.append((name, images, mask, completion.samples, np.sqrt(variance)))
+    return panels
+
+
+def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
+    """Draws loss, MSE and KL against steps.
+
+    Args:
+      path: of the PNG.
+      rows: of `metrics.jsonl`.
+    """
+    figure_module = _pyplot()
+    figure, axes = figure_module.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    for axis, (name, label) in zip(
+        axes, (("loss", "loss (nats per image)"), ("mse", "MSE"), ("kl", "KL (nats per image)")), strict=True
+    ):
+        for split, style in (("train", "-"), ("val", "o--")):
+            points = [(row["step"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1.2, label=split)
+        axis.set_xlabel("step")
+        axis.set_title(label, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+        if name != "loss":
+            axis.set_yscale("log")
+    figure.savefig(path, dpi=120)
+    figure_module.close(figure)
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot

@@ -1,0 +1,178 @@
+"""The command line: `python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits`."""
+
+import logging
+import os
+import pathlib
+import sys
+
+import absl.logging
+from absl import app, flags
+from ml_collections import config_flags
+
+from ifanp_jax.errors import UserError
+
+logger = logging.getLogger("ifanp_jax")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, for example configs/digits_ifanp.py."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, tables, figures.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "complete"],
+    "train (then evaluate and draw), evaluate (and draw) a run, or complete your own pictures with it.",
+)
+_INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of pictures.")
+_MASK = flags.DEFINE_string(
+    "mask",
+    "",
+    "complete: mask picture or folder of them, white = observed; without it the alpha channel, opaque = observed.",
+)
+_INVERT_MASK = flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
+_OUTPUT = flags.DEFINE_string("output", None, "complete: folder for the completed pictures.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 4, "complete: answers per picture.")
+_SEED = flags.DEFINE_integer("seed", 0, "complete: of the latent samples.")
+_SIZE = flags.DEFINE_enum(
+    "size",
+    "own",
+    ["own", "trained"],
+    "complete: at the picture's own size, or resized to the trained size and pasted back.",
+)
+
+
+def main(argv):
+    """Runs the chosen mode; a UserError becomes one sentence and exit status 1."""
+    try:
+        if len(argv) > 1:
+            raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
+        if not _WORKDIR.value:
+            raise UserError("--workdir is missing; name the folder of the run.")
+        {"train": _train, "evaluate": _evaluate, "complete": _complete}[_MODE.value]()
+    except UserError as error:
+        _exit_with(error)
+
+
+def _train():
+    from ifanp_jax import configuration, runs, train
+    from ifanp_jax.data import sources
+
+    config = _CONFIG.value
+    if config is None:
+        raise UserError("--config is missing; give a file such as configs/digits_ifanp.py.")
+    configuration.check(config)
+    runs.check_same_model(_WORKDIR.value, config, None)
+    runs.make_model(config, (8, 8, 1))  # an unknown model or field ends here, before the data is read
+    dataset = _load_data(sources, config)
+    state = train.run(config, _WORKDIR.value, dataset)
+    model, _, _ = runs.make_model(config, dataset.train.shape[1:])
+    _report(config, model, state, dataset)
+
+
+def _evaluate():
+    from ifanp_jax import configuration, runs
+    from ifanp_jax.data import sources
+
+    run = runs.load(_WORKDIR.value)
+    config = run.config if _CONFIG.value is None else _CONFIG.value
+    configuration.check(config)
+    runs.check_same_model(_WORKDIR.value, config, None)
+    dataset = _load_data(sources, config)
+    runs.check_same_model(_WORKDIR.value, config, dataset.train.shape[1:])
+    _report(config, run.model, run.state, dataset)
+
+
+def _load_data(sources, config):
+    dataset = sources.get(config.data)
+    for name in dataset.skipped[:20]:
+        logger.warning("Skipped %s", name)
+    if dataset.skipped:
+        logger.warning("Skipped %d files of %s in all.", len(dataset.skipped), dataset.name)
+    return dataset
+
+
+def _report(config, model, state, dataset):
+    from ifanp_jax import evaluate, report
+
+    evaluation = evaluate.run(config, model, state, dataset)
+    evaluate.write(evaluation, _WORKDIR.value)
+    report.draw(config, model, state, dataset, _WORKDIR.value)
+    evaluate.print_table(evaluation)
+    logger.info(
+        "Wrote evaluation.json, evaluation.md, completions.png and training.png to %s.", _WORKDIR.value
+    )
+
+
+def _complete():
+    import ifanp_jax
+    from ifanp_jax import complete
+
+    for flag in (_INPUT, _OUTPUT):
+        if not flag.value:
+            raise UserError(f"--{flag.name} is missing; --mode=complete needs --input and --output.")
+    failures = complete.complete_files(
+        ifanp_jax.load(_WORKDIR.value),
+        input=_INPUT.value,
+        mask=_MASK.value,
+        output=_OUTPUT.value,
+        num_samples=_NUM_SAMPLES.value,
+        seed=_SEED.value,
+        size=_SIZE.value,
+        invert_mask=_INVERT_MASK.value,
+    )
+    if failures:
+        sys.exit(1)
+
+
+def _exit_with(error):
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _parse_flags(argv):
+    """absl's parser, with one sentence where a configuration or a flag is wrong."""
+    try:
+        return flags.FLAGS(argv)
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        ImportError,
+        SyntaxError,
+    ) as error:
+        _exit_with(_explain(error, argv))
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One sentence for what absl and ml_collections raise on a wrong flag."""
+    files = [argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")]
+    if files and not pathlib.Path(files[-1].split(":")[0]).is_file():
+        return f"--config={files[-1]} is no file; give a file such as configs/digits_ifanp.py."
+    message = " ".join(str(error).split())
+    if isinstance(error, AttributeError | KeyError):
+        given = [argument for argument in argv if argument.startswith("--config.")]
+        unknown = [argument for argument in given if message.strip("\"'") in argument.split("=")[0]]
+        name = (unknown or given or ["the configuration"])[0].split("=")[0].lstrip("-")
+        return f"{name} is no field of the configuration; configs/default.py lists them all."
+    return message if message.endswith(".") else f"{message}."
+
+
+def run():
+    """Entry point: quiet logs of libraries, flags parsed with one-sentence errors."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Configuration files say `from configs import default`; that must work from any folder.
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax writes forty lines per checkpoint
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    app.run(main, flags_parser=_parse_flags)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,45 @@
+"""The figures of a run."""
+
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ifanp_jax import evaluate, figures, state, writers
+from ifanp_jax.data.dataset import Dataset
+
+
+def draw(
+    config: ConfigDict, model, train_state: state.TrainState, dataset: Dataset, workdir: str | pathlib.Path
+) -> None:
+    """Writes `completions.png` (random contexts and the upper half) and `training.png`.
+
+    Args:
+      config: the whole configuration.
+      model: Flax module.
+      train_state: its parameters.
+      dataset: the first held-out images are drawn.
+      workdir: holds `metrics.jsonl`.
+    """
+    workdir = pathlib.Path(workdir)
+    images = np.asarray(dataset.evaluation[: config.evaluate.figure_images], np.float32) / 255
+    if len(images):
+        kinds = [("random", fraction) for fraction in config.evaluate.fractions] + [("top", 0.5)]
+        cells = [
+            (
+                f"{kind} {fraction:.0%} observed",
+                evaluate.contexts(config.evaluate.seed, kind, fraction, images.shape[:3]),
+            )
+            for kind, fraction in kinds
+        ]
+        panels = figures.make_panels(
+            model,
+            train_state.evaluation_params,
+            images,
+            cells,
+            seed=config.evaluate.seed,
+            num_samples=max(config.evaluate.num_samples, figures.NUM_SAMPLES_SHOWN),
+        )
+        title = f"{config.model.name} on {dataset.name}, step {int(train_state.step)}"
+        figures.draw_completions(workdir / "completions.png", panels, title=title)
+    figures.draw_training(workdir / "training.png", writers.read_metrics(workdir))
