@@ -30,7 +30,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.gca_embedding = (
         "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear" (the equation)
     )
-    config.model.likelihood = "per_pixel"  # "fixed", "learned" (one scalar) or "per_pixel" (decoder output)
+    # "fixed" (the paper's constant), "learned" (one scalar) or "per_pixel" (decoder output). A fixed sigma keeps z in
+    # use, so that samples differ; with a sigma per pixel the KL falls to 0 and the samples become one.
+    config.model.likelihood = "fixed"
     config.model.sigma = 0.1  # standard deviation of "fixed" and start of "learned", in intensities [0, 1]
     config.model.sigma_floor = 0.01  # lower bound of "learned" and "per_pixel"; it caps the log-likelihood
     config.model.compute_dtype = "float32"  # or "bfloat16"; parameters, KL and log-likelihood stay float32

@@ -2,8 +2,8 @@
 
     python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits
 
-Trained on mixed contexts (random pixels, halves, boxes), so that halves are completed as well as scattered pixels;
-`--config.mask.kind=random` is the paper's protocol.
+Trained on mixed contexts (random pixels, halves, boxes), so that halves are completed as well as scattered
+pixels; `--config.mask.kind=random` is the paper's protocol.
 """
 
 from configs import default
@@ -13,9 +13,8 @@ def get_config():
     """Returns the configuration."""
     config = default.get_config()
     config.model.width = 32
-    config.model.likelihood = "fixed"
     config.mask.kind = "mixed"
-    config.train.num_steps = 1800
+    config.train.num_steps = 1500
     config.train.learning_rate = 6e-3
     config.train.ema_decay = 0.99
     return config

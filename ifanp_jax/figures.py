@@ -42,16 +42,19 @@ def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: st
     for subfigure, (name, image, mask, samples, uncertainty) in zip(subfigures, panels, strict=False):
         subfigure.suptitle(name, fontsize=10)
         axes = subfigure.subplots(num_images, len(columns), squeeze=False)
-        subfigure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.86, wspace=0.06, hspace=0.06)
+        subfigure.subplots_adjust(
+            left=0.01, right=0.99, bottom=0.01, top=1 - 0.55 / panel_height, wspace=0.06, hspace=0.06
+        )
         completed = np.where(mask, image, np.clip(samples, 0, 1))
-        # One brightness scale per panel, so that rows can be compared.
-        brightest = max(float(uncertainty.max()), 1e-6)
+        # One scale per panel, so that rows can be compared: black = its least uncertain pixel, white = its most.
+        low, high = float(uncertainty.min()), float(uncertainty.max())
+        shown = (uncertainty - low) / max(high - low, 1e-6)
         for row in range(num_images):
             pictures = [
                 show_context(image[row], mask[row]),
                 *completed[:NUM_SAMPLES_SHOWN, row],
                 np.where(mask[row], image[row], np.clip(samples[:, row].mean(axis=0), 0, 1)),
-                np.where(mask[row], 0, uncertainty[row]).mean(axis=-1, keepdims=True) / brightest,
+                np.where(mask[row], 0, shown[row]).mean(axis=-1, keepdims=True),
                 image[row],
             ]
             for column, (axis, picture) in enumerate(zip(axes[row], pictures, strict=True)):
@@ -119,7 +122,12 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
         axis.set_title(label, fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-        if name != "loss":
+        if name == "loss":
+            losses = [row["train/loss"] for row in rows if "train/loss" in row]
+            if losses:  # the first steps would flatten the rest
+                low, high = np.percentile(losses, [0, 90])
+                axis.set_ylim(low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1))
+        else:
             axis.set_yscale("log")
     figure.savefig(path, dpi=120)
     figure_module.close(figure)

@@ -24,7 +24,8 @@ def get(config_data) -> Dataset:
       config_data: `config.data`; uses `name`, `dir`, the splits, the recipe and `max_*_images`.
 
     Returns:
-      uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; not cropped unless a size or a crop is asked for.
+      uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; not cropped unless a size or a crop is asked for, nor where
+      the images have `image_size` already.
 
     Raises:
       UserError: a file or split is missing, damaged, pickled, or of the wrong dtype, rank or channels.
@@ -48,7 +49,11 @@ def get(config_data) -> Dataset:
 def _read_part(root: pathlib.Path, split: str, limit: int, recipe: pictures.Recipe) -> np.ndarray:
     images, source = find_array(root, split)
     images = _to_images(images, source)
-    return pictures.apply_recipe_in_chunks(images[:limit] if limit > 0 else images, recipe)
+    images = images[:limit] if limit > 0 else images
+    if images.shape[1:3] == (recipe.image_size, recipe.image_size):
+        # Already prepared: a crop in the source's own pixels does not apply a second time.
+        recipe = pictures.Recipe(channels=recipe.channels)
+    return pictures.apply_recipe_in_chunks(images, recipe)
 
 
 def find_array(root: pathlib.Path, split: str) -> tuple[np.ndarray, str]:

@@ -14,6 +14,8 @@ from ifanp_jax.data import cache, pictures
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
