@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import re
 import sys
 
 import absl.logging
@@ -27,7 +28,7 @@ _INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of 
 _MASK = flags.DEFINE_string(
     "mask",
     "",
-    "complete: mask picture or folder of them, white = observed; without it the alpha channel, opaque = observed.",
+    "complete: mask picture or folder of them, white = observed; else the alpha channel, opaque = observed.",
 )
 _INVERT_MASK = flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
 _OUTPUT = flags.DEFINE_string("output", None, "complete: folder for the completed pictures.")
@@ -130,19 +131,13 @@ def _exit_with(error):
 
 
 def _parse_flags(argv):
-    """absl's parser, with one sentence where a configuration or a flag is wrong."""
+    """Parses as absl does, with one sentence where a configuration or a flag is wrong."""
     try:
-        return flags.FLAGS(argv)
-    except (
-        flags.Error,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-        ImportError,
-        SyntaxError,
-    ) as error:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
+        return rest
+    except Exception as error:  # a configuration file is Python and may raise anything
         _exit_with(_explain(error, argv))
 
 
@@ -151,7 +146,16 @@ def _explain(error: Exception, argv: list[str]) -> str:
     files = [argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")]
     if files and not pathlib.Path(files[-1].split(":")[0]).is_file():
         return f"--config={files[-1]} is no file; give a file such as configs/digits_ifanp.py."
-    message = " ".join(str(error).split())
+    message = " ".join(str(error).split()) or type(error).__name__
+    wrong_value = re.match(
+        r"flag --(\S+?)=(.*): invalid literal for (\w+)|flag --(\S+?)=(.*): could not convert", message
+    )
+    if wrong_value:
+        name, value = (
+            wrong_value.group(1) or wrong_value.group(4),
+            wrong_value.group(2) or wrong_value.group(5),
+        )
+        return f"--{name} is {value!r}; it must be a {'whole number' if wrong_value.group(3) else 'number'}."
     if isinstance(error, AttributeError | KeyError):
         given = [argument for argument in argv if argument.startswith("--config.")]
         unknown = [argument for argument in given if message.strip("\"'") in argument.split("=")[0]]
@@ -165,7 +169,7 @@ def run():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Configuration files say `from configs import default`; that must work from any folder.
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-    absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax writes forty lines per checkpoint
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax writes forty lines per checkpoint
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)

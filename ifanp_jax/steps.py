@@ -66,7 +66,7 @@ def make_elbo_step(
             "kl": terms.kl.mean(),
             "mse": metrics.mse(terms.prediction, batch.image).mean(),
             "psnr": metrics.psnr(terms.prediction, batch.image).mean(),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(
             step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params

@@ -132,7 +132,8 @@ def check(config) -> None:
     if config.kind not in KINDS:
         raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
     fractions = tuple(config.fraction)
-    if len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
+    is_number = all(isinstance(fraction, int | float) for fraction in fractions)
+    if not is_number or len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
         raise UserError(
             f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair."
         )

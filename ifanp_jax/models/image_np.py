@@ -30,7 +30,7 @@ ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
 
 class ImageNeuralProcess(nn.Module):
-    """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz, g a convolutional decoder.
+    """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz, g a deconvolution.
 
     Attributes:
       channels: C of the images.
@@ -63,7 +63,7 @@ class ImageNeuralProcess(nn.Module):
     gca_blocks: int = 1
     gca_heads: int = 1
     gca_embedding: str = "mlp"
-    likelihood: str = "per_pixel"
+    likelihood: str = "fixed"
     sigma: float = 0.1
     sigma_floor: float = 0.01
     compute_dtype: str = "float32"

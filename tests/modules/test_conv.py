@@ -1,0 +1,85 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ifanp_jax.data import coordinates
+from ifanp_jax.modules import conv
+
+GRIDS = [(4, 4), (3, 5), (1, 6)]
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_encoder_keeps_the_grid(h, w, dtype):
+    encoder = conv.ConvEncoder(6, 2, dtype=dtype)
+    out, variables = jax.eval_shape(encoder.init_with_output, jax.random.key(1), jnp.zeros((2, h, w, 5)))
+    chex.assert_shape(out, (2, h, w, 6))
+    chex.assert_type(out, dtype)
+    chex.assert_type(jax.tree.leaves(variables), jnp.float32)
+
+
+def test_encoder_sees_as_far_as_it_says():
+    encoder = conv.ConvEncoder(4, 2)
+    x = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+    variables = jax.jit(encoder.init)(jax.random.key(1), x)
+    apply = jax.jit(encoder.apply)
+    out, changed = (np.asarray(apply(variables, one)) for one in (x, x.at[0, 4, 4, 0].add(1.0)))
+    is_different = np.any(out != changed, axis=-1)[0]
+    expected = np.zeros((9, 9), bool)
+    expected[2:7, 2:7] = True  # 2 * depth + 1 = 5 pixels wide
+    np.testing.assert_array_equal(is_different, expected)
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("has_features", [True, False])
+def test_decoder_shape_and_dtype(h, w, dtype, has_features):
+    features = jnp.zeros((2, h, w, 5)) if has_features else None
+    decoder = conv.DeconvDecoder(6, 1, 2, dtype=dtype)
+    out, variables = jax.eval_shape(
+        decoder.init_with_output, jax.random.key(1), jnp.zeros((3, 2, 4)), features, jnp.zeros((h, w, 2))
+    )
+    chex.assert_shape(out, (3, 2, h, w, 2))
+    chex.assert_type([out, *jax.tree.leaves(variables)], jnp.float32)
+
+
+def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
+    z = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    features = jax.random.normal(jax.random.key(1), (3, 2, 5, 6))
+    grid = coordinates.grid(2, 5)
+    decoder = conv.DeconvDecoder(7, 0, 1)
+    out, variables = jax.jit(decoder.init_with_output)(jax.random.key(2), z, features, grid)
+    params = jax.tree.map(np.asarray, variables["params"])
+    kernel = np.concatenate(
+        [params[name]["kernel"] for name in ("from_z", "from_features", "from_coordinates")]
+    )
+    parts = np.concatenate(
+        [
+            np.broadcast_to(np.asarray(z)[:, :, None, None], (2, 3, 2, 5, 4)),
+            np.broadcast_to(np.asarray(features)[None], (2, 3, 2, 5, 6)),
+            np.broadcast_to(np.asarray(grid)[None, None], (2, 3, 2, 5, 2)),
+        ],
+        axis=-1,
+    )
+    hidden = np.asarray(jax.nn.gelu(parts @ kernel + params["from_z"]["bias"]))
+    expected = hidden @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_masked_mean_pool_is_the_mean_over_observed_pixels(dtype):
+    features = jax.random.normal(jax.random.key(0), (3, 4, 5, 2), dtype)
+    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (3, 4, 5, 1))
+    pooled = conv.masked_mean_pool(jnp.where(mask, features, 0), mask)
+    chex.assert_type(pooled, jnp.float32)
+    for image, observed, mean in zip(features, mask[..., 0], pooled, strict=True):
+        squeezed = np.asarray(image, np.float64)[np.asarray(observed)]
+        np.testing.assert_allclose(mean, squeezed.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_masked_mean_pool_divides_an_empty_context_by_one_pixel():
+    features = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
+    pooled = conv.masked_mean_pool(features, jnp.zeros((1, 3, 4, 1), bool))
+    np.testing.assert_allclose(pooled, features.sum(axis=(1, 2)), rtol=1e-5)

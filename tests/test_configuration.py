@@ -1,0 +1,59 @@
+"""Checks of a configuration."""
+
+import pytest
+
+from configs import default
+from ifanp_jax import configuration
+from ifanp_jax.errors import UserError
+
+
+def test_every_shipped_field_passes_its_own_check():
+    configuration.check(default.get_config())
+
+
+def test_every_checked_field_exists():
+    fields = configuration.flatten(default.get_config())
+    assert set(configuration.CHOICES) | set(configuration.RANGES) <= set(fields)
+
+
+@pytest.mark.parametrize("name", configuration.RANGES)
+def test_a_value_below_its_range_is_refused_by_name(name):
+    config = default.get_config()
+    low = configuration.RANGES[name][0]
+    below = low - 1 if isinstance(configuration.flatten(config)[name], int) else low - 1.0
+    config.update_from_flattened_dict({name: below})
+    with pytest.raises(UserError, match=rf"config.{name} is "):
+        configuration.check(config)
+
+
+@pytest.mark.parametrize("name", configuration.CHOICES)
+def test_an_unknown_choice_is_refused_by_name(name):
+    config = default.get_config()
+    config.update_from_flattened_dict({name: "nonsense"})
+    with pytest.raises(UserError, match=rf"config.{name} is 'nonsense'; choose one of"):
+        configuration.check(config)
+
+
+def test_choices_that_exclude_each_other():
+    config = default.get_config()
+    config.model.gca_heads = 3
+    with pytest.raises(UserError, match="must divide"):
+        configuration.check(config)
+    config = default.get_config()
+    config.model.likelihood, config.model.sigma = "learned", 0.005
+    with pytest.raises(UserError, match="start above sigma_floor"):
+        configuration.check(config)
+    config = default.get_config()
+    config.evaluate.fractions = (0.2, 1.2)
+    with pytest.raises(UserError, match="observed shares"):
+        configuration.check(config)
+
+
+def test_differences_name_old_and_new():
+    old, new = default.get_config(), default.get_config()
+    new.train.num_steps = 7
+    new.mask.fraction = (0.5,)
+    assert configuration.differences(old, new) == [
+        "mask.fraction: [0.3, 0.6] -> [0.5]",
+        f"train.num_steps: {old.train.num_steps} -> 7",
+    ]

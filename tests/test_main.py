@@ -1,0 +1,121 @@
+"""The command line, as a person runs it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = "--config=configs/digits_ifanp.py"
+TINY = [
+    f"--config.{field}"
+    for field in (
+        "model.width=8",
+        "model.encoder_depth=1",
+        "model.decoder_depth=1",
+        "train.num_steps=4",
+        "train.batch_size=8",
+        "train.log_every=2",
+        "evaluate.num_images=8",
+        "evaluate.classical_images=4",
+        "evaluate.figure_images=2",
+    )
+]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "ifanp_jax.main", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("main") / "run"
+    result = run(CONFIG, f"--workdir={workdir}", *TINY)
+    assert result.returncode == 0, result.stderr
+    assert "Fresh start" in result.stderr and "random 20%" in result.stdout
+    return workdir
+
+
+def test_training_leaves_everything_in_the_workdir(workdir):
+    names = {path.name for path in workdir.iterdir()}
+    files = {
+        "evaluation.json",
+        "evaluation.md",
+        "completions.png",
+        "training.png",
+        "metrics.jsonl",
+        "run.json",
+    }
+    assert files | {"checkpoints", "tensorboard"} <= names
+    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 4
+
+
+def test_evaluation_of_a_run_gives_its_numbers_again(workdir):
+    before = (workdir / "evaluation.json").read_text()
+    (workdir / "evaluation.json").unlink()
+    result = run("--mode=evaluate", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert (workdir / "evaluation.json").read_text() == before
+
+
+def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    mask = np.random.default_rng(1).random((8, 8)) < 0.5
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(pixels).save(pictures / "good.png")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    result = run(
+        "--mode=complete", f"--workdir={workdir}", f"--input={pictures}", f"--mask={tmp_path / 'mask.png'}",
+        f"--output={tmp_path / 'done'}", "--num_samples=2",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "broken.png" in result.stderr and "Traceback" not in result.stderr
+    names = {path.name for path in (tmp_path / "done").iterdir()}
+    assert names == {f"good_{name}.png" for name in ("sample_1", "sample_2", "mean", "uncertainty")}
+    mean = np.asarray(Image.open(tmp_path / "done" / "good_mean.png"))
+    np.testing.assert_array_equal(mean[mask], pixels[mask])
+
+
+def test_help_names_the_flags():
+    result = run("--help")
+    assert "--workdir" in result.stdout and "--mode" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--workdir is missing"),
+        (("--workdir=nowhere",), "--config is missing"),
+        (("--workdir=nowhere", "--config=configs/none.py"), "is no file"),
+        ((CONFIG, "--workdir=nowhere", "--config.train.nope=1"), "config.train.nope is no field"),
+        ((CONFIG, "--workdir=nowhere", "--config.train.num_steps=abc"), "it must be a whole number"),
+        ((CONFIG, "--workdir=nowhere", "--config.train.batch_size=0"), "it must be at least 1"),
+        ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "observed share"),
+        ((CONFIG, "--workdir=nowhere", "--config.mask.kind=diagonal"), "choose one of random"),
+        ((CONFIG, "--workdir=nowhere", "--config.model.name=image_np.None"), "is no model"),
+        ((CONFIG, "--workdir=nowhere", "--config.data.source=arrays"), "data.dir is empty"),
+        ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
+        (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
+        (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_sentence(arguments, message):
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
+    assert not (ROOT / "nowhere").exists()
