@@ -105,7 +105,7 @@ def test_moving_average_with_warm_up():
     chex.assert_trees_all_close(states[-1].params, run("IFNP", num_steps=3)[0][-1].params, atol=1e-6)
 
 
-def test_a_short_overfit_reaches_14_db():
+def test_a_short_overfit_reaches_13_db():
     # Eight digits, half of the pixels observed anew at every step; the mean of the eight gives 11.5 dB.
     recipe = {"name": "digits", "image_size": 0, "channels": 0, "crop_size": 0, "crop_box": ()}
     images = sampling.to_float(jnp.asarray(digits.get(ml_collections.ConfigDict(recipe)).train[:8]))
@@ -137,4 +137,4 @@ def test_a_short_overfit_reaches_14_db():
     train_state = init(jax.random.key(0))
     for _ in range(train["num_steps"]):
         train_state = step(train_state)
-    assert metrics.psnr(complete(train_state.params).mean(axis=0), images).mean() > 14
+    assert metrics.psnr(complete(train_state.params).mean(axis=0), images).mean() > 13
