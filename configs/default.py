@@ -17,21 +17,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "image_np.IFANP"  # module and class (or variant) under ifanp_jax.models
     config.model.width = 64  # D, channels of every feature map
     config.model.latent_dim = 64  # Z, dimensions of z
-    config.model.encoder_depth = (
-        3  # residual 3x3 convolutions per encoder; the receptive field is 2 * depth + 1
-    )
+    config.model.encoder_depth = 3  # residual 3x3 convolutions per encoder; they reach depth pixels around
     config.model.decoder_depth = 3  # 3x3 transposed convolutions of the decoder
-    config.model.lpa_learned_scale = (
-        False  # one learned length scale per channel instead of the paper's window
-    )
+    config.model.lpa_learned_scale = False  # a learned length scale per channel, not the paper's window
     config.model.se_reduction = 4  # squeeze-and-excitation bottleneck D / r
     config.model.gca_blocks = 1  # stacked GCA blocks
     config.model.gca_heads = 1  # attention heads per GCA block
-    config.model.gca_embedding = (
-        "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear" (the equation)
-    )
-    # "fixed" (the paper's constant), "learned" (one scalar) or "per_pixel" (decoder output). A fixed sigma keeps z in
-    # use, so that samples differ; with a sigma per pixel the KL falls to 0 and the samples become one.
+    config.model.gca_embedding = "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear"
+    # "fixed" (the paper's constant), "learned" (one scalar) or "per_pixel" (decoder output). A fixed sigma
+    # keeps z in use, so that samples differ; with one per pixel the KL falls to 0 and samples are all alike.
     config.model.likelihood = "fixed"
     config.model.sigma = 0.1  # standard deviation of "fixed" and start of "learned", in intensities [0, 1]
     config.model.sigma_floor = 0.01  # lower bound of "learned" and "per_pixel"; it caps the log-likelihood

@@ -1,13 +1,10 @@
 """Image-faced (attentive) neural processes for image completion, in JAX and Flax.
 
-    import ifanp_jax
-
-    model = ifanp_jax.load("runs/digits")
-    result = model.complete(image, mask, num_samples=8)
+`ifanp_jax.load("runs/digits").complete(image, mask, num_samples=8)` completes an image with a trained model.
 """
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.version import VERSION as __version__
+from ifanp_jax.version import __version__
 
 __all__ = ["UserError", "__version__", "load"]
 

@@ -133,7 +133,9 @@ class CompletionModel:
             rows.append(
                 [
                     jax.device_get(
-                        _run(self.module, self.params, image[part], mask[part], key, num_samples=count)
+                        sample_completions(
+                            key, self.module, self.params, image[part], mask[part], num_samples=count
+                        )
                     )
                     for part in parts
                 ]
@@ -162,8 +164,20 @@ class CompletionModel:
 
 
 @functools.partial(jax.jit, static_argnames=("module", "num_samples"))
-def _run(module, params, image, mask, key, *, num_samples):
-    """One compiled function per module, shape and number of samples, kept for the next call."""
+def sample_completions(key, module, params, image, mask, *, num_samples):
+    """Runs the model's `complete`, compiled once per module, shape and number of samples.
+
+    Args:
+      key: PRNG key of the draws.
+      module: Flax module.
+      params: its parameters.
+      image: float32 (B, H, W, C).
+      mask: bool (B, H, W, 1), True = observed.
+      num_samples: S.
+
+    Returns:
+      Predicted mean and scale, float32 (S, B, H, W, C) each.
+    """
     completion = module.apply(
         {"params": params}, image, mask, num_samples=num_samples, method="complete", rngs={"sample": key}
     )

@@ -1,7 +1,7 @@
 """The test protocol: fixed contexts, the same for every model, and the tables that come of them.
 
-Latent samples are drawn from q(z | context) alone. The prediction is the mean over `num_samples` samples, clipped
-to [0, 1]. `log_prob` is the importance-weighted bound with the same samples, in nats per target value.
+Latent samples are drawn from q(z | context) alone. The prediction is the mean over `num_samples` samples,
+clipped to [0, 1]. `log_prob` is the importance-weighted bound with the same samples, in nats per value.
 """
 
 import json
@@ -58,8 +58,8 @@ def make_evaluation(config: ConfigDict, model) -> Callable[..., dict[str, np.nda
 
     Returns:
       A function of (params, uint8 (N, H, W, C), bool (N, H, W, 1)). It answers float arrays (N,): `psnr`,
-      `psnr_completed`, `psnr_unobserved`, `mse`, `ssim` (of the completed image, where both sides are at least 11),
-      `kl`, `log_prob`; and `kl_per_dim` (N, Z).
+      `psnr_completed`, `psnr_unobserved`, `mse`, `ssim` (of the completed image, where both sides are at
+      least 11), `kl`, `log_prob`; and `kl_per_dim` (N, Z).
     """
     num_samples, target = config.evaluate.num_samples, config.objective.target
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
@@ -132,8 +132,8 @@ def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Datas
       config: the whole configuration.
       model: Flax module.
       train_state: its parameters (the moving average where there is one).
-      dataset: the held-out part is evaluated; the classical Gaussian process takes its length scale from training
-        images.
+      dataset: the held-out part is evaluated; the classical Gaussian process takes its length scale from
+        training images.
 
     Returns:
       What `evaluation.json` holds.
@@ -249,8 +249,8 @@ def caption(evaluation: dict) -> str:
     return (
         f"{evaluation['model']} on {evaluation['data']}: step {evaluation['step']}, "
         f"{evaluation['num_parameters']:,} parameters, {count} held-out images, PSNR in dB, KL in nats; "
-        f"prediction = mean of {evaluation['num_samples']} samples, log p = importance-weighted bound with as many "
-        f"(likelihood {evaluation['likelihood']}{sigma}, target {evaluation['target']})."
+        f"prediction = mean of {evaluation['num_samples']} samples, log p = importance-weighted bound with "
+        f"as many (likelihood {evaluation['likelihood']}{sigma}, target {evaluation['target']})."
     )
 
 

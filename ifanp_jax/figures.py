@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax
 import numpy as np
 
 UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures nor faces hold
@@ -27,8 +26,8 @@ def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: st
 
     Args:
       path: of the PNG.
-      panels: (name, image (B, H, W, C), mask (B, H, W, 1), samples (S, B, H, W, C), uncertainty (B, H, W, C)) each;
-        observed pixels are shown as observed.
+      panels: (name, image (B, H, W, C), mask (B, H, W, 1), samples (S, B, H, W, C), uncertainty
+        (B, H, W, C)) each; observed pixels are shown as observed.
       title: over the figure.
     """
     figure_module = _pyplot()
@@ -46,9 +45,10 @@ def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: st
             left=0.01, right=0.99, bottom=0.01, top=1 - 0.55 / panel_height, wspace=0.06, hspace=0.06
         )
         completed = np.where(mask, image, np.clip(samples, 0, 1))
-        # One scale per panel, so that rows can be compared: black = its least uncertain pixel, white = its most.
-        low, high = float(uncertainty.min()), float(uncertainty.max())
-        shown = (uncertainty - low) / max(high - low, 1e-6)
+        # One scale per panel, so that rows can be compared; a few extreme pixels must not darken the rest.
+        hidden = uncertainty[np.broadcast_to(~mask, uncertainty.shape)]
+        low, high = np.percentile(hidden, [0, 99]) if hidden.size else (0, 1)
+        shown = np.clip((uncertainty - low) / max(high - low, 1e-6), 0, 1)
         for row in range(num_images):
             pictures = [
                 show_context(image[row], mask[row]),
@@ -67,39 +67,6 @@ def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: st
     figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
     figure.savefig(path, dpi=130, bbox_inches="tight")
     figure_module.close(figure)
-
-
-def make_panels(
-    model, params, images: np.ndarray, cells: list[tuple], *, seed: int, num_samples: int
-) -> list[tuple]:
-    """Completes test images for `draw_completions`.
-
-    Args:
-      model: Flax module.
-      params: its parameters.
-      images: float (B, H, W, C) in [0, 1].
-      cells: (name, contexts (B, H, W, 1)) each.
-      seed: of the latent samples.
-      num_samples: S, at least `NUM_SAMPLES_SHOWN`.
-    """
-
-    @jax.jit
-    def complete(image, mask):
-        return model.apply(
-            {"params": params},
-            image,
-            mask,
-            num_samples=num_samples,
-            method="complete",
-            rngs={"sample": jax.random.key(seed)},
-        )
-
-    panels = []
-    for name, mask in cells:
-        completion = jax.device_get(complete(images, mask))
-        variance = completion.samples.var(axis=0) + np.square(completion.scale).mean(axis=0)
-        panels.append((name, images, mask, completion.samples, np.sqrt(variance)))
-    return panels
 
 
 def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:

@@ -2,10 +2,11 @@
 
 import pathlib
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import evaluate, figures, state, writers
+from ifanp_jax import complete, evaluate, figures, state, writers
 from ifanp_jax.data.dataset import Dataset
 
 
@@ -32,7 +33,7 @@ def draw(
             )
             for kind, fraction in kinds
         ]
-        panels = figures.make_panels(
+        panels = make_panels(
             model,
             train_state.evaluation_params,
             images,
@@ -43,3 +44,28 @@ def draw(
         title = f"{config.model.name} on {dataset.name}, step {int(train_state.step)}"
         figures.draw_completions(workdir / "completions.png", panels, title=title)
     figures.draw_training(workdir / "training.png", writers.read_metrics(workdir))
+
+
+def make_panels(
+    model, params, images: np.ndarray, cells: list[tuple], *, seed: int, num_samples: int
+) -> list[tuple]:
+    """Completes test images for `figures.draw_completions`.
+
+    Args:
+      model: Flax module.
+      params: its parameters.
+      images: float (B, H, W, C) in [0, 1].
+      cells: (name, contexts (B, H, W, 1)) each.
+      seed: of the latent samples.
+      num_samples: S, at least `figures.NUM_SAMPLES_SHOWN`.
+    """
+    panels = []
+    for name, mask in cells:
+        samples, scale = jax.device_get(
+            complete.sample_completions(
+                jax.random.key(seed), model, params, images, mask, num_samples=num_samples
+            )
+        )
+        uncertainty = np.sqrt(samples.var(axis=0) + np.square(scale).mean(axis=0))
+        panels.append((name, images, mask, samples, uncertainty))
+    return panels

@@ -22,7 +22,7 @@ VALIDATION_FRACTION = 0.4
 
 
 def make_train_step(key: jax.Array, config: ConfigDict, model, tx) -> Callable:
-    """Returns the compiled `step(state, images) -> (state, metrics)`, which makes its batch and donates the state.
+    """Returns the compiled `step(state, images) -> (state, metrics)`: it makes its batch, donates the state.
 
     Args:
       key: PRNG key of the run.
@@ -131,7 +131,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
 
 
 def make_validation(config: ConfigDict, model, images: np.ndarray) -> Callable[[state.TrainState], dict]:
-    """Returns `validate(state) -> {"val/psnr": ...}` on a few held-out images at one random context fraction."""
+    """Returns `validate(state) -> {"val/psnr": ...}` on a few held-out images at one context fraction."""
     evaluate_images = evaluate.make_evaluation(config, model)
     contexts = evaluate.contexts(config.evaluate.seed, "random", VALIDATION_FRACTION, images.shape[:3])
 

@@ -101,7 +101,7 @@ def test_uncertainty_is_the_total_deviation(model):
     image, mask = random_image(1, 8, 8, 1) / np.float32(255), random_mask(1, 8, 8, 1)
     result = model.complete(image, mask, num_samples=2, seed=5)
     key = jax.random.fold_in(jax.random.key(5), 0)
-    samples, scale = complete._run(model.module, model.params, image, mask, key, num_samples=2)
+    samples, scale = complete.sample_completions(key, model.module, model.params, image, mask, num_samples=2)
     expected = np.sqrt(np.var(samples, axis=0) + np.mean(np.square(scale), axis=0))
     np.testing.assert_allclose(result.uncertainty, np.where(mask, 0, expected), rtol=1e-3)
 
@@ -210,9 +210,9 @@ def test_calls_of_bounded_size(model, monkeypatch):
 def test_second_call_does_not_compile(model):
     image, mask = random_image(8, 8), random_mask(8, 8)
     model.complete(image, mask, num_samples=2)
-    size = complete._run._cache_size()
+    size = complete.sample_completions._cache_size()
     model.complete(image, ~mask, num_samples=2, seed=9)
-    assert complete._run._cache_size() == size
+    assert complete.sample_completions._cache_size() == size
 
 
 IMAGE, MASK = np.zeros((8, 8), np.uint8), np.ones((8, 8), bool)

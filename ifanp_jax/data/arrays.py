@@ -24,8 +24,8 @@ def get(config_data) -> Dataset:
       config_data: `config.data`; uses `name`, `dir`, the splits, the recipe and `max_*_images`.
 
     Returns:
-      uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; not cropped unless a size or a crop is asked for, nor where
-      the images have `image_size` already.
+      uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; not cropped unless a size or a crop is asked
+      for, nor where the images have `image_size` already.
 
     Raises:
       UserError: a file or split is missing, damaged, pickled, or of the wrong dtype, rank or channels.
