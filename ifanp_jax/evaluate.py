@@ -238,7 +238,7 @@ def caption(evaluation: dict) -> str:
     return (
         f"{evaluation['model']} on {evaluation['data']}: step {evaluation['step']}, "
         f"{evaluation['num_parameters']:,} parameters, {count} held-out images. PSNR in dB of the raw "
-        f"prediction (mean of {evaluation['num_samples']} samples), completed = with the observed pixels kept "
+        f"prediction (mean of {evaluation['num_samples']} samples), completed = with observed pixels kept "
         "(and its 95 % interval), unobserved = over the other pixels, classical = best interpolation, "
         "completed; KL in nats; log p in nats per value, importance-weighted with as many samples "
         f"(likelihood {evaluation['likelihood']}{sigma}, target {evaluation['target']})."
