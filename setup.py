@@ -35,6 +35,7 @@ setuptools.setup(
         "scipy",
         "tensorboardX",
         "tensorflow-datasets",
+        "threadpoolctl",
         "tqdm",
     ],
     extras_require={

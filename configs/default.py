@@ -23,40 +23,40 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.se_reduction = 4  # squeeze-and-excitation bottleneck D / r
     config.model.gca_blocks = 1  # stacked GCA blocks
     config.model.gca_heads = 1  # attention heads per GCA block
-    config.model.gca_embedding = "mlp"  # theta: "mlp" (pointwise encoder, then linear) or "linear"
+    # theta: "mlp" (pointwise encoder, then W) or "linear" (W alone, the paper's equation); both are kept in
+    # the ball |theta|^2 <= 30, so that one exp serves every context
+    config.model.gca_embedding = "mlp"
     # "fixed" (the paper's constant), "learned" (one scalar) or "per_pixel" (decoder output). A fixed sigma
     # keeps z in use, so that samples differ; with one per pixel the KL falls to 0 and samples are all alike.
     config.model.likelihood = "fixed"
     config.model.sigma = 0.1  # standard deviation of "fixed" and start of "learned", in intensities [0, 1]
     config.model.sigma_floor = 0.01  # lower bound of "learned" and "per_pixel"; it caps the log-likelihood
-    config.model.compute_dtype = "float32"  # or "bfloat16"; parameters, KL and log-likelihood stay float32
+    config.model.compute_dtype = "float32"  # or "bfloat16"; parameters, KL, log-likelihood stay float32
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "digits"  # "digits", "tfds", "folder" or "arrays"
     config.data.name = "digits"  # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables
     config.data.dir = ""  # TFDS data_dir, picture folder, or folder of .npy / .npz files
-    config.data.image_size = 0  # side of the square images in pixels; 0 = as they are
+    config.data.image_size = 0  # side of the square images in pixels; 0 = as they are after the crop
     config.data.channels = 0  # 1 = grey, 3 = RGB, 0 = as they are
-    config.data.crop_size = 0  # side of the central crop before resizing, in pixels; 0 = largest square
+    # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
+    config.data.crop_size = 0
     config.data.crop_box = ()  # or a fixed crop (top, left, height, width) in pixels; () = central
     config.data.train_split = "train"  # TFDS split, or stem of the array file
     config.data.eval_split = "test"  # held-out split for validation and the evaluation tables
     config.data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures
-    config.data.partition_file = (
-        ""  # "folder": CelebA's list_eval_partition.txt, 0 = train, eval_split names 1 or 2
-    )
+    # "folder": CelebA's list_eval_partition.txt; 0 = train, eval_split "val" or "test" names 1 or 2
+    config.data.partition_file = ""
     config.data.max_train_images = 0  # keep only the first so many; 0 = all
     config.data.max_eval_images = 0
     config.data.cache_dir = ""  # decoded images; "" = the user's cache directory
 
     config.mask = ml_collections.ConfigDict()
-    config.mask.kind = (
-        "random"  # "random", "top", "bottom", "left", "right", "box_center", "box_random", "file"
-    )
-    config.mask.fraction = (
-        0.3,
-        0.6,
-    )  # observed share of pixels: one value, or a range drawn anew at every step
+    # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
+    # "box_random"), a "file", or "mixed": random pixels for 3 images in 4, else a half or a random box
+    config.mask.kind = "random"
+    # observed share of pixels: one value, or a range drawn anew at every step
+    config.mask.fraction = (0.3, 0.6)
     config.mask.file = ""  # "file": picture or .npy, white or True = observed
 
     config.objective = ml_collections.ConfigDict()
@@ -71,9 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
     config.train.weight_decay = 0.0  # AdamW; 0 = Adam
     config.train.max_grad_norm = 1.0  # clip by global norm; 0 = never
-    config.train.ema_decay = (
-        0.0  # evaluate an exponential moving average of the parameters; 0 = the parameters
-    )
+    config.train.ema_decay = 0.0  # evaluate a moving average of the parameters; 0 = the parameters
     config.train.log_every = 50  # steps
     config.train.validate_every = 500  # steps; 0 = never
     config.train.checkpoint_every = 500  # steps
@@ -84,9 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.fractions = (0.2, 0.4, 0.6)  # of random context pixels
     config.evaluate.halves = True  # also top, bottom, left and right half as context
     config.evaluate.num_images = 0  # first held-out images; 0 = all
-    config.evaluate.num_samples = (
-        8  # latent samples: prediction = their mean, log_prob = importance-weighted bound
-    )
+    config.evaluate.num_samples = 8  # latent samples: prediction = mean, log_prob = importance-weighted
     config.evaluate.batch_size = 64  # images; does not change any number
     config.evaluate.classical_images = 200  # at most, for the interpolation baselines; 0 = leave them out
     config.evaluate.figure_images = 6  # rows of completions.png

@@ -16,13 +16,17 @@ class Checkpoints:
     Saving is asynchronous and atomic: a step's folder appears under its name once it is complete.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, num_kept: int = 3):
-        """Opens `workdir/checkpoints`; the newest `num_kept` are kept."""
+    def __init__(self, workdir: str | pathlib.Path, *, num_kept: int, is_writer: bool):
+        """Opens `workdir/checkpoints`; the newest `num_kept` are kept.
+
+        Only a training opens it as writer: that removes what an interrupted save left, and would remove the
+        save of another process that is under way.
+        """
         self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(num_kept),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=is_writer,
         )
 
     @property

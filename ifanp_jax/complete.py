@@ -103,7 +103,7 @@ class CompletionModel:
         _check_options(num_samples, seed, size)
         image, mask, is_batched = _to_batch(image, mask, self.image_shape[-1])
         if size == "trained":
-            completed, samples, scale = self._predict_at_trained_size(image, mask, num_samples, seed)
+            samples, raw_samples, uncertainty = self._predict_at_trained_size(image, mask, num_samples, seed)
         else:
             height, width = image.shape[1:3]
             if height * width > MAX_OWN_PIXELS:
@@ -112,9 +112,15 @@ class CompletionModel:
                     f'{MAX_OWN_PIXELS:,} are allowed: give size="trained" (--size=trained) or shrink it.'
                 )
             _advise_on_size((height, width), self.image_shape[:2])
-            samples, scale = self._predict(image, mask, num_samples, seed)
-            completed = np.clip(samples, 0, 1)
-        result = _summarise(image, mask, completed, samples, scale)
+            predicted, scale = self._predict(image, mask, num_samples, seed)
+            samples = raw_samples = np.clip(predicted, 0, 1)
+            uncertainty = total_deviation(predicted, scale)
+        result = CompletionResult(
+            samples=np.where(mask, image, samples),
+            mean=np.where(mask, image, samples.mean(axis=0)),
+            uncertainty=np.where(mask, np.float32(0), uncertainty),
+            raw_samples=raw_samples,
+        )
         return result if is_batched else _without_batch(result)
 
     def _predict(
@@ -148,19 +154,21 @@ class CompletionModel:
     def _predict_at_trained_size(
         self, image: np.ndarray, mask: np.ndarray, num_samples: int, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same on the trained grid, resized back; first the samples with observed pixels kept."""
+        """Samples with observed coarse pixels kept, raw samples, uncertainty; resized back from the grid."""
         height, width = image.shape[1:3]
         small_image, small_mask = _to_grid(image, mask, *self.image_shape[:2])
         if (mask.any(axis=(1, 2, 3)) & ~small_mask.any(axis=(1, 2, 3))).any():
             logger.warning(
-                "No pixel of the trained %dx%d grid is observed to at least half, so nothing of the image is "
+                "No pixel of the trained %dx%d grid is observed to a tenth, so nothing of the image is "
                 'used; size="own" (--size=own) uses scattered pixels.',
                 *self.image_shape[:2],
             )
-        samples, scale = self._predict(small_image, small_mask, num_samples, seed)
+        predicted, scale = self._predict(small_image, small_mask, num_samples, seed)
+        raw_samples = np.clip(predicted, 0, 1)
         # From observed coarse pixels the interpolation goes on into the hole without a seam.
-        completed = np.where(small_mask, small_image, np.clip(samples, 0, 1))
-        return tuple(pictures.resize_area(values, height, width) for values in (completed, samples, scale))
+        samples = np.where(small_mask, small_image, raw_samples)
+        answers = (samples, raw_samples, total_deviation(predicted, scale))
+        return tuple(pictures.resize_area(values, height, width) for values in answers)
 
 
 @functools.partial(jax.jit, static_argnames=("module", "num_samples"))
@@ -195,17 +203,17 @@ def _advise_on_size(size: tuple[int, int], trained_size: tuple[int, int]) -> Non
         )
 
 
-def _summarise(
-    image: np.ndarray, mask: np.ndarray, completed: np.ndarray, samples: np.ndarray, scale: np.ndarray
-) -> CompletionResult:
-    """Averages, and puts observed pixels in place; the last three are (S, B, H, W, C)."""
-    uncertainty = np.sqrt(samples.var(axis=0) + np.square(scale).mean(axis=0))
-    return CompletionResult(
-        samples=np.where(mask, image, completed),
-        mean=np.where(mask, image, completed.mean(axis=0)),
-        uncertainty=np.where(mask, np.float32(0), uncertainty),
-        raw_samples=np.clip(samples, 0, 1),
-    )
+def total_deviation(samples: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Standard deviation of the predictive mixture: sqrt(variance of the means + mean of scale^2).
+
+    Args:
+      samples: float32 (S, B, H, W, C), predicted means.
+      scale: float32 (S, B, H, W, C), the likelihood's standard deviations.
+
+    Returns:
+      float32 (B, H, W, C).
+    """
+    return np.sqrt(samples.var(axis=0) + np.square(scale).mean(axis=0))
 
 
 def _without_batch(result: CompletionResult) -> CompletionResult:

@@ -68,10 +68,9 @@ def check(config: ConfigDict) -> None:
             limit = f"at least {low}" if high is None else f"between {low} and {high}"
             raise UserError(f"config.{name} is {value}; it must be {limit}.")
     masks.check(config.mask)
-    if not all(0 <= fraction <= 1 for fraction in config.evaluate.fractions):
-        raise UserError(
-            f"config.evaluate.fractions is {config.evaluate.fractions}; give observed shares in [0, 1]."
-        )
+    fractions = config.evaluate.fractions
+    if not all(isinstance(fraction, int | float) and 0 <= fraction <= 1 for fraction in fractions):
+        raise UserError(f"config.evaluate.fractions is {fractions}; give observed shares in [0, 1].")
     width, heads = _field(config, "model.width"), _field(config, "model.gca_heads")
     if heads and width % heads:
         raise UserError(

@@ -4,9 +4,10 @@ Latent samples are drawn from q(z | context) alone. The prediction is the mean o
 clipped to [0, 1]. `log_prob` is the importance-weighted bound with the same samples, in nats per value.
 """
 
+import functools
 import json
+import logging
 import math
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -15,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import classical, metrics, objectives, state
+from ifanp_jax import classical, metrics, objectives, state, writers
 from ifanp_jax.data import masks, sampling
 from ifanp_jax.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 PSNR_NAMES = ("psnr", "psnr_completed", "psnr_unobserved")
 
@@ -50,58 +53,76 @@ def contexts(seed: int, kind: str, fraction: float, shape: tuple[int, int, int])
 
 
 def make_evaluation(config: ConfigDict, model) -> Callable[..., dict[str, np.ndarray]]:
-    """Returns `evaluate(params, images, contexts) -> per-image values`, compiled once per image shape.
+    """Returns `evaluate(params, images, contexts) -> per-image values`.
 
     Args:
       config: the whole configuration.
       model: Flax module.
 
     Returns:
-      A function of (params, uint8 (N, H, W, C), bool (N, H, W, 1)). It answers float arrays (N,): `psnr`,
-      `psnr_completed`, `psnr_unobserved`, `mse`, `ssim` (of the completed image, where both sides are at
-      least 11), `kl`, `log_prob`; and `kl_per_dim` (N, Z).
+      A function of (params, uint8 (N, H, W, C), bool (N, H, W, 1)); it answers what `evaluate_batch` does.
     """
-    num_samples, target = config.evaluate.num_samples, config.objective.target
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
-
-    @jax.jit
-    def evaluate_batch(params, images, mask):
-        image = sampling.to_float(images)
-        variables = {"params": params}
-        terms = model.apply(variables, image, mask, train=False, target=target, rngs={"sample": key})
-        completion = model.apply(
-            variables, image, mask, num_samples=num_samples, method="complete", rngs={"sample": key}
-        )
-        targets = objectives.target_pixels(mask, target)
-        log_prob = objectives.importance_weighted_bound(
-            objectives.gaussian_log_prob(image, completion.samples, completion.scale, targets)
-        )
-        num_values = jnp.maximum(targets.sum(axis=(1, 2, 3)), 1) * image.shape[-1]
-        prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
-        values = {
-            "psnr": metrics.psnr(prediction, image),
-            "psnr_completed": metrics.psnr_completed(prediction, image, mask),
-            "psnr_unobserved": metrics.psnr_unobserved(prediction, image, mask),
-            "mse": metrics.mse(prediction, image),
-            "kl": terms.kl,
-            "kl_per_dim": terms.kl_per_dim,
-            "log_prob": log_prob / num_values,
-        }
-        if min(image.shape[1:3]) >= metrics.SSIM_WINDOW:
-            values["ssim"] = metrics.ssim(metrics.keep_observed(prediction, image, mask), image)
-        return values
+    options = {"num_samples": config.evaluate.num_samples, "target": config.objective.target}
 
     def evaluate(params, images, contexts):
-        batches = [
-            {
-                name: value[:size]
-                for name, value in jax.device_get(evaluate_batch(params, image, mask)).items()
-            }
-            for image, mask, size in _padded_batches(images, contexts, config.evaluate.batch_size)
-        ]
+        batches = []
+        for image, mask, size in _padded_batches(images, contexts, config.evaluate.batch_size):
+            values = jax.device_get(evaluate_batch(key, model, params, image, mask, **options))
+            batches.append({name: value[:size] for name, value in values.items()})
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     return evaluate
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples", "target"))
+def evaluate_batch(key, model, params, images, mask, *, num_samples, target):
+    """Evaluates a batch; compiled once per model, shape and options.
+
+    Args:
+      key: PRNG key of the latent samples.
+      model: Flax module.
+      params: its parameters.
+      images: uint8 (B, H, W, C).
+      mask: bool (B, H, W, 1), True = observed.
+      num_samples: latent samples per image.
+      target: "all" or "unobserved" pixels in `log_prob`.
+
+    Returns:
+      float32 (B,) each: `psnr`, `psnr_completed`, `psnr_unobserved`, `mse`, `ssim` (of the completed image,
+      where both sides are at least 11), `kl`, `log_prob`; and `kl_per_dim` (B, Z).
+    """
+    image = sampling.to_float(images)
+    variables, rngs = {"params": params}, {"sample": key}
+    terms = model.apply(variables, image, mask, train=False, target=target, rngs=rngs)
+    completion = model.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
+    targets = objectives.target_pixels(mask, target)
+    log_prob = objectives.importance_weighted_bound(
+        objectives.gaussian_log_prob(image, completion.samples, completion.scale, targets)
+    )
+    num_values = jnp.maximum(targets.sum(axis=(1, 2, 3)), 1) * image.shape[-1]
+    prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
+    values = compare(prediction, image, mask)
+    values |= {"kl": terms.kl, "kl_per_dim": terms.kl_per_dim, "log_prob": log_prob / num_values}
+    if min(image.shape[1:3]) >= metrics.SSIM_WINDOW:
+        values["ssim"] = metrics.ssim(metrics.keep_observed(prediction, image, mask), image)
+    return values
+
+
+def compare(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    """The metrics that any method has: three PSNRs in dB and the MSE, (B,) each.
+
+    Args:
+      prediction: float32 (B, H, W, C) in [0, 1].
+      image: float32 (B, H, W, C) in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+    """
+    return {
+        "psnr": metrics.psnr(prediction, image),
+        "psnr_completed": metrics.psnr_completed(prediction, image, mask),
+        "psnr_unobserved": metrics.psnr_unobserved(prediction, image, mask),
+        "mse": metrics.mse(prediction, image),
+    }
 
 
 def _padded_batches(
@@ -141,6 +162,7 @@ def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Datas
     images = dataset.evaluation[: config.evaluate.num_images or None]
     evaluate_images = make_evaluation(config, model)
     cells = []
+    logger.info("Evaluating %s on %d held-out images of %s.", config.model.name, len(images), dataset.name)
     for kind, fraction in list_cells(config.evaluate):
         context = contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
         values = evaluate_images(train_state.evaluation_params, images, context)
@@ -152,6 +174,7 @@ def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Datas
         "seed": config.seed,
         "num_parameters": state.count_parameters(train_state.params),
         "likelihood": config.model.get("likelihood"),
+        "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
         "num_samples": config.evaluate.num_samples,
         "target": config.objective.target,
@@ -175,34 +198,35 @@ def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, o
     if not len(images):
         return []
     methods = classical.methods_for(*images.shape[1:3])
+    logger.info("Evaluating interpolation (%s) on %d of them.", ", ".join(methods), len(images))
     training_images = np.asarray(dataset.train[:16], np.float32) / 255
-    length_scale = classical.select_length_scale(training_images, seed=config.seed)
+    options = {}
+    if "gaussian_process" in methods:
+        options["length_scale"] = classical.select_length_scale(training_images, seed=config.seed)
     rows = []
     for kind, fraction in list_cells(config):
         context = contexts(config.seed, kind, fraction, images.shape[:3])
-        completed = classical.evaluate(images, context, methods=methods, length_scale=length_scale)
+        completed = classical.evaluate(images, context, methods=methods, **options)
         for method, prediction in completed.items():
-            values = {
-                "psnr": metrics.psnr(prediction, images),
-                "psnr_completed": metrics.psnr_completed(prediction, images, context),
-                "psnr_unobserved": metrics.psnr_unobserved(prediction, images, context),
-                "mse": metrics.mse(prediction, images),
-            }
-            values = {name: np.asarray(value) for name, value in values.items()}
+            values = {name: np.asarray(value) for name, value in compare(prediction, images, context).items()}
             rows.append(
                 {"method": method, "mask": kind, "fraction": fraction} | summarise(values, seed=config.seed)
             )
     return rows
 
 
-def best_classical(evaluation: dict, cell: dict) -> dict | None:
-    """The classical row of the same mask and fraction with the highest `psnr_completed`, or None."""
-    rows = [
+def classical_rows(evaluation: dict, cell: dict) -> list[dict]:
+    """The classical rows of a cell's mask and fraction, one per method."""
+    return [
         row
         for row in evaluation["classical"]
         if row["mask"] == cell["mask"] and math.isclose(row["fraction"], cell["fraction"])
     ]
-    return max(rows, key=lambda row: row["psnr_completed"], default=None)
+
+
+def best_classical(evaluation: dict, cell: dict) -> dict | None:
+    """The classical row of a cell with the highest `psnr_completed`, or None."""
+    return max(classical_rows(evaluation, cell), key=lambda row: row["psnr_completed"], default=None)
 
 
 COLUMNS = ("context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p")
@@ -233,15 +257,18 @@ def table_rows(evaluation: dict) -> list[list[str]]:
 
 def caption(evaluation: dict) -> str:
     """One line that says what the numbers are."""
-    sigma = f", sigma floor {evaluation['sigma_floor']}" if evaluation["likelihood"] != "fixed" else ""
+    name = "sigma" if evaluation["likelihood"] == "fixed" else "sigma_floor"
+    sigma = f"{name.replace('_', ' ')} {evaluation[name]}"
     count = evaluation["cells"][0]["num_images"] if evaluation["cells"] else 0
+    num_classical = evaluation["classical"][0]["num_images"] if evaluation["classical"] else 0
     return (
         f"{evaluation['model']} on {evaluation['data']}: step {evaluation['step']}, "
         f"{evaluation['num_parameters']:,} parameters, {count} held-out images. PSNR in dB of the raw "
         f"prediction (mean of {evaluation['num_samples']} samples), completed = with observed pixels kept "
         "(and its 95 % interval), unobserved = over the other pixels, classical = best interpolation, "
-        "completed; KL in nats; log p in nats per value, importance-weighted with as many samples "
-        f"(likelihood {evaluation['likelihood']}{sigma}, target {evaluation['target']})."
+        f"completed, on the first {num_classical} images; KL in nats; log p in nats per value, "
+        f"importance-weighted with as many samples (likelihood {evaluation['likelihood']}, {sigma}, "
+        f"target {evaluation['target']})."
     )
 
 
@@ -249,14 +276,16 @@ def write(evaluation: dict, workdir: str | pathlib.Path) -> None:
     """Writes `evaluation.json` and `evaluation.md`."""
     lines = [caption(evaluation), "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row) + " |" for row in table_rows(evaluation)]
-    _write_whole(pathlib.Path(workdir) / "evaluation.md", "\n".join(lines) + "\n")
-    _write_whole(pathlib.Path(workdir) / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    methods = list(dict.fromkeys(row["method"] for row in evaluation["classical"]))
+    if methods:
+        lines += ["", "Interpolation, PSNR of the completed image in dB:", ""]
+        lines += ["| context | " + " | ".join(methods) + " |", "|" + "---|" * (len(methods) + 1)]
+        for cell in evaluation["cells"]:
+            rows = {row["method"]: row["psnr_completed"] for row in classical_rows(evaluation, cell)}
+            values = (f"{rows[method]:.2f}" for method in methods)
+            lines.append(f"| {cell['mask']} {cell['fraction']:.0%} | " + " | ".join(values) + " |")
+    writers.write_whole(pathlib.Path(workdir) / "evaluation.md", "\n".join(lines) + "\n")
+    writers.write_whole(pathlib.Path(workdir) / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
 
 
 def print_table(evaluation: dict) -> None:

@@ -49,6 +49,8 @@ def main(argv):
             raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
         if not _WORKDIR.value:
             raise UserError("--workdir is missing; name the folder of the run.")
+        if pathlib.Path(_WORKDIR.value).is_file():
+            raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
         {"train": _train, "evaluate": _evaluate, "complete": _complete}[_MODE.value]()
     except UserError as error:
         _exit_with(error)
@@ -99,9 +101,7 @@ def _report(config, model, state, dataset):
     evaluate.write(evaluation, _WORKDIR.value)
     report.draw(config, model, state, dataset, _WORKDIR.value)
     evaluate.print_table(evaluation)
-    logger.info(
-        "Wrote evaluation.json, evaluation.md, completions.png and training.png to %s.", _WORKDIR.value
-    )
+    logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
 
 
 def _complete():
@@ -143,7 +143,7 @@ def _parse_flags(argv):
 
 def _explain(error: Exception, argv: list[str]) -> str:
     """One sentence for what absl and ml_collections raise on a wrong flag."""
-    files = [argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")]
+    files = re.findall(r"--config[= ](\S+)", " ".join(argv))
     if files and not pathlib.Path(files[-1].split(":")[0]).is_file():
         return f"--config={files[-1]} is no file; give a file such as configs/digits_ifanp.py."
     message = " ".join(str(error).split()) or type(error).__name__
@@ -157,10 +157,11 @@ def _explain(error: Exception, argv: list[str]) -> str:
         )
         return f"--{name} is {value!r}; it must be a {'whole number' if wrong_value.group(3) else 'number'}."
     if isinstance(error, AttributeError | KeyError):
-        given = [argument for argument in argv if argument.startswith("--config.")]
-        unknown = [argument for argument in given if message.strip("\"'") in argument.split("=")[0]]
-        name = (unknown or given or ["the configuration"])[0].split("=")[0].lstrip("-")
-        return f"{name} is no field of the configuration; configs/default.py lists them all."
+        given = [argument.split("=")[0].lstrip("-") for argument in argv if argument.startswith("--config.")]
+        unknown = [name for name in given if message.strip("\"'") in name.split(".")]
+        if unknown:
+            return f"{unknown[0]} is no field of the configuration; configs/default.py lists them all."
+        return f"the configuration {' '.join(files)} cannot be used: {message}."
     return message if message.endswith(".") else f"{message}."
 
 

@@ -66,6 +66,6 @@ def make_panels(
                 jax.random.key(seed), model, params, images, mask, num_samples=num_samples
             )
         )
-        uncertainty = np.sqrt(samples.var(axis=0) + np.square(scale).mean(axis=0))
+        uncertainty = complete.total_deviation(samples, scale)
         panels.append((name, images, mask, samples, uncertainty))
     return panels

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 import pathlib
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from ifanp_jax import checkpoint, configuration, models, optimizer
+from ifanp_jax import checkpoint, configuration, models, optimizer, writers
 from ifanp_jax import state as train_state
 from ifanp_jax.errors import UserError
 
@@ -60,9 +59,7 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
     """Writes `run.json`, whole or not at all."""
     path = pathlib.Path(workdir) / FILE_NAME
     text = json.dumps({"format": FORMAT, "image_shape": image_shape, "config": config.to_dict()}, indent=2)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    writers.write_whole(path, text + "\n")
 
 
 def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]] | None:
@@ -105,7 +102,12 @@ def check_same_model(
             f"--workdir={workdir} holds a run of another model ({'; '.join(differing)}); "
             "choose another --workdir or set these fields back."
         )
-    for line in configuration.differences(old_config, config):
+
+
+def warn_of_changes(workdir: str | pathlib.Path, config: ConfigDict) -> None:
+    """Logs every field in which `config` differs from the one in `workdir`, old -> new."""
+    previous = read(workdir)
+    for line in configuration.differences(previous[0], config) if previous else ():
         logger.warning("The configuration differs from the one in %s: %s", workdir, line)
 
 
@@ -120,7 +122,9 @@ def load(workdir: str | pathlib.Path) -> Run:
         raise UserError(f"{workdir} holds no run ({FILE_NAME} is missing); give the --workdir of a training.")
     config, image_shape = record
     model, _, init = make_model(config, image_shape)
-    with checkpoint.Checkpoints(workdir, num_kept=config.train.num_checkpoints) as checkpoints:
+    with checkpoint.Checkpoints(
+        workdir, num_kept=config.train.num_checkpoints, is_writer=False
+    ) as checkpoints:
         state = checkpoints.restore(jax.eval_shape(init, jax.random.key(0)))
     return Run(config=config, image_shape=image_shape, model=model, state=state)
 

@@ -67,7 +67,12 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
     workdir = pathlib.Path(workdir)
     image_shape = dataset.train.shape[1:]
     runs.check_same_model(workdir, config, image_shape)
-    workdir.mkdir(parents=True, exist_ok=True)
+    runs.warn_of_changes(workdir, config)
+    _check_masks(config, image_shape)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from None
     runs.write(workdir, config, image_shape)
 
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -75,7 +80,9 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
     train_step = make_train_step(step_key, config, model, tx)
     schedule = optimizer.learning_rate_schedule(config.train)
 
-    with checkpoint.Checkpoints(workdir, num_kept=config.train.num_checkpoints) as checkpoints:
+    with checkpoint.Checkpoints(
+        workdir, num_kept=config.train.num_checkpoints, is_writer=True
+    ) as checkpoints:
         if checkpoints.latest_step is None:
             train_state = init(init_key)
             logger.info("Fresh start in %s.", workdir)
@@ -92,38 +99,44 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
             jax.devices()[0].device_kind,
         )
         start = int(train_state.step)
+        if start >= config.train.num_steps:
+            logger.info("Nothing to train: step %d of %d is done.", start, config.train.num_steps)
         images = jax.device_put(dataset.train)
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
         writer = writers.MetricWriter(workdir, step=start)
         progress = writers.Progress(config.train.num_steps, step=start)
-        window, window_start = [], time.monotonic()
+        window, num_timed, timed_from = [], 0, time.monotonic()
         try:
             for step in range(start + 1, config.train.num_steps + 1):
                 is_last = step == config.train.num_steps
+                is_checkpoint = step % config.train.checkpoint_every == 0 or is_last
                 train_state, metrics = train_step(train_state, images)
                 window.append(metrics)
+                num_timed += 1
                 progress.advance()
                 if step == start + 1:
                     jax.block_until_ready(metrics)
-                    logger.info("Compiled and first step in %.1f s.", time.monotonic() - window_start)
-                    window_start = time.monotonic()
-                if step % config.train.log_every == 0 or is_last:
-                    row = _average(window)
-                    _check_finite(step, row["loss"], config.seed)
-                    seconds = time.monotonic() - window_start
-                    row = {f"train/{name}": value for name, value in row.items()} | {
-                        "train/learning_rate": float(schedule(step - 1)),
-                        "train/steps_per_second": len(window) / seconds,
-                        "train/images_per_second": len(window) * config.train.batch_size / seconds,
-                    }
+                    logger.info("Compiled and first step in %.1f s.", time.monotonic() - timed_from)
+                    num_timed, timed_from = 0, time.monotonic()
+                # Also at every checkpoint, so that a resumed run averages over the same steps.
+                if step % config.train.log_every == 0 or is_checkpoint:
+                    averages = _average(window)
+                    _check_finite(step, averages, config.seed)
+                    row = {f"train/{name}": value for name, value in averages.items()}
+                    row["train/learning_rate"] = float(schedule(step - 1))
+                    if num_timed:
+                        steps_per_second = num_timed / (time.monotonic() - timed_from)
+                        row["train/steps_per_second"] = steps_per_second
+                        row["train/images_per_second"] = steps_per_second * config.train.batch_size
                     writer.write(step, row)
                     progress.show(step, row)
-                    window, window_start = [], time.monotonic()
-                if step % config.train.checkpoint_every == 0 or is_last:
-                    checkpoints.save(train_state)
+                    window = []
                 if config.train.validate_every and (step % config.train.validate_every == 0 or is_last):
                     writer.write(step, validate(train_state))
-                    window_start = time.monotonic()
+                if is_checkpoint:
+                    checkpoints.save(train_state)
+                if not window:
+                    num_timed, timed_from = 0, time.monotonic()
         finally:
             progress.close()
             writer.close()
@@ -148,9 +161,18 @@ def _average(window: list[dict[str, jax.Array]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _check_finite(step: int, loss: float, seed: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The loss is {loss} at step {step} (seed {seed}); lower config.train.learning_rate or "
-            "config.train.max_grad_norm and start again from the last checkpoint with the same --workdir."
-        )
+def _check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    """Draws masks in the abstract: a mask file of another size is told before anything is written."""
+    sample_mask = masks.make_sampler(config.mask)
+    shape = (config.train.batch_size, *image_shape[:2])
+    jax.eval_shape(lambda key: sample_mask(key, shape), jax.random.key(0))
+
+
+def _check_finite(step: int, averages: dict[str, float], seed: int) -> None:
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(averages[name]):
+            raise UserError(
+                f"The {name} is {averages[name]} at step {step} (seed {seed}); lower "
+                "config.train.learning_rate or clip with config.train.max_grad_norm=1, and go on from the "
+                "last checkpoint in --workdir."
+            )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pathlib
 import sys
 import time
@@ -11,6 +12,13 @@ logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 LINE_EVERY_SECONDS = 15
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 class MetricWriter:
@@ -25,7 +33,7 @@ class MetricWriter:
 
         self._path = pathlib.Path(workdir) / METRICS_FILE
         rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
         self._events = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard"), purge_step=step + 1)
 
@@ -74,7 +82,7 @@ class Progress:
 
     def show(self, step: int, row: dict[str, float]) -> None:
         """Shows loss, PSNR and throughput of the newest row."""
-        loss, psnr, speed = row["train/loss"], row["train/psnr"], row["train/images_per_second"]
+        loss, psnr, speed = row["train/loss"], row["train/psnr"], row.get("train/images_per_second", 0)
         self._bar.set_postfix_str(f"loss {loss:.1f} psnr {psnr:.2f} dB {speed:,.0f} images/s")
         now = time.monotonic()
         if self._bar.disable and (now - self._last_line >= LINE_EVERY_SECONDS or step == self._num_steps):

@@ -83,7 +83,7 @@ def test_evaluation_has_the_promised_names(dataset, model_and_state, tmp_path):
     evaluate.write(evaluation, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
     lines = (tmp_path / "evaluation.md").read_text().splitlines()
-    assert len([line for line in lines if line.startswith("|")]) == 2 + len(evaluation["cells"])
+    assert len([line for line in lines if line.startswith("|")]) == 2 * (2 + len(evaluation["cells"]))
 
 
 def test_small_images_have_no_ssim_and_zero_images_no_classical_rows(dataset):
@@ -95,6 +95,19 @@ def test_small_images_have_no_ssim_and_zero_images_no_classical_rows(dataset):
     assert evaluation["classical"] == []
     assert "ssim" not in evaluation["cells"][0]
     assert evaluate.table_rows(evaluation)[0][5] == "-"
+
+
+def test_large_images_leave_the_gaussian_process_out(dataset):
+    config = small_config()
+    config.evaluate.classical_images = 1
+    config.evaluate.fractions, config.evaluate.halves = (0.5,), False
+    large = Dataset(
+        name="large",
+        train=dataset.train[:1].repeat(8, axis=1).repeat(8, axis=2),
+        evaluation=dataset.evaluation[:1].repeat(8, axis=1).repeat(8, axis=2),
+    )
+    rows = evaluate.evaluate_classical(config.evaluate, large)
+    assert [row["method"] for row in rows] == ["nearest", "linear", "cubic", "biharmonic"]
 
 
 def test_figures_are_drawn(dataset, model_and_state, tmp_path):

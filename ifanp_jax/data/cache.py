@@ -43,8 +43,11 @@ def fingerprint(root: str | pathlib.Path, names: collections.abc.Iterable[str]) 
     """
     entries = []
     for name in names:
-        stat = (pathlib.Path(root) / name).stat()
-        entries.append([str(name), stat.st_size, stat.st_mtime_ns])
+        try:
+            stat = (pathlib.Path(root) / name).stat()
+            entries.append([str(name), stat.st_size, stat.st_mtime_ns])
+        except OSError:  # a broken link, which reading then names
+            entries.append([str(name), None, None])
     return _digest(entries)
 
 

@@ -4,7 +4,6 @@ import collections.abc
 import concurrent.futures
 import dataclasses
 import hashlib
-import logging
 import os
 import pathlib
 
@@ -13,8 +12,6 @@ import numpy as np
 from ifanp_jax.data import cache, pictures
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
@@ -74,8 +71,6 @@ def get(config_data) -> Dataset:
         cache_dir=config_data.cache_dir,
     )
     skipped = (*unreadable, *unlisted)
-    if skipped:
-        logger.warning("%d pictures below %s are left out; the first: %s", len(skipped), root, skipped[0])
     return Dataset(
         name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"], skipped=skipped
     )

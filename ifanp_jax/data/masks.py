@@ -208,6 +208,8 @@ def load(path: str):
         raise UserError(
             f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W)."
         ) from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"mask {path} is an archive of arrays; give a picture or one .npy array (H, W).")
     array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise UserError(

@@ -52,7 +52,7 @@ def make_recipe(config_data) -> Recipe:
         image_size=int(config_data.image_size),
         channels=int(config_data.channels),
         crop_size=int(config_data.crop_size),
-        crop_box=tuple(int(value) for value in config_data.crop_box),
+        crop_box=tuple(config_data.crop_box),
     )
     for name in ("image_size", "crop_size"):
         if getattr(recipe, name) < 0:
@@ -76,7 +76,7 @@ def make_recipe(config_data) -> Recipe:
 
 
 def _is_box(box) -> bool:
-    return len(box) == 4 and min(box[:2]) >= 0 and min(box[2:]) >= 1
+    return len(box) == 4 and all(isinstance(x, int) for x in box) and min(box[:2]) >= 0 and min(box[2:]) >= 1
 
 
 def read_picture(path: str | pathlib.Path) -> np.ndarray:

@@ -111,7 +111,8 @@ class GlobalCrossAttention(nn.Module):
         chex.assert_rank([values, mask, coordinates], [4, 4, 3])
         b, h, w, d = values.shape
         hidden = (self.width, self.width) if self.embedding == "mlp" else ()
-        theta = points.PointwiseEncoder((*hidden, self.width), name="theta")(coordinates.reshape(h * w, 2))
+        encoder = points.PointwiseEncoder((*hidden, self.width), use_bias=bool(hidden), name="theta")
+        theta = encoder(coordinates.reshape(h * w, 2))
         theta = theta.reshape(h * w, self.num_heads, -1)
         values = values.astype(self.dtype).reshape(b, h * w, self.num_heads, -1)
         observed = mask.reshape(b, h * w)

@@ -13,14 +13,16 @@ class PointwiseEncoder(nn.Module):
     Attributes:
       features: width of each layer; the activation stands between layers, not after the last.
       dtype: of the computation; parameters stay float32.
+      use_bias: whether the layers are affine or only linear.
     """
 
     features: Sequence[int]
     dtype: jnp.dtype = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., F) to (..., features[-1])."""
         for index, width in enumerate(self.features):
-            x = nn.Dense(width, dtype=self.dtype)(x if index == 0 else nn.gelu(x))
+            x = nn.Dense(width, dtype=self.dtype, use_bias=self.use_bias)(x if index == 0 else nn.gelu(x))
         return x

@@ -162,7 +162,9 @@ def test_module_attends_with_each_head_over_its_own_channels(embedding, num_head
     theta = np.asarray(grid).reshape(N, 2)
     for index in range(len(params)):
         layer = params[f"Dense_{index}"]
-        theta = (theta if index == 0 else np.asarray(jax.nn.gelu(theta))) @ layer["kernel"] + layer["bias"]
+        theta = (theta if index == 0 else np.asarray(jax.nn.gelu(theta))) @ layer["kernel"] + layer.get(
+            "bias", 0
+        )
     width = D // num_heads
     for head in range(num_heads):
         channels = slice(head * width, (head + 1) * width)
