@@ -84,7 +84,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
         workdir, num_kept=config.train.num_checkpoints, is_writer=True
     ) as checkpoints:
         if checkpoints.latest_step is None:
-            train_state = init(init_key)
+            train_state = jax.jit(init)(init_key)  # op by op it takes seconds
             logger.info("Fresh start in %s.", workdir)
         else:
             train_state = checkpoints.restore(jax.eval_shape(init, init_key))
