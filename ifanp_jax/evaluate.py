@@ -232,6 +232,11 @@ def best_classical(evaluation: dict, cell: dict) -> dict | None:
 COLUMNS = ("context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p")
 
 
+def label(cell: dict) -> str:
+    """What the tables call a cell: its mask and observed share."""
+    return f"{cell['mask']} {cell['fraction']:.0%}"
+
+
 def table_rows(evaluation: dict) -> list[list[str]]:
     """The cells of the table as text, under `COLUMNS`."""
     rows = []
@@ -240,7 +245,7 @@ def table_rows(evaluation: dict) -> list[list[str]]:
         low, high = cell["psnr_completed_interval"]
         rows.append(
             [
-                f"{cell['mask']} {cell['fraction']:.0%}",
+                label(cell),
                 f"{cell['psnr']:.2f}",
                 f"{cell['psnr_completed']:.2f}",
                 f"{low:.2f}-{high:.2f}",
@@ -283,7 +288,7 @@ def write(evaluation: dict, workdir: str | pathlib.Path) -> None:
         for cell in evaluation["cells"]:
             rows = {row["method"]: row["psnr_completed"] for row in classical_rows(evaluation, cell)}
             values = (f"{rows[method]:.2f}" for method in methods)
-            lines.append(f"| {cell['mask']} {cell['fraction']:.0%} | " + " | ".join(values) + " |")
+            lines.append(f"| {label(cell)} | " + " | ".join(values) + " |")
     writers.write_whole(pathlib.Path(workdir) / "evaluation.md", "\n".join(lines) + "\n")
     writers.write_whole(pathlib.Path(workdir) / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
 
