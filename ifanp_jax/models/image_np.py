@@ -104,11 +104,11 @@ class ImageNeuralProcess(nn.Module):
         """
         _check_inputs(image, mask, self.channels)
         b = image.shape[0]
-        # Context and full image go through the same encoder, in one pass.
-        mean, scale = self.latent(
-            jnp.concatenate([image, image]), jnp.concatenate([mask, jnp.ones_like(mask)])
-        )
-        context, full = (mean[:b], scale[:b]), (mean[b:], scale[b:])
+        # Context and full image go through the same encoder, in one pass; side by side, not one batch after
+        # the other, so that both stay on the device that holds the image.
+        pair = jnp.stack([mask, jnp.ones_like(mask)], axis=1).reshape(2 * b, *mask.shape[1:])
+        mean, scale = self.latent(jnp.repeat(image, 2, axis=0), pair)
+        context, full = (mean[0::2], scale[0::2]), (mean[1::2], scale[1::2])
         z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         log_prob = objectives.gaussian_log_prob(image, samples, sigma, objectives.target_pixels(mask, target))

@@ -72,12 +72,14 @@ class DeconvDecoder(nn.Module):
         if features is not None:
             chex.assert_rank(features, 4)
             shared = shared + first_layer("from_features", features)  # (B, H, W, D)
-        x = first_layer("from_z", z)[:, :, None, None, :] + shared[None]  # (S, B, H, W, D)
-        x = x.reshape(s * b, h, w, self.width)
+        # An image's samples lie side by side, so that all stay on the device that holds the image.
+        from_z = jnp.swapaxes(first_layer("from_z", z), 0, 1)  # (B, S, D)
+        x = from_z[:, :, None, None, :] + shared[:, None]  # (B, S, H, W, D)
+        x = x.reshape(b * s, h, w, self.width)
         for _ in range(self.depth):
             x = x + nn.ConvTranspose(self.width, (3, 3), dtype=self.dtype)(nn.gelu(x))
         x = nn.Dense(self.out_channels, dtype=self.dtype)(nn.gelu(x))
-        return x.astype(jnp.float32).reshape(s, b, h, w, self.out_channels)
+        return jnp.swapaxes(x.astype(jnp.float32).reshape(b, s, h, w, self.out_channels), 0, 1)
 
 
 def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:

@@ -8,6 +8,9 @@ E = exp(theta theta^T) serves the whole batch, and the softmax over each image's
 
 For that, exp must neither overflow nor vanish for any context, near or far. So theta is kept in a ball: all
 logits then lie in [-MAX_LOGIT, MAX_LOGIT], and the quotient is the softmax for every mask.
+
+Memory is linear in N: beyond MAX_ENTRIES the matrix is made in blocks of targets, and again in the backward
+pass.
 """
 
 import chex
@@ -18,10 +21,13 @@ import jax.numpy as jnp
 from ifanp_jax.modules import points
 
 EMBEDDINGS = ("mlp", "linear")
-# The gradient squares the sums: exp(30) times 2^16 positions and exp(-30), squared, are still normal float32.
+# exp(30) times 2^16 positions, and gradients divided by exp(-30), are far inside float32 and bfloat16.
 MAX_LOGIT = 30.0
 # Entries of one similarity matrix: up to 64x64 positions it is made at once, beyond it in blocks of targets.
 MAX_ENTRIES = 4096**2
+# Values attended to at once on a CPU, where a few images of a batch stay in the cache and a third of the
+# memory does; an accelerator wants one large product.
+CPU_VALUES = 2**19
 
 
 def to_ball(theta: jax.Array) -> jax.Array:
@@ -55,21 +61,11 @@ def attend(
     chex.assert_type([theta, observed], [jnp.float32, bool])
     n, b, d = theta.shape[0], *values.shape[::2]
     theta = to_ball(theta)
-    values = jnp.where(observed[:, :, None], values, 0)
-    is_empty = ~observed.any(axis=1)
 
     def attend_from(targets):
         # Full precision: exp turns an absolute error of the logits into a relative one of the weights.
-        weights = jnp.exp(jnp.matmul(targets, theta.T, precision=jax.lax.Precision.HIGHEST)).astype(
-            values.dtype
-        )
-
-        def weighted_sum(subscripts, x):
-            return jnp.einsum(subscripts, weights, x, preferred_element_type=jnp.float32)
-
-        total = weighted_sum("nm,bm->bn", observed.astype(values.dtype))
-        total = jnp.where(is_empty[:, None], 1.0, total)
-        return (weighted_sum("nm,bmd->bnd", values) / total[:, :, None]).astype(values.dtype)
+        weights = jnp.exp(jnp.matmul(targets, theta.T, precision=jax.lax.Precision.HIGHEST))
+        return weighted_mean(weights, values, observed)
 
     block_size = max(1, max_entries // n)
     if n <= block_size:
@@ -78,6 +74,82 @@ def attend(
     padded = jnp.pad(theta, ((0, num_blocks * block_size - n), (0, 0)))
     blocks = jax.lax.map(jax.checkpoint(attend_from), padded.reshape(num_blocks, block_size, -1))
     return jnp.moveaxis(blocks, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
+
+
+@jax.custom_vjp
+def weighted_mean(weights: jax.Array, values: jax.Array, observed: jax.Array) -> jax.Array:
+    """Mean over each image's observed positions: sum_j w_ij o_bj v_bj / sum_j w_ij o_bj.
+
+    The products run in the dtype of `values` and are summed in float32. The gradient is written out because
+    it can then be taken a few images at a time, like the mean itself.
+
+    Args:
+      weights: float32 (T, N), positive, from T targets to N positions.
+      values: (B, N, D), any value at unobserved positions.
+      observed: bool (B, N).
+
+    Returns:
+      (B, T, D) in the dtype of `values`; zeros for an image without any observed position.
+    """
+    return _weighted_mean_forward(weights, values, observed)[0]
+
+
+def _weighted_mean_forward(weights, values, observed):
+    cast = weights.astype(values.dtype)
+    total = _product("tn,bn->bt", cast, observed.astype(values.dtype))
+    total = jnp.where(observed.any(axis=1, keepdims=True), total, 1.0)
+
+    def forward(_, block):
+        values, observed, total = block
+        mean = _product("tn,bnd->btd", cast, _squeeze(values, observed)) / total[:, :, None]
+        return None, mean.astype(values.dtype)
+
+    _, mean = _scan_images(forward, None, (values, observed, total), values[0].size)
+    return mean, (weights, values, observed, total, mean)
+
+
+def _weighted_mean_backward(residuals, gradient):
+    weights, values, observed, total, mean = residuals
+    cast = weights.astype(values.dtype)
+
+    def backward(weights_gradient, block):
+        values, observed, total, mean, gradient = block
+        scaled = gradient / total[:, :, None]  # of the sum over positions, float32
+        total_gradient = -jnp.sum(scaled * mean, axis=-1)
+        scaled = scaled.astype(values.dtype)
+        values_gradient = _squeeze(_product("tn,btd->bnd", cast, scaled), observed)
+        weights_gradient += _product("btd,bnd->tn", scaled, _squeeze(values, observed))
+        weights_gradient += _product("bt,bn->tn", total_gradient, observed.astype(jnp.float32))
+        return weights_gradient, values_gradient.astype(values.dtype)
+
+    images = (values, observed, total, mean, gradient)
+    weights_gradient, values_gradient = _scan_images(
+        backward, jnp.zeros_like(weights), images, values[0].size
+    )
+    return weights_gradient, values_gradient, None
+
+
+weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)
+
+
+def _scan_images(body, carry, images, image_size):
+    """`lax.scan` over blocks of images on a CPU, of about CPU_VALUES values; elsewhere one call on all."""
+    b = images[0].shape[0]
+    limit = max(1, CPU_VALUES // image_size) if jax.default_backend() == "cpu" else b
+    at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
+    if at_once == b:
+        return body(carry, images)
+    blocks = jax.tree.map(lambda x: x.reshape(b // at_once, at_once, *x.shape[1:]), images)
+    carry, out = jax.lax.scan(body, carry, blocks)
+    return carry, out.reshape(b, *out.shape[2:])
+
+
+def _product(subscripts, x, y):
+    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+
+
+def _squeeze(values, observed):
+    return jnp.where(observed[:, :, None], values, 0)
 
 
 class GlobalCrossAttention(nn.Module):
