@@ -21,6 +21,7 @@ setuptools.setup(
         "array_record; platform_system != 'Windows'",  # what TFDS reads without TensorFlow
         "chex",
         "flax",
+        "grain",  # reads what does not fit on the device
         "importlib_resources",  # TFDS imports it but does not declare it
         "jax>=0.10",
         "matplotlib",

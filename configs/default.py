@@ -50,6 +50,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.max_train_images = 0  # keep only the first so many; 0 = all
     config.data.max_eval_images = 0
     config.data.cache_dir = ""  # decoded images; "" = the user's cache directory
+    # training images on the "device" (shared among the devices), a "stream" from the host, or "auto": a
+    # stream where they would take more than a quarter of the devices' memory; the batches are the same
+    config.data.placement = "auto"
 
     config.mask = ml_collections.ConfigDict()
     # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
@@ -67,6 +70,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.train = ml_collections.ConfigDict()
     config.train.num_steps = 1500
     config.train.batch_size = 64  # images, over all devices
+    # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator
+    config.train.steps_per_dispatch = 0
     config.train.learning_rate = 3e-3  # peak
     config.train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
     config.train.weight_decay = 0.0  # AdamW; 0 = Adam

@@ -41,20 +41,20 @@ class Checkpoints:
         if step != self.latest_step:
             self._checkpointer.save_async(step, _to_tree(state), force=True)
 
-    def restore(self, abstract_state: TrainState) -> TrainState:
+    def restore(self, abstract_state: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
         """Restores the newest step.
 
         Args:
           abstract_state: shapes and dtypes, from `jax.eval_shape`.
+          sharding: of every array.
 
         Raises:
           UserError: when there is no checkpoint.
         """
         if self.latest_step is None:
             raise UserError(f"{self._directory} holds no checkpoint; train with this --workdir first.")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), _to_tree(abstract_state)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), _to_tree(abstract_state)
         )
         tree = self._checkpointer.load(self.latest_step, abstract)
         return abstract_state.replace(**tree)

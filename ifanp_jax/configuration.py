@@ -9,6 +9,7 @@ from ifanp_jax.models import image_np
 from ifanp_jax.modules import gca
 
 CHOICES = {
+    "data.placement": ("auto", "device", "stream"),
     "mask.kind": masks.KINDS,
     "objective.target": objectives.TARGETS,
     "model.likelihood": image_np.LIKELIHOODS,
@@ -32,6 +33,7 @@ RANGES = {
     "objective.kl_weight": (0, None),
     "train.num_steps": (1, 2**31 - 1),
     "train.batch_size": (1, None),
+    "train.steps_per_dispatch": (0, None),
     "train.learning_rate": (0, None),
     "train.warmup_steps": (0, None),
     "train.weight_decay": (0, None),

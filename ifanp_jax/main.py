@@ -40,6 +40,14 @@ _SIZE = flags.DEFINE_enum(
     ["own", "trained"],
     "complete: at the picture's own size, or resized to the trained size and pasted back.",
 )
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "", "Folder of your own for compiled programs: a second start compiles nothing."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "host:port of process 0; TPU pods, GKE, Slurm and Open MPI need none of these three."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run, with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one from 0, with --coordinator.")
 
 
 def main(argv):
@@ -51,9 +59,22 @@ def main(argv):
             raise UserError("--workdir is missing; name the folder of the run.")
         if pathlib.Path(_WORKDIR.value).is_file():
             raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
+        _start_jax()
         {"train": _train, "evaluate": _evaluate, "complete": _complete}[_MODE.value]()
     except UserError as error:
         _exit_with(error)
+
+
+def _start_jax():
+    from ifanp_jax import compilation_cache, sharding
+
+    if _COMPILATION_CACHE.value:
+        compilation_cache.enable(_COMPILATION_CACHE.value)
+    sharding.initialize(
+        coordinator=_COORDINATOR.value, num_processes=_NUM_PROCESSES.value, process_id=_PROCESS_ID.value
+    )
+    if not sharding.is_first_process():
+        logger.setLevel(logging.WARNING)  # one process tells of all
 
 
 def _train():
@@ -95,9 +116,11 @@ def _load_data(sources, config):
 
 
 def _report(config, model, state, dataset):
-    from ifanp_jax import evaluate, report
+    from ifanp_jax import evaluate, report, sharding
 
     evaluation = evaluate.run(config, model, state, dataset)
+    if not sharding.is_first_process():  # the others also evaluate, so that none waits for long
+        return
     evaluate.write(evaluation, _WORKDIR.value)
     report.draw(config, model, state, dataset, _WORKDIR.value)
     evaluate.print_table(evaluation)

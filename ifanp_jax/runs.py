@@ -125,7 +125,8 @@ def load(workdir: str | pathlib.Path) -> Run:
     with checkpoint.Checkpoints(
         workdir, num_kept=config.train.num_checkpoints, is_writer=False
     ) as checkpoints:
-        state = checkpoints.restore(jax.eval_shape(init, jax.random.key(0)))
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        state = checkpoints.restore(jax.eval_shape(init, jax.random.key(0)), device)
     return Run(config=config, image_shape=image_shape, model=model, state=state)
 
 

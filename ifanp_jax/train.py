@@ -1,17 +1,18 @@
-"""The training loop: state, compiled step, hooks. It names no model."""
+"""The training loop: state, mesh, compiled step, hooks. It names no model."""
 
 import logging
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import checkpoint, evaluate, optimizer, runs, state, steps, writers
-from ifanp_jax.data import masks, sampling
+from ifanp_jax import checkpoint, evaluate, flops, optimizer, runs, sharding, state, steps, writers
+from ifanp_jax.data import masks, sampling, streaming
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
@@ -19,21 +20,41 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_IMAGES = 256
 VALIDATION_FRACTION = 0.4
+# A dispatch of an accelerator holds about as many operations: 0.1 to 1 s of it. More steps would only delay
+# what happens between dispatches.
+DISPATCH_FLOPS = 2e13
+MAX_STEPS_PER_DISPATCH = 200
+RESIDENT_SHARE = 0.25  # of a device's memory, for the training images
 
 
-def make_train_step(key: jax.Array, config: ConfigDict, model, tx) -> Callable:
-    """Returns the compiled `step(state, images) -> (state, metrics)`: it makes its batch, donates the state.
+def make_train_step(
+    key: jax.Array,
+    config: ConfigDict,
+    model,
+    tx,
+    *,
+    mesh: jax.sharding.Mesh,
+    num_images: int,
+    is_streamed: bool = False,
+) -> Callable:
+    """Returns the compiled `train_steps(state, images, num_steps) -> (state, metrics)`.
+
+    It makes its batches, does `num_steps` optimiser steps in one dispatch and donates the state; the metrics
+    are those of each step, (num_steps,). The numbers do not depend on how steps are cut into dispatches.
 
     Args:
       key: PRNG key of the run.
       config: the whole configuration.
       model: Flax module.
       tx: the optimiser.
+      mesh: of the devices.
+      num_images: training images, N.
+      is_streamed: `images` are then the steps' own, uint8 (num_steps, B, H, W, C) from `streaming.stream`;
+        otherwise all of them, uint8 (M, H, W, C) with M >= N from `sharding.put_rows`.
     """
-    data_key, noise_key = jax.random.split(key)
-    sample = sampling.make_sampler(
-        data_key, masks.make_sampler(config.mask), batch_size=config.train.batch_size
-    )
+    _, noise_key = jax.random.split(key)
+    list_indices, make_batch = _make_sampler(key, config, num_images)
+    gather = sharding.make_gather(mesh)
     elbo_step = steps.make_elbo_step(
         noise_key,
         model,
@@ -44,10 +65,93 @@ def make_train_step(key: jax.Array, config: ConfigDict, model, tx) -> Callable:
         ema_decay=config.train.ema_decay,
     )
 
-    def step(state, images):
-        return elbo_step(state, sample(images, state.step))
+    def train_steps(state, images, num_steps):
+        def step(state, step_images):
+            if not is_streamed:
+                step_images = gather(images, list_indices(state.step))
+            batch = make_batch(step_images, state.step)
+            batch = jax.lax.with_sharding_constraint(batch, sharding.batched(mesh))
+            return elbo_step(state, batch)
 
-    return jax.jit(step, donate_argnums=0)
+        if num_steps == 1:
+            state, metrics = step(state, images[0] if is_streamed else None)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        # XLA on CPU runs convolutions in a loop many times slower, and rounds them otherwise: unroll there.
+        is_cpu = jax.default_backend() == "cpu"
+        return jax.lax.scan(step, state, images if is_streamed else None, length=num_steps, unroll=is_cpu)
+
+    replicated = sharding.replicated(mesh)
+    return jax.jit(
+        train_steps,
+        static_argnums=2,
+        donate_argnums=0,
+        in_shardings=(replicated, sharding.batched(mesh, axis=int(is_streamed))),
+        out_shardings=replicated,
+    )
+
+
+def list_dispatches(
+    start: int, end: int, *, steps_per_dispatch: int, periods: tuple[int, ...]
+) -> Iterator[tuple[int, int]]:
+    """Cuts the steps after `start` into dispatches that end at every multiple of each period.
+
+    Args:
+      start: steps done.
+      end: steps to do in all.
+      steps_per_dispatch: at most.
+      periods: in steps; 0 = never.
+
+    Yields:
+      (steps done before, number of steps).
+    """
+    while start < end:
+        ends = [start + period - start % period for period in periods if period]
+        num_steps = min([end, start + steps_per_dispatch, *ends]) - start
+        yield start, num_steps
+        start += num_steps
+
+
+def choose_steps_per_dispatch(config: ConfigDict, model, tx, abstract_state, image_shape) -> int:
+    """Steps per dispatch: as configured, else 1 on a CPU, and what fills 0.1 to 1 s of an accelerator.
+
+    It follows from the operations of a step, not from a clock, so that a run repeats exactly.
+
+    Args:
+      config: the whole configuration.
+      model: Flax module.
+      tx: the optimiser.
+      abstract_state: shapes and dtypes of the state.
+      image_shape: (H, W, C).
+    """
+    if config.train.steps_per_dispatch:
+        return config.train.steps_per_dispatch
+    if jax.default_backend() == "cpu":
+        return 1
+    step_flops = count_step_flops(config, model, tx, abstract_state, image_shape) / jax.device_count()
+    periods = (config.train.checkpoint_every, config.train.validate_every)
+    most = max(1, min(MAX_STEPS_PER_DISPATCH, round(DISPATCH_FLOPS / step_flops), *filter(None, periods)))
+    # A divisor leaves no remainder, which would be compiled for itself.
+    divisor = max(size for size in range(1, most + 1) if math.gcd(*periods) % size == 0)
+    return divisor if 2 * divisor >= most else most
+
+
+def count_step_flops(config: ConfigDict, model, tx, abstract_state, image_shape) -> int:
+    """Operations of one training step on the whole batch: matrix products and convolutions."""
+    b, (h, w, c) = config.train.batch_size, image_shape
+    batch = sampling.Batch(
+        image=jax.ShapeDtypeStruct((b, h, w, c), jnp.float32),
+        mask=jax.ShapeDtypeStruct((b, h, w, 1), bool),
+    )
+    options = {"num_samples": config.objective.num_samples, "target": config.objective.target}
+    return flops.count(steps.make_elbo_step(jax.random.key(0), model, tx, **options), abstract_state, batch)
+
+
+def is_streamed(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh) -> bool:
+    """Whether the training images are streamed: as configured, else when they do not fit on the devices."""
+    if config.data.placement != "auto":
+        return config.data.placement == "stream"
+    share = images.nbytes / mesh.size
+    return share > RESIDENT_SHARE * sharding.device_bytes(mesh.local_devices[0])
 
 
 def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> state.TrainState:
@@ -55,17 +159,20 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
 
     Args:
       config: as in `configs/default.py`, already checked.
-      workdir: of this run; made where missing.
-      dataset: images in host memory; the training part moves to the device as uint8.
+      workdir: of this run; made where missing. All processes of a run must see the same one.
+      dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
 
     Returns:
-      The final state.
+      The final state, this process's copy of it.
 
     Raises:
-      UserError: when the directory holds another model, or the loss is not finite.
+      UserError: when the directory holds another model, the devices cannot share a batch, or the loss is not
+        finite.
     """
     workdir = pathlib.Path(workdir)
     image_shape = dataset.train.shape[1:]
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.train.batch_size, mesh)
     runs.check_same_model(workdir, config, image_shape)
     runs.warn_of_changes(workdir, config)
     _check_masks(config, image_shape)
@@ -73,74 +180,98 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from None
-    runs.write(workdir, config, image_shape)
+    if sharding.is_first_process():
+        runs.write(workdir, config, image_shape)
 
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     model, tx, init = runs.make_model(config, image_shape)
-    train_step = make_train_step(step_key, config, model, tx)
-    schedule = optimizer.learning_rate_schedule(config.train)
-
     with checkpoint.Checkpoints(
         workdir, num_kept=config.train.num_checkpoints, is_writer=True
     ) as checkpoints:
         if checkpoints.latest_step is None:
-            train_state = jax.jit(init)(init_key)  # op by op it takes seconds
+            make_state = jax.jit(init, out_shardings=sharding.replicated(mesh))  # op by op it takes seconds
+            train_state = make_state(init_key)
             logger.info("Fresh start in %s.", workdir)
         else:
-            train_state = checkpoints.restore(jax.eval_shape(init, init_key))
+            train_state = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
             logger.info("Resumed %s at step %d.", workdir, train_state.step)
         logger.info(
-            "%s on %s: %s parameters, %d training images %s, %s.",
+            "%s on %s: %s parameters, %d training images %s, %d x %s.",
             config.model.name,
             dataset.name,
             f"{state.count_parameters(train_state.params):,}",
             len(dataset.train),
             "x".join(map(str, image_shape)),
-            jax.devices()[0].device_kind,
+            mesh.size,
+            mesh.devices.flat[0].device_kind,
         )
         start = int(train_state.step)
         if start >= config.train.num_steps:
             logger.info("Nothing to train: step %d of %d is done.", start, config.train.num_steps)
-        images = jax.device_put(dataset.train)
+        steps_per_dispatch = choose_steps_per_dispatch(config, model, tx, train_state, image_shape)
+        dispatches = list_dispatches(
+            start,
+            config.train.num_steps,
+            steps_per_dispatch=steps_per_dispatch,
+            periods=(config.train.checkpoint_every, config.train.validate_every),
+        )
+        streams = is_streamed(config, dataset.train, mesh)
+        train_steps = make_train_step(
+            step_key, config, model, tx, mesh=mesh, num_images=len(dataset.train), is_streamed=streams
+        )
+        feed = make_feed(step_key, config, dataset.train, dispatches, mesh=mesh, is_streamed=streams)
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
-        writer = writers.MetricWriter(workdir, step=start)
-        progress = writers.Progress(config.train.num_steps, step=start)
-        window, num_timed, timed_from = [], 0, time.monotonic()
-        try:
-            for step in range(start + 1, config.train.num_steps + 1):
-                is_last = step == config.train.num_steps
-                is_checkpoint = step % config.train.checkpoint_every == 0 or is_last
-                train_state, metrics = train_step(train_state, images)
-                window.append(metrics)
-                num_timed += 1
-                progress.advance()
-                if step == start + 1:
+        # Fake devices on few cores deadlock when dispatches overlap.
+        waits = jax.default_backend() == "cpu" and mesh.size > 1
+        with _MetricLog(config, workdir, step=start) as log:
+            for (first, num_steps), images in feed:
+                train_state, metrics = train_steps(train_state, images, num_steps)
+                if waits:
                     jax.block_until_ready(metrics)
-                    logger.info("Compiled and first step in %.1f s.", time.monotonic() - timed_from)
-                    num_timed, timed_from = 0, time.monotonic()
-                # Also at every checkpoint, so that a resumed run averages over the same steps.
-                if step % config.train.log_every == 0 or is_checkpoint:
-                    averages = _average(window)
-                    _check_finite(step, averages, config.seed)
-                    row = {f"train/{name}": value for name, value in averages.items()}
-                    row["train/learning_rate"] = float(schedule(step - 1))
-                    if num_timed:
-                        steps_per_second = num_timed / (time.monotonic() - timed_from)
-                        row["train/steps_per_second"] = steps_per_second
-                        row["train/images_per_second"] = steps_per_second * config.train.batch_size
-                    writer.write(step, row)
-                    progress.show(step, row)
-                    window = []
-                if config.train.validate_every and (step % config.train.validate_every == 0 or is_last):
-                    writer.write(step, validate(train_state))
-                if is_checkpoint:
-                    checkpoints.save(train_state)
-                if not window:
-                    num_timed, timed_from = 0, time.monotonic()
-        finally:
-            progress.close()
-            writer.close()
-    return train_state
+                log.add(first, metrics)
+                step = first + num_steps
+                is_checkpoint = _is_due(step, config.train.checkpoint_every, config)
+                is_validation = _is_due(step, config.train.validate_every, config)
+                if is_checkpoint or is_validation:
+                    log.flush()
+                    if is_validation:
+                        log.write(step, validate(sharding.first_copy(train_state)))
+                    if is_checkpoint:
+                        checkpoints.save(train_state)
+                    log.restart_clock()
+    return sharding.first_copy(train_state)
+
+
+def make_feed(
+    key: jax.Array,
+    config: ConfigDict,
+    images: np.ndarray,
+    dispatches: Iterable[tuple[int, int]],
+    *,
+    mesh: jax.sharding.Mesh,
+    is_streamed: bool,
+) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    """Yields each dispatch with the images that `train_steps` takes.
+
+    Args:
+      key: PRNG key of the run, as for `make_train_step`.
+      config: the whole configuration.
+      images: the training images, uint8 (N, H, W, C) in host memory.
+      dispatches: from `list_dispatches`.
+      mesh: of the devices.
+      is_streamed: whether the host reads them batch after batch.
+    """
+    if not is_streamed:
+        resident = sharding.put_rows(images, mesh)
+        yield from ((dispatch, resident) for dispatch in dispatches)
+        return
+    logger.info("The training images are streamed from the host.")
+    list_indices, _ = _make_sampler(key, config, len(images))
+    dispatches = list(dispatches)
+    rows = sharding.local_rows(config.train.batch_size, mesh)
+    batches = streaming.stream(images, list_indices, dispatches, rows=rows)
+    for dispatch, batch in zip(dispatches, batches, strict=True):
+        yield dispatch, sharding.put_local_rows(batch, mesh, axis=1)
 
 
 def make_validation(config: ConfigDict, model, images: np.ndarray) -> Callable[[state.TrainState], dict]:
@@ -156,9 +287,100 @@ def make_validation(config: ConfigDict, model, images: np.ndarray) -> Callable[[
     return validate
 
 
-def _average(window: list[dict[str, jax.Array]]) -> dict[str, float]:
-    rows = jax.device_get(window)
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+class _MetricLog:
+    """Turns metrics into rows one dispatch late, so that the device computes while the host waits.
+
+    A row is the mean over the steps since the last one: every `log_every` steps, and at every checkpoint, so
+    that a resumed run averages over the same steps.
+    """
+
+    def __init__(self, config, workdir, *, step):
+        is_first = sharding.is_first_process()
+        self._config = config
+        self._schedule = optimizer.learning_rate_schedule(config.train)
+        self._writer = writers.MetricWriter(workdir, step=step, is_writer=is_first)
+        self._progress = writers.Progress(config.train.num_steps, step=step, is_shown=is_first)
+        self._pending = None  # the newest dispatch
+        self._window, self._seconds = [], []
+        self._is_first = True
+        self.restart_clock()
+
+    def restart_clock(self):
+        """Leaves out of the speed what was done since the last metrics."""
+        self._clock = time.monotonic()
+
+    def add(self, first, metrics):
+        """Takes the metrics of a dispatch and writes those of the one before."""
+        previous, self._pending = self._pending, (first, metrics)
+        if previous:
+            self._write_dispatch(*previous)
+
+    def flush(self):
+        """Writes all that is known."""
+        if self._pending:
+            self._write_dispatch(*self._pending)
+        self._pending = None
+
+    def write(self, step, row):
+        """Writes a row of other numbers."""
+        self._writer.write(step, row)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._progress.close()
+        self._writer.close()
+
+    def _write_dispatch(self, first, metrics):
+        metrics = jax.device_get(metrics)
+        num_steps = len(metrics["loss"])
+        seconds = time.monotonic() - self._clock
+        self.restart_clock()
+        if self._is_first:
+            logger.info("Compiled and first %d steps in %.1f s.", num_steps, seconds)
+        for index in range(num_steps):
+            self._window.append({name: float(values[index]) for name, values in metrics.items()})
+            if not self._is_first:
+                self._seconds.append(seconds / num_steps)
+            step = first + index + 1
+            if any(
+                _is_due(step, period, self._config)
+                for period in (self._config.train.log_every, self._config.train.checkpoint_every)
+            ):
+                self._write_row(step)
+        self._is_first = False
+        self._progress.advance(num_steps)
+
+    def _write_row(self, step):
+        averages = _average(self._window)
+        _check_finite(step, averages, self._config.seed)
+        row = {f"train/{name}": value for name, value in averages.items()}
+        row["train/learning_rate"] = float(self._schedule(step - 1))
+        if self._seconds:
+            row["train/steps_per_second"] = len(self._seconds) / sum(self._seconds)
+            row["train/images_per_second"] = row["train/steps_per_second"] * self._config.train.batch_size
+        self._writer.write(step, row)
+        self._progress.show(step, row)
+        self._window, self._seconds = [], []
+
+
+def _is_due(step: int, period: int, config: ConfigDict) -> bool:
+    """At every multiple of the period and at the end; 0 = never."""
+    return period > 0 and (step % period == 0 or step == config.train.num_steps)
+
+
+def _average(window: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in window])) for name in window[0]}
+
+
+def _make_sampler(key, config, num_images):
+    """The order and the contexts of the run; `key` is that of `make_train_step`."""
+    data_key, _ = jax.random.split(key)
+    sample_mask = masks.make_sampler(config.mask)
+    return sampling.make_sampler(
+        data_key, sample_mask, num_images=num_images, batch_size=config.train.batch_size
+    )
 
 
 def _check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:

@@ -27,8 +27,11 @@ class MetricWriter:
     Rows after `step` are dropped when it opens, so that a resumed run leaves neither gap nor double.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, step: int):
-        """Opens the logs of `workdir` to go on after `step`."""
+    def __init__(self, workdir: str | pathlib.Path, *, step: int, is_writer: bool = True):
+        """Opens the logs of `workdir` to go on after `step`; of several processes only one is the writer."""
+        self._is_writer = is_writer
+        if not is_writer:
+            return
         from tensorboardX import SummaryWriter
 
         self._path = pathlib.Path(workdir) / METRICS_FILE
@@ -39,6 +42,8 @@ class MetricWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one row; names are `split/name`."""
+        if not self._is_writer:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -46,8 +51,9 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes both."""
-        self._file.close()
-        self._events.close()
+        if self._is_writer:
+            self._file.close()
+            self._events.close()
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict]:
@@ -65,27 +71,33 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict]:
 class Progress:
     """A bar on a terminal; elsewhere a plain line now and then."""
 
-    def __init__(self, num_steps: int, *, step: int):
-        """Starts at `step` of `num_steps`."""
+    def __init__(self, num_steps: int, *, step: int, is_shown: bool = True):
+        """Starts at `step` of `num_steps`; of several processes only one shows it."""
         from tqdm import tqdm
 
         self._num_steps = num_steps
+        self._is_shown = is_shown
         self._first = step
         self._start = self._last_line = time.monotonic()
         self._bar = tqdm(
-            total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=num_steps,
+            initial=step,
+            unit="step",
+            disable=not (is_shown and sys.stderr.isatty()),
+            dynamic_ncols=True,
         )
 
-    def advance(self) -> None:
-        """Counts one step."""
-        self._bar.update(1)
+    def advance(self, num_steps: int) -> None:
+        """Counts steps done."""
+        self._bar.update(num_steps)
 
     def show(self, step: int, row: dict[str, float]) -> None:
         """Shows loss, PSNR and throughput of the newest row."""
         loss, psnr, speed = row["train/loss"], row["train/psnr"], row.get("train/images_per_second", 0)
         self._bar.set_postfix_str(f"loss {loss:.1f} psnr {psnr:.2f} dB {speed:,.0f} images/s")
         now = time.monotonic()
-        if self._bar.disable and (now - self._last_line >= LINE_EVERY_SECONDS or step == self._num_steps):
+        is_line = self._is_shown and self._bar.disable
+        if is_line and (now - self._last_line >= LINE_EVERY_SECONDS or step == self._num_steps):
             self._last_line = now
             rate = (step - self._first) / (now - self._start)
             remaining = (self._num_steps - step) / max(rate, 1e-9)

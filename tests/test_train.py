@@ -114,8 +114,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     def poisoned(*args, **kwargs):
         step = make_train_step(*args, **kwargs)
 
-        def poisoned_step(state, images):
-            state, metrics = step(state, images)
+        def poisoned_step(state, images, num_steps):
+            state, metrics = step(state, images, num_steps)
             return state, metrics | {"loss": metrics["loss"] + jnp.where(state.step > 4, jnp.nan, 0.0)}
 
         return poisoned_step

@@ -1,6 +1,7 @@
-"""Training batches made on the device, inside the compiled step: a function of (key, step) alone.
+"""Training batches: which images and which contexts, a function of (key, step) alone.
 
-So the position in the data is the step number, and a resumed run sees the batches it would have seen.
+So the position in the data is the step number, and a resumed run sees the batches it would have seen, on any
+number of devices, whether the images live on the device or are streamed to it.
 """
 
 from collections.abc import Callable
@@ -93,21 +94,26 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def make_sampler(
-    key: jax.Array, sample_mask: Callable, *, batch_size: int
-) -> Callable[[jax.Array, jax.Array], Batch]:
-    """Returns `sample(images, step) -> Batch` for images (N, H, W, C) uint8 that live on the device.
+    key: jax.Array, sample_mask: Callable, *, num_images: int, batch_size: int
+) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], Batch]]:
+    """Returns `list_indices(step) -> uint32 (B,)` and `make_batch(images, step) -> Batch`.
+
+    The images of a step, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the device
+    or read by the host. The contexts are made on the device.
 
     Args:
-      key: PRNG key; order and masks follow from `fold_in(key, step)`.
+      key: PRNG key of order and contexts.
       sample_mask: from `masks.make_sampler`.
+      num_images: images per epoch.
       batch_size: B.
     """
     order_key, mask_key = jax.random.split(key)
 
-    def sample(images, step):
-        num_images, h, w, _ = images.shape
-        index = batch_indices(order_key, step, num_images=num_images, batch_size=batch_size)
-        mask = sample_mask(jax.random.fold_in(mask_key, step), (batch_size, h, w))
-        return Batch(image=to_float(images[index]), mask=mask)
+    def list_indices(step):
+        return batch_indices(order_key, step, num_images=num_images, batch_size=batch_size)
 
-    return sample
+    def make_batch(images, step):
+        mask = sample_mask(jax.random.fold_in(mask_key, step), images.shape[:3])
+        return Batch(image=to_float(images), mask=mask)
+
+    return list_indices, make_batch

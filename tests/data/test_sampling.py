@@ -64,7 +64,10 @@ def test_to_float_maps_bytes_to_the_unit_interval():
 @pytest.fixture(scope="module")
 def sampler():
     config = ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""})
-    return sampling.make_sampler(jax.random.key(0), masks.make_sampler(config), batch_size=4)
+    list_indices, make_batch = sampling.make_sampler(
+        jax.random.key(0), masks.make_sampler(config), num_images=len(IMAGES), batch_size=4
+    )
+    return lambda images, step: make_batch(jnp.asarray(images)[list_indices(step)], step)
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 6, 8, 1), np.uint8)

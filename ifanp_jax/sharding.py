@@ -1,0 +1,157 @@
+"""The mesh: one axis, "data", over the devices of all processes. The only file that knows it.
+
+A batch is split over the axis, parameters are held by every device. The compiled step sees whole arrays, so
+the same code runs on one CPU and on a pod, with the same result up to rounding.
+"""
+
+import glob
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ifanp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+AXIS = "data"
+# Set by what starts several processes, with their number; JAX then finds the rest by itself.
+NUM_PROCESSES_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def initialize(*, coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Joins the processes of a run; does nothing where there is one. Call it before any other use of JAX.
+
+    Args:
+      coordinator: host:port of process 0; "" = found by JAX on TPU pods, GKE, Slurm and Open MPI.
+      num_processes: of the run; given together with `coordinator`.
+      process_id: of this one, from 0; given together with `coordinator`.
+
+    Raises:
+      UserError: when only some of the three are given, or they cannot be right.
+    """
+    given = (bool(coordinator), num_processes > 0, process_id >= 0)
+    if any(given) and not all(given):
+        raise UserError(
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id} are not "
+            "complete; give all three, or none where the cluster tells them."
+        )
+    if all(given):
+        if ":" not in coordinator:
+            raise UserError(f"--coordinator is {coordinator!r}; give host:port of process 0.")
+        if process_id >= num_processes:
+            raise UserError(
+                f"--process_id is {process_id}; it must be below --num_processes, which is {num_processes}."
+            )
+        if num_processes > 1:
+            jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif has_several_processes(os.environ) or _is_tpu_vm():
+        jax.distributed.initialize()
+
+
+def has_several_processes(environ: Mapping[str, str]) -> bool:
+    """Whether the environment says that this process was started as one of several.
+
+    Args:
+      environ: like `os.environ`: Slurm steps, Open MPI, and TPU slices on GKE are known.
+    """
+    counts = [environ.get(name, "") for name in NUM_PROCESSES_VARIABLES]
+    if any(count.isdigit() and int(count) > 1 for count in counts):
+        return True
+    return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def _is_tpu_vm() -> bool:
+    has_chips = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+    return has_chips and importlib.util.find_spec("libtpu") is not None
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of the run."""
+    return jax.process_index() == 0
+
+
+def make_mesh(*, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axis "data" over `devices`, or over all of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+    """The devices share the array along `axis`."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError when the devices cannot share a batch equally."""
+    if batch_size % mesh.size:
+        lower, higher = batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size
+        nearest = " or ".join(str(size) for size in (lower, higher) if size)
+        raise UserError(
+            f"config.train.batch_size is {batch_size} but {mesh.size} devices share a batch equally; "
+            f"choose {nearest}."
+        )
+
+
+def put_rows(images: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Shares images among the devices; a process reads only the rows of its own.
+
+    Args:
+      images: (N, ...) in host memory or memory-mapped, the same in every process.
+      mesh: from `make_mesh`.
+
+    Returns:
+      (M, ...), M the next multiple of the number of devices; rows from N on are zeros.
+    """
+    num_rows = -(-len(images) // mesh.size) * mesh.size
+
+    def read(index):
+        rows = np.asarray(images[index])
+        start, stop, _ = index[0].indices(num_rows)
+        return np.pad(rows, ((0, stop - start - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
+
+    return jax.make_array_from_callback((num_rows, *images.shape[1:]), batched(mesh), read)
+
+
+def local_rows(batch_size: int, mesh: Mesh) -> slice:
+    """The rows of a batch that this process's devices hold."""
+    index_of = batched(mesh).addressable_devices_indices_map((batch_size,))
+    bounds = [index[0].indices(batch_size)[:2] for index in index_of.values()]
+    return slice(min(start for start, _ in bounds), max(stop for _, stop in bounds))
+
+
+def put_local_rows(images: np.ndarray, mesh: Mesh, *, axis: int) -> jax.Array:
+    """Makes an array split along `axis` of the rows that each process read."""
+    return jax.make_array_from_process_local_data(batched(mesh, axis=axis), images)
+
+
+def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns `gather(images, index) -> images[index]`, a batch split over the devices, for use in `jit`."""
+
+    def gather(images, index):
+        # Every device computes every index: that is less than sending them.
+        index = jax.lax.with_sharding_constraint(index, replicated(mesh))
+        return jax.lax.with_sharding_constraint(images[index], batched(mesh))
+
+    return gather
+
+
+def first_copy(tree: Any) -> Any:
+    """The first copy of replicated arrays that this process holds, for work that it does alone."""
+    return jax.tree.map(lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree)
+
+
+def device_bytes(device: jax.Device) -> int:
+    """Memory of a device in bytes; a CPU device has that of the machine."""
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
