@@ -53,17 +53,9 @@ def make_train_step(
         otherwise all of them, uint8 (M, H, W, C) with M >= N from `sharding.put_rows`.
     """
     _, noise_key = jax.random.split(key)
-    list_indices, make_batch = _make_sampler(key, config, num_images)
+    list_indices, make_batch = make_sampler(key, config, num_images)
     gather = sharding.make_gather(mesh)
-    elbo_step = steps.make_elbo_step(
-        noise_key,
-        model,
-        tx,
-        num_samples=config.objective.num_samples,
-        target=config.objective.target,
-        kl_weight=config.objective.kl_weight,
-        ema_decay=config.train.ema_decay,
-    )
+    elbo_step = make_elbo_step(noise_key, config, model, tx)
 
     def train_steps(state, images, num_steps):
         def step(state, step_images):
@@ -87,6 +79,37 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(replicated, sharding.batched(mesh, axis=int(is_streamed))),
         out_shardings=replicated,
+    )
+
+
+def make_elbo_step(key: jax.Array, config: ConfigDict, model, tx) -> Callable:
+    """`steps.make_elbo_step` with the options of the configuration.
+
+    Args:
+      key: PRNG key of the latent noise.
+      config: the whole configuration.
+      model: Flax module.
+      tx: the optimiser.
+    """
+    return steps.make_elbo_step(
+        key,
+        model,
+        tx,
+        num_samples=config.objective.num_samples,
+        target=config.objective.target,
+        kl_weight=config.objective.kl_weight,
+        ema_decay=config.train.ema_decay,
+    )
+
+
+def make_sampler(key: jax.Array, config: ConfigDict, num_images: int) -> tuple[Callable, Callable]:
+    """`sampling.make_sampler` with the options of the configuration; `key` as for `make_train_step`."""
+    data_key, _ = jax.random.split(key)
+    return sampling.make_sampler(
+        data_key,
+        masks.make_sampler(config.mask),
+        num_images=num_images,
+        batch_size=config.train.batch_size,
     )
 
 
@@ -136,14 +159,21 @@ def choose_steps_per_dispatch(config: ConfigDict, model, tx, abstract_state, ima
 
 
 def count_step_flops(config: ConfigDict, model, tx, abstract_state, image_shape) -> int:
-    """Operations of one training step on the whole batch: matrix products and convolutions."""
+    """Operations of one training step on the whole batch: matrix products and convolutions.
+
+    Args:
+      config: the whole configuration.
+      model: Flax module.
+      tx: the optimiser.
+      abstract_state: shapes and dtypes of the state.
+      image_shape: (H, W, C).
+    """
     b, (h, w, c) = config.train.batch_size, image_shape
     batch = sampling.Batch(
         image=jax.ShapeDtypeStruct((b, h, w, c), jnp.float32),
         mask=jax.ShapeDtypeStruct((b, h, w, 1), bool),
     )
-    options = {"num_samples": config.objective.num_samples, "target": config.objective.target}
-    return flops.count(steps.make_elbo_step(jax.random.key(0), model, tx, **options), abstract_state, batch)
+    return flops.count(make_elbo_step(jax.random.key(0), config, model, tx), abstract_state, batch)
 
 
 def is_streamed(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh) -> bool:
@@ -221,15 +251,9 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
         )
         feed = make_feed(step_key, config, dataset.train, dispatches, mesh=mesh, is_streamed=streams)
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
-        # Fake devices on few cores deadlock when dispatches overlap.
-        waits = jax.default_backend() == "cpu" and mesh.size > 1
-        with _MetricLog(config, workdir, step=start) as log:
-            for (first, num_steps), images in feed:
-                train_state, metrics = train_steps(train_state, images, num_steps)
-                if waits:
-                    jax.block_until_ready(metrics)
-                log.add(first, metrics)
-                step = first + num_steps
+        with MetricLog(config, workdir, step=start) as log:
+            for step, new_state in run_dispatches(train_steps, train_state, feed, log):
+                train_state = new_state
                 is_checkpoint = _is_due(step, config.train.checkpoint_every, config)
                 is_validation = _is_due(step, config.train.validate_every, config)
                 if is_checkpoint or is_validation:
@@ -240,6 +264,28 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
                         checkpoints.save(train_state)
                     log.restart_clock()
     return sharding.first_copy(train_state)
+
+
+def run_dispatches(
+    train_steps: Callable, train_state: state.TrainState, feed: Iterable, log: "MetricLog"
+) -> Iterator[tuple[int, state.TrainState]]:
+    """Runs the feed, waiting for no result but that of the dispatch before.
+
+    Args:
+      train_steps: from `make_train_step`.
+      train_state: donated.
+      feed: from `make_feed`.
+      log: takes the metrics.
+
+    Yields:
+      Steps done and the state, which the next dispatch consumes.
+    """
+    for (first, num_steps), images in feed:
+        train_state, metrics = train_steps(train_state, images, num_steps)
+        if jax.default_backend() == "cpu" and jax.device_count() > 1:
+            jax.block_until_ready(metrics)  # fake devices on few cores deadlock when dispatches overlap
+        log.add(first, metrics)
+        yield first + num_steps, train_state
 
 
 def make_feed(
@@ -266,7 +312,7 @@ def make_feed(
         yield from ((dispatch, resident) for dispatch in dispatches)
         return
     logger.info("The training images are streamed from the host.")
-    list_indices, _ = _make_sampler(key, config, len(images))
+    list_indices, _ = make_sampler(key, config, len(images))
     dispatches = list(dispatches)
     rows = sharding.local_rows(config.train.batch_size, mesh)
     batches = streaming.stream(images, list_indices, dispatches, rows=rows)
@@ -287,14 +333,15 @@ def make_validation(config: ConfigDict, model, images: np.ndarray) -> Callable[[
     return validate
 
 
-class _MetricLog:
+class MetricLog:
     """Turns metrics into rows one dispatch late, so that the device computes while the host waits.
 
     A row is the mean over the steps since the last one: every `log_every` steps, and at every checkpoint, so
     that a resumed run averages over the same steps.
     """
 
-    def __init__(self, config, workdir, *, step):
+    def __init__(self, config: ConfigDict, workdir: str | pathlib.Path, *, step: int):
+        """Opens the logs of `workdir` to go on after `step`; only the first process writes."""
         is_first = sharding.is_first_process()
         self._config = config
         self._schedule = optimizer.learning_rate_schedule(config.train)
@@ -305,23 +352,23 @@ class _MetricLog:
         self._is_first = True
         self.restart_clock()
 
-    def restart_clock(self):
+    def restart_clock(self) -> None:
         """Leaves out of the speed what was done since the last metrics."""
         self._clock = time.monotonic()
 
-    def add(self, first, metrics):
-        """Takes the metrics of a dispatch and writes those of the one before."""
+    def add(self, first: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics (n,) of the dispatch after step `first`, and writes those of the one before."""
         previous, self._pending = self._pending, (first, metrics)
         if previous:
             self._write_dispatch(*previous)
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes all that is known."""
         if self._pending:
             self._write_dispatch(*self._pending)
         self._pending = None
 
-    def write(self, step, row):
+    def write(self, step: int, row: dict[str, float]) -> None:
         """Writes a row of other numbers."""
         self._writer.write(step, row)
 
@@ -372,15 +419,6 @@ def _is_due(step: int, period: int, config: ConfigDict) -> bool:
 
 def _average(window: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in window])) for name in window[0]}
-
-
-def _make_sampler(key, config, num_images):
-    """The order and the contexts of the run; `key` is that of `make_train_step`."""
-    data_key, _ = jax.random.split(key)
-    sample_mask = masks.make_sampler(config.mask)
-    return sampling.make_sampler(
-        data_key, sample_mask, num_images=num_images, batch_size=config.train.batch_size
-    )
 
 
 def _check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:

@@ -1,6 +1,7 @@
 """The training loop on the embedded digits: resume, logs, guards."""
 
 import json
+import types
 
 import chex
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits_ifanp
-from ifanp_jax import evaluate, runs, train, writers
+from configs import celeba_ifanp, digits_ifanp
+from ifanp_jax import evaluate, runs, sharding, train, writers
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 
@@ -55,7 +56,12 @@ def rows_without_speed(workdir):
     ]
 
 
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, digits, uninterrupted, monkeypatch):
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    tmp_path, digits, uninterrupted, monkeypatch, placement
+):
+    config = small_config(**{"data.placement": placement})
+
     class KilledError(Exception):
         pass
 
@@ -66,11 +72,148 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, digits, 
     # The schedule depends on num_steps, so the first part must be cut off, not configured shorter.
     monkeypatch.setattr(train, "_check_finite", kill_at_step_6)
     with pytest.raises(KilledError):
-        train.run(small_config(), tmp_path, digits)
+        train.run(config, tmp_path, digits)
     monkeypatch.undo()
-    resumed = train.run(small_config(), tmp_path, digits)
+    resumed = train.run(config, tmp_path, digits)
     chex.assert_trees_all_equal(resumed, uninterrupted[1])
     assert rows_without_speed(tmp_path) == rows_without_speed(uninterrupted[0])
+
+
+# 3 do not divide the validation's period: dispatches of 3, 1 and 2 steps, with a row in the midst of one.
+# 2 do not divide the checkpoints' period: dispatches of 2, 1, 1 and 2 steps.
+@pytest.mark.parametrize(("placement", "num_steps"), [("device", 3), ("stream", 2)])
+def test_steps_in_one_dispatch_equal_steps_one_by_one_bit_for_bit(
+    tmp_path, digits, uninterrupted, placement, num_steps
+):
+    config = small_config(**{"train.steps_per_dispatch": num_steps, "data.placement": placement})
+    state = train.run(config, tmp_path, digits)
+    chex.assert_trees_all_equal(state, uninterrupted[1])
+    assert rows_without_speed(tmp_path) == rows_without_speed(uninterrupted[0])
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7, 100])
+@pytest.mark.parametrize("periods", [(), (0, 0), (5,), (4, 6), (3, 0), (1, 9), (50, 7)])
+@pytest.mark.parametrize(("start", "end"), [(0, 24), (5, 31), (8, 8), (9, 8)])
+def test_dispatches_hold_every_step_once_and_end_at_every_period(start, end, periods, steps_per_dispatch):
+    dispatches = list(
+        train.list_dispatches(start, end, steps_per_dispatch=steps_per_dispatch, periods=periods)
+    )
+    steps = [step for first, num_steps in dispatches for step in range(first, first + num_steps)]
+    assert steps == list(range(start, end))
+    assert all(1 <= num_steps <= steps_per_dispatch for _, num_steps in dispatches)
+    ends = {first + num_steps for first, num_steps in dispatches}
+    due = {step for step in range(start + 1, end + 1) for period in periods if period and step % period == 0}
+    assert due <= ends
+    # None ends early without a reason.
+    full = {first + steps_per_dispatch for first, _ in dispatches}
+    assert ends <= due | full | {end}
+
+
+def test_metrics_are_fetched_when_the_next_dispatch_is_under_way(tmp_path, digits, monkeypatch):
+    launched, events = [], []
+
+    def make_recorded_step(*args, **kwargs):
+        train_steps = make_train_step(*args, **kwargs)
+
+        def recorded(state, images, num_steps):
+            state, metrics = train_steps(state, images, num_steps)
+            launched.append(metrics)
+            events.append(("launch", len(launched)))
+            return state, metrics
+
+        return recorded
+
+    def recorded_get(tree):
+        events.extend(("fetch", index) for index, metrics in enumerate(launched, 1) if metrics is tree)
+        return device_get(tree)
+
+    make_train_step, device_get = train.make_train_step, jax.device_get
+    monkeypatch.setattr(train, "make_train_step", make_recorded_step)
+    monkeypatch.setattr(jax, "device_get", recorded_get)
+    periods = {"train.log_every": 1, "train.checkpoint_every": 4, "train.validate_every": 0}
+    train.run(small_config(**periods, **{"train.num_steps": 5}), tmp_path, digits)
+    assert events == [
+        ("launch", 1),
+        ("launch", 2),
+        ("fetch", 1),
+        ("launch", 3),
+        ("fetch", 2),
+        ("launch", 4),
+        ("fetch", 3),
+        ("fetch", 4),  # a checkpoint: all is written before it
+        ("launch", 5),
+        ("fetch", 5),
+    ]
+
+
+@pytest.mark.parametrize(("num_bytes", "expected"), [(4 * 1000, False), (4 * 1000 - 8, True)])
+def test_images_are_streamed_where_they_exceed_their_share_of_memory(monkeypatch, num_bytes, expected):
+    monkeypatch.setattr(sharding, "device_bytes", lambda device: num_bytes)
+    mesh, images = sharding.make_mesh(), np.zeros((10, 10, 10, 1), np.uint8)
+    assert train.RESIDENT_SHARE == 0.25
+    assert train.is_streamed(small_config(), images, mesh) is expected
+    # A choice in the configuration wins.
+    for placement in ("device", "stream"):
+        config = small_config(**{"data.placement": placement})
+        assert train.is_streamed(config, images, mesh) is (placement == "stream")
+
+
+def test_devices_add_up_their_memory(monkeypatch):
+    monkeypatch.setattr(sharding, "device_bytes", lambda device: 1000)
+    mesh = types.SimpleNamespace(size=4, local_devices=[None])
+    images = np.zeros((10, 10, 10, 1), np.uint8)
+    assert not train.is_streamed(small_config(), images, mesh)
+    mesh.size = 3
+    assert train.is_streamed(small_config(), images, mesh)
+
+
+def steps_per_dispatch(config, image_shape=(32, 32, 3)):
+    model, tx, init = runs.make_model(config, image_shape)
+    abstract_state = jax.eval_shape(init, jax.random.key(0))
+    return train.choose_steps_per_dispatch(config, model, tx, abstract_state, image_shape)
+
+
+def test_configured_steps_per_dispatch_win_and_a_cpu_makes_one(monkeypatch):
+    assert steps_per_dispatch(small_config()) == 1
+    config = small_config(**{"train.steps_per_dispatch": 7})
+    assert steps_per_dispatch(config) == 7
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert steps_per_dispatch(config) == 7
+
+
+def test_an_accelerator_makes_fewer_steps_per_dispatch_of_larger_batches(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    numbers = []
+    for batch_size in (64, 512, 2**16):
+        config = celeba_ifanp.get_config()
+        config.train.batch_size = batch_size
+        numbers.append(steps_per_dispatch(config))
+    assert train.MAX_STEPS_PER_DISPATCH >= numbers[0] > numbers[1] > numbers[2] == 1
+    assert all(500 % number == 0 for number in numbers)  # checkpoints every 500, validation every 1000 steps
+
+
+@pytest.mark.parametrize(
+    ("most", "checkpoint_every", "validate_every", "expected"),
+    [
+        (70, 500, 1000, 50),  # a divisor of both, at least half of what fits
+        (70, 100, 150, 50),
+        (70, 100, 0, 50),
+        (70, 97, 0, 70),  # a prime has no good divisor
+        (70, 30, 1000, 30),  # never beyond a period; 10 would divide both but is less than half
+        (1e9, 100_000, 0, train.MAX_STEPS_PER_DISPATCH),
+        (0.01, 500, 500, 1),  # one step is more than a dispatch should hold
+    ],
+)
+def test_steps_per_dispatch_divide_the_periods_where_that_costs_little(
+    monkeypatch, most, checkpoint_every, validate_every, expected
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    step_flops = train.DISPATCH_FLOPS / most * jax.device_count()
+    monkeypatch.setattr(train, "count_step_flops", lambda *args: step_flops)
+    config = small_config(
+        **{"train.checkpoint_every": checkpoint_every, "train.validate_every": validate_every}
+    )
+    assert steps_per_dispatch(config) == expected
 
 
 def test_a_finished_run_trains_no_further(digits, uninterrupted):

@@ -25,8 +25,8 @@ EMBEDDINGS = ("mlp", "linear")
 MAX_LOGIT = 30.0
 # Entries of one similarity matrix: up to 64x64 positions it is made at once, beyond it in blocks of targets.
 MAX_ENTRIES = 4096**2
-# Values attended to at once on a CPU, where a few images of a batch stay in the cache and a third of the
-# memory does; an accelerator wants one large product.
+# Values attended to at once on a CPU, where a few images at a time take a third of the memory and no longer;
+# an accelerator wants one large product.
 CPU_VALUES = 2**19
 
 
@@ -104,7 +104,7 @@ def _weighted_mean_forward(weights, values, observed):
         mean = _product("tn,bnd->btd", cast, _squeeze(values, observed)) / total[:, :, None]
         return None, mean.astype(values.dtype)
 
-    _, mean = _scan_images(forward, None, (values, observed, total), values[0].size)
+    _, mean = _scan_images(forward, None, (values, observed, total), weights)
     return mean, (weights, values, observed, total, mean)
 
 
@@ -123,20 +123,22 @@ def _weighted_mean_backward(residuals, gradient):
         return weights_gradient, values_gradient.astype(values.dtype)
 
     images = (values, observed, total, mean, gradient)
-    weights_gradient, values_gradient = _scan_images(
-        backward, jnp.zeros_like(weights), images, values[0].size
-    )
+    weights_gradient, values_gradient = _scan_images(backward, jnp.zeros_like(weights), images, weights)
     return weights_gradient, values_gradient, None
 
 
 weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)
 
 
-def _scan_images(body, carry, images, image_size):
-    """`lax.scan` over blocks of images on a CPU, of about CPU_VALUES values; elsewhere one call on all."""
-    b = images[0].shape[0]
-    limit = max(1, CPU_VALUES // image_size) if jax.default_backend() == "cpu" else b
-    at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
+def _scan_images(body, carry, images, weights):
+    """`lax.scan` over blocks of images on a CPU; elsewhere one call on all of them."""
+    values, *_ = images
+    b, n, d = values.shape
+    at_once = b
+    if jax.default_backend() == "cpu":
+        # Each block goes through all weights, so it must not be much smaller than they are.
+        limit = max(1, max(CPU_VALUES, weights.size // 2) // (n * d))
+        at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
     if at_once == b:
         return body(carry, images)
     blocks = jax.tree.map(lambda x: x.reshape(b // at_once, at_once, *x.shape[1:]), images)

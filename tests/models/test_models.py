@@ -21,9 +21,7 @@ def test_every_config_takes_one_training_step(name):
     model = models.get(config.model, channels=channels)
     tx = optimizer.make_optimizer(config.train)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    train_steps = train.make_train_step(
-        jax.random.key(1), config, model, tx, mesh=mesh, num_images=100
-    )
+    train_steps = train.make_train_step(jax.random.key(1), config, model, tx, mesh=mesh, num_images=100)
 
     def start(key):
         return state.init_state(key, model, tx, (side, side, channels), has_ema=config.train.ema_decay > 0)

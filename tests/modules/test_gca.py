@@ -1,3 +1,5 @@
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -122,6 +124,42 @@ def test_bfloat16(attend_and_gradients, kind, square):
     expected = expected_attention(theta, values, observed, cotangent)
     np.testing.assert_allclose(out.astype(jnp.float32), expected[0], atol=0.03)
     chex.assert_tree_all_finite((by_theta, by_values.astype(jnp.float32)))
+
+
+def count_scans(attend, *arrays):
+    """Lengths of all scans of a function, in order."""
+    text = str(jax.make_jaxpr(attend)(*arrays))
+    return [int(length) for length in re.findall(r"\blength=(\d+)", text)]
+
+
+# 7 has no divisor up to 3 but 1, so its images are attended to one by one.
+@pytest.mark.parametrize(("b", "limit", "num_blocks"), [(6, 2, 3), (6, 4, 2), (6, 1, 6), (7, 3, 7)])
+@pytest.mark.parametrize("max_entries", [gca.MAX_ENTRIES, 7 * N])
+def test_a_few_images_at_a_time_equal_all_at_once(monkeypatch, b, limit, num_blocks, max_entries):
+    observed = np.array(jax.random.bernoulli(jax.random.key(9), 0.4, (b, N)))
+    observed[0], observed[-1] = False, True
+    values, cotangent = np.asarray(jax.random.normal(jax.random.key(0), (2, b, N, D)))
+    theta = half_circle(3.0)
+
+    def run():
+        # Functions of their own: a compiled one would keep the number of images it was traced with.
+        def attend(theta, values):
+            return gca.attend(theta, values, observed, max_entries=max_entries)
+
+        def attend_and_gradients(theta, values):
+            out, pullback = jax.vjp(attend, theta, values)
+            return out, *pullback(cotangent)
+
+        return count_scans(attend, theta, values), jax.jit(attend_and_gradients)(theta, values)
+
+    outer = [] if max_entries == gca.MAX_ENTRIES else [3]  # blocks of targets
+    lengths, expected = run()
+    assert lengths == outer
+    monkeypatch.setattr(gca, "CPU_VALUES", limit * N * D)
+    lengths, blocked = run()
+    assert sorted(lengths) == sorted([*outer, num_blocks])
+    for actual, desired in zip(blocked, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
 
 def test_gradient_survives_the_largest_sum():

@@ -1,0 +1,127 @@
+"""The numbers of `benchmark.run` as a table."""
+
+
+def print_table(result: dict) -> None:
+    """Prints caption and table as Markdown."""
+    print(caption(result), "", "| what | value | milliseconds, memory |", "|---|---|---|", sep="\n")
+    for row in list_rows(result):
+        print("| " + " | ".join(row) + " |")
+
+
+def caption(result: dict) -> str:
+    """One line that says what the numbers are."""
+    shape = "x".join(map(str, result["image_shape"]))
+    return (
+        f"{result['model']} of width {result['width']}, images {shape}, {result['dtype']}, batch "
+        f"{result['batch_size']}, {result['steps_per_dispatch']} steps per dispatch, on "
+        f"{result['num_devices']} x {result['device']}, jax {result['jax']}, Python {result['python']}. "
+        "Medians (fastest to slowest), forward and backward unless said otherwise."
+    )
+
+
+def list_rows(result: dict) -> list[tuple[str, str, str]]:
+    """The table: what was measured, the value, and what it must be read with."""
+    gemm = result["gemm"]
+    rows = [(f"GEMM {gemm['size']}", f"{gemm['gflops_per_second']:,.0f} GFLOP/s", _milliseconds(gemm))]
+    for name, list_section in _SECTIONS.items():
+        if name in result:
+            rows += list_section(result[name])
+    return rows
+
+
+def _list_training(entry):
+    return [
+        ("training step", _rate(entry), _memory(entry)),
+        ("- of the GEMM rate", f"{entry['gemm_share']:.0%}", f"{entry['mflops_per_image']:,.0f} MFLOP/image"),
+        ("- compilation", f"{entry['compile_seconds']:.1f} s", f"peak {entry['peak_mib']:,.0f} MiB"),
+        ("- loop against step alone", f"{entry['loop_overhead']:+.1%}", _milliseconds(entry["loop"])),
+        (
+            "- gather on the device against constant images",
+            f"{entry['resident_overhead']:+.1%}",
+            _milliseconds(entry["constant_images"]),
+        ),
+        (
+            "- loop streamed against resident",
+            f"{entry['streamed_overhead']:+.1%}",
+            _milliseconds(entry["streamed_loop"]),
+        ),
+    ]
+
+
+def _list_parts(parts):
+    rows = []
+    for part in parts:
+        share = f"{part['gemm_share']:.0%} of GEMM" if part.get("gemm_share") else ""
+        forward = f"; forward {part['forward_milliseconds']:.1f}" if "forward_milliseconds" in part else ""
+        rows.append((f"part: {part['part']}", share, _milliseconds(part) + forward))
+    return rows
+
+
+def _list_comparison(entry):
+    b, side, d = entry["shape"].values()
+    ratios = f"{entry['time_ratio']:.1f}x faster"
+    if entry["memory_ratio"] > 1:
+        ratios += f", memory {entry['memory_ratio']:.0f}x smaller"
+    rows = [(f"{entry['name']}, B={b}, {side}x{side}, D={d}, {entry['dtype']}", ratios, _memory(entry))]
+    return rows + [(f"- {name}", "", _memory(other)) for name, other in entry["alternatives"].items()]
+
+
+def _list_completion(entries):
+    return [
+        (f"completion, {e['num_samples']} samples, batch {e['batch_size']}", _rate(e), _milliseconds(e))
+        for e in entries.values()
+    ]
+
+
+def _list_scaling(entries):
+    return [
+        (
+            f"training {entry['side']}x{entry['side']}, batch {entry['batch_size']}",
+            f"{_rate(entry)}, {entry['gemm_share']:.0%} of GEMM",
+            _memory(entry),
+        )
+        for kind in ("side", "batch_size")
+        for entry in entries[kind]
+    ]
+
+
+def _list_devices(entries):
+    rows = []
+    for entry in entries:
+        name = f"{entry['num_devices']} {'fake ' if entry['is_fake'] else ''}devices"
+        if entry["is_fake"]:
+            difference = f"losses within {entry['largest_relative_difference']:.0e} of one device's"
+            rows.append((name, "correctness only", difference))
+        else:
+            rows.append((f"{name}, batch {entry['batch_size']}", _rate(entry), _milliseconds(entry)))
+    return rows
+
+
+def _list_start(entry):
+    cached = f"{entry['warm_seconds']:.1f} s with a warm --compilation_cache"
+    return [("process start to end of first step", f"{entry['cold_seconds']:.1f} s", cached)]
+
+
+_SECTIONS = {
+    "training": _list_training,
+    "parts": _list_parts,
+    "gca": _list_comparison,
+    "lpa": _list_comparison,
+    "completion": _list_completion,
+    "scaling": _list_scaling,
+    "devices": _list_devices,
+    "start": _list_start,
+}
+
+
+def _rate(entry):
+    return f"{entry['images_per_second']:,.1f} images/s"
+
+
+def _milliseconds(entry):
+    low, high = entry["milliseconds_range"]
+    return f"{entry['milliseconds']:.2f} ms ({low:.2f} to {high:.2f})"
+
+
+def _memory(entry):
+    return f"{_milliseconds(entry)}, {entry['temporary_mib']:,.0f} MiB"
