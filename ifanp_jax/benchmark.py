@@ -381,7 +381,7 @@ def per_image_softmax(theta: jax.Array, values: jax.Array, observed: jax.Array) 
 
 
 def library_attention(theta: jax.Array, values: jax.Array, observed: jax.Array) -> jax.Array:
-    """The same by `jax.nn.dot_product_attention`, which takes queries and keys per image."""
+    """The same by `jax.nn.dot_product_attention`, which takes queries and keys per image and wants K = D."""
     query = jnp.broadcast_to(theta[None, :, None], (len(values), len(theta), 1, theta.shape[1]))
     options = {"mask": observed[:, None, None, :], "scale": 1.0}
     return jax.nn.dot_product_attention(query, query, values[:, :, None], **options)[:, :, 0]

@@ -78,7 +78,7 @@ class CompletionModel:
 
         At its own size the model sees every pixel, but its convolutions reach only as many pixels as in
         training, and the time of the attention grows with the square of the pixels: MAX_OWN_PIXELS takes
-        30 s and 3 GiB on two CPU cores. Large holes come out worse the more the size exceeds the trained one.
+        8 s and 1 GiB on two CPU cores. Large holes come out worse the more the size exceeds the trained one.
 
         At the trained size, image and mask are brought to the grid of the training by area (a pixel of it is
         observed where a tenth of it is, and takes the mean of that), and the answer is interpolated back
