@@ -5,14 +5,36 @@ from ml_collections import ConfigDict
 from ifanp_jax import objectives
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import image_np
+from ifanp_jax.models import likelihood
 from ifanp_jax.modules import gca
 
+# What a protocol sets, whatever the fields say.
+PROTOCOLS = {
+    "": {},
+    "paper": {
+        "mask.kind": "random",
+        "mask.fraction": (0.3, 0.6),
+        "objective.target": "all",
+        "evaluate.fractions": (0.2, 0.4, 0.6),
+        "evaluate.uniform_fraction": 0.0,
+    },
+    "npf": {
+        "mask.kind": "random",
+        "mask.fraction": (0.0, 0.3),
+        "objective.target": "all",
+        "model.likelihood": "per_pixel",
+        "model.sigma_floor": 0.01,
+        "evaluate.fractions": (),
+        "evaluate.uniform_fraction": 0.3,
+        "evaluate.halves": False,
+    },
+}
 CHOICES = {
+    "protocol": tuple(PROTOCOLS),
     "data.placement": ("auto", "device", "stream"),
     "mask.kind": masks.KINDS,
     "objective.target": objectives.TARGETS,
-    "model.likelihood": image_np.LIKELIHOODS,
+    "model.likelihood": likelihood.LIKELIHOODS,
     "model.gca_embedding": gca.EMBEDDINGS,
     "model.compute_dtype": ("float32", "bfloat16"),
 }
@@ -45,11 +67,27 @@ RANGES = {
     "train.num_checkpoints": (1, None),
     "evaluate.seed": (0, 2**32 - 1),
     "evaluate.num_images": (0, None),
+    "evaluate.uniform_fraction": (0, 1),
     "evaluate.num_samples": (1, None),
     "evaluate.batch_size": (1, None),
     "evaluate.classical_images": (0, 200),
     "evaluate.figure_images": (0, None),
 }
+
+
+def apply_protocol(config: ConfigDict) -> None:
+    """Sets the fields that `config.protocol` speaks of.
+
+    Args:
+      config: as in `configs/default.py`; changed.
+
+    Raises:
+      UserError: for an unknown protocol.
+    """
+    if config.protocol not in PROTOCOLS:
+        allowed = ", ".join(map(repr, PROTOCOLS))
+        raise UserError(f"config.protocol is {config.protocol!r}; choose one of {allowed}.")
+    config.update_from_flattened_dict(PROTOCOLS[config.protocol])
 
 
 def check(config: ConfigDict) -> None:

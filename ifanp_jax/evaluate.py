@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import classical, metrics, objectives, state, writers
+from ifanp_jax import calibration, classical, metrics, objectives, state, writers
 from ifanp_jax.data import masks, sampling
 from ifanp_jax.data.dataset import Dataset
 
@@ -28,6 +28,8 @@ PSNR_NAMES = ("psnr", "psnr_completed", "psnr_unobserved")
 def list_cells(config: ConfigDict) -> list[tuple[str, float]]:
     """The (mask, observed fraction) pairs of `config.evaluate`."""
     cells = [("random", float(fraction)) for fraction in config.fractions]
+    uniform = config.get("uniform_fraction", 0.0)  # runs of older versions do not have it
+    cells += [("uniform", float(uniform))] if uniform else []
     return cells + [(side, 0.5) for side in masks.HALVES] if config.halves else cells
 
 
@@ -36,20 +38,27 @@ def contexts(seed: int, kind: str, fraction: float, shape: tuple[int, int, int])
 
     Args:
       seed: `config.evaluate.seed`.
-      kind: "random" or a half.
-      fraction: observed share for "random".
+      kind: "random", "uniform" or a half.
+      fraction: observed share for "random", the largest one for "uniform", whose images each have their own.
       shape: (N, H, W).
 
     Returns:
       bool (N, H, W, 1), True = observed.
     """
     n, h, w = shape
-    if kind != "random":
+    if kind in masks.HALVES:
         return np.asarray(masks.half(kind, shape))
     count = masks.count_pixels(fraction, h, w)
     cell_key = jax.random.fold_in(jax.random.key(seed), count)
     keys = jax.vmap(lambda index: jax.random.fold_in(cell_key, index))(jnp.arange(n))
-    return np.asarray(jax.jit(jax.vmap(lambda key: masks.random(key, (1, h, w), count)[0]))(keys))
+
+    def draw(key):
+        if kind == "random":
+            return masks.random(key, (1, h, w), count)[0]
+        count_key, place_key = jax.random.split(key)
+        return masks.random(place_key, (1, h, w), jax.random.randint(count_key, (), 0, count + 1))[0]
+
+    return np.asarray(jax.jit(jax.vmap(draw))(keys))
 
 
 def make_evaluation(config: ConfigDict, model) -> Callable[..., dict[str, np.ndarray]]:
@@ -90,7 +99,9 @@ def evaluate_batch(key, model, params, images, mask, *, num_samples, target):
 
     Returns:
       float32 (B,) each: `psnr`, `psnr_completed`, `psnr_unobserved`, `mse`, `ssim` (of the completed image,
-      where both sides are at least 11), `kl`, `log_prob`; and `kl_per_dim` (B, Z).
+      where both sides are at least 11), `kl`, `log_prob` (per value) and
+      `log_prob_per_image`; `crps` over the unobserved pixels; `kl_per_dim`
+      (B, Z), and `coverage` (B, L) of the unobserved pixels at `calibration.LEVELS`.
     """
     image = sampling.to_float(images)
     variables, rngs = {"params": params}, {"sample": key}
@@ -104,6 +115,10 @@ def evaluate_batch(key, model, params, images, mask, *, num_samples, target):
     prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
     values = compare(prediction, image, mask)
     values |= {"kl": terms.kl, "kl_per_dim": terms.kl_per_dim, "log_prob": log_prob / num_values}
+    values["log_prob_per_image"] = log_prob
+    transform = calibration.probability_integral_transform(completion.samples, completion.scale, image)
+    values["coverage"] = calibration.coverage(transform, ~mask, calibration.LEVELS)
+    values["crps"] = calibration.crps(completion.samples, completion.scale, image, ~mask)
     if min(image.shape[1:3]) >= metrics.SSIM_WINDOW:
         values["ssim"] = metrics.ssim(metrics.keep_observed(prediction, image, mask), image)
     return values
@@ -136,7 +151,12 @@ def _padded_batches(
 
 
 def summarise(values: dict[str, np.ndarray], *, seed: int) -> dict[str, object]:
-    """Means over images, and a bootstrap 95 % interval for each PSNR as `<name>_interval`."""
+    """Means over images, and a bootstrap 95 % interval for each PSNR as `<name>_interval`.
+
+    Args:
+      values: (N,) or (N, L) by name, one row per image.
+      seed: of the bootstrap.
+    """
     cell = {}
     for name, value in values.items():
         cell[name] = value.mean(axis=0).tolist()
@@ -146,7 +166,34 @@ def summarise(values: dict[str, np.ndarray], *, seed: int) -> dict[str, object]:
     return cell
 
 
-def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Dataset) -> dict[str, object]:
+def evaluate_cells(
+    config: ConfigDict, model, train_state: state.TrainState, images: np.ndarray
+) -> dict[tuple[str, float], dict[str, np.ndarray]]:
+    """Evaluates every (mask, fraction) of the protocol.
+
+    Args:
+      config: the whole configuration.
+      model: Flax module.
+      train_state: its parameters (the moving average where there is one).
+      images: uint8 (N, H, W, C), held out.
+
+    Returns:
+      What `evaluate_batch` answers, one row per image, by (mask, fraction).
+    """
+    evaluate_images = make_evaluation(config, model)
+    return {
+        (kind, fraction): evaluate_images(
+            train_state.evaluation_params,
+            images,
+            contexts(config.evaluate.seed, kind, fraction, images.shape[:3]),
+        )
+        for kind, fraction in list_cells(config.evaluate)
+    }
+
+
+def run(
+    config: ConfigDict, model, train_state: state.TrainState, dataset: Dataset
+) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """Evaluates a model and the classical methods on the same contexts.
 
     Args:
@@ -157,18 +204,17 @@ def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Datas
         training images.
 
     Returns:
-      What `evaluation.json` holds.
+      What `evaluation.json` holds, and what `evaluation.npz` holds: the values per image.
     """
     images = dataset.evaluation[: config.evaluate.num_images or None]
-    evaluate_images = make_evaluation(config, model)
-    cells = []
     logger.info("Evaluating %s on %d held-out images of %s.", config.model.name, len(images), dataset.name)
-    for kind, fraction in list_cells(config.evaluate):
-        context = contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
-        values = evaluate_images(train_state.evaluation_params, images, context)
+    cells, values_per_image = [], {}
+    for (kind, fraction), values in evaluate_cells(config, model, train_state, images).items():
         cells.append({"mask": kind, "fraction": fraction, **summarise(values, seed=config.evaluate.seed)})
+        values_per_image |= {value_name(kind, fraction, name): value for name, value in values.items()}
     return {
         "model": config.model.name,
+        "protocol": config.get("protocol", ""),
         "data": dataset.name,
         "step": int(train_state.step),
         "seed": config.seed,
@@ -178,9 +224,15 @@ def run(config: ConfigDict, model, train_state: state.TrainState, dataset: Datas
         "sigma_floor": config.model.get("sigma_floor"),
         "num_samples": config.evaluate.num_samples,
         "target": config.objective.target,
+        "coverage_levels": list(calibration.LEVELS),
         "cells": cells,
         "classical": evaluate_classical(config.evaluate, dataset),
-    }
+    }, values_per_image
+
+
+def value_name(kind: str, fraction: float, name: str) -> str:
+    """The key of `evaluation.npz` under which a cell's values of one metric stand, one row per image."""
+    return f"{kind} {fraction:g} {name}"
 
 
 def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, object]]:
@@ -229,11 +281,17 @@ def best_classical(evaluation: dict, cell: dict) -> dict | None:
     return max(classical_rows(evaluation, cell), key=lambda row: row["psnr_completed"], default=None)
 
 
-COLUMNS = ("context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p")
+COLUMNS = (
+    "context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p", "CRPS",
+    "in 50/80/95 %",
+)  # fmt: skip
+SHOWN_LEVELS = (0.5, 0.8, 0.95)
 
 
 def label(cell: dict) -> str:
     """What the tables call a cell: its mask and observed share."""
+    if cell["mask"] == "uniform":
+        return f"random 0-{cell['fraction']:.0%}"
     return f"{cell['mask']} {cell['fraction']:.0%}"
 
 
@@ -255,9 +313,22 @@ def table_rows(evaluation: dict) -> list[list[str]]:
                 f"{cell['ssim']:.3f}" if "ssim" in cell else "-",
                 f"{cell['kl']:.3g}",
                 f"{cell['log_prob']:.3f}",
+                f"{cell['crps']:.4f}",
+                show_coverage(cell),
             ]
         )
     return rows
+
+
+def show_protocol(evaluation: dict) -> str:
+    """Names the protocol, where one was asked for."""
+    return f", protocol {evaluation['protocol']}" if evaluation["protocol"] else ""
+
+
+def show_coverage(cell: dict) -> str:
+    """The shares of true values inside the central intervals of `SHOWN_LEVELS`, as "49%/78%/93%"."""
+    shares = (cell["coverage"][calibration.LEVELS.index(level)] for level in SHOWN_LEVELS)
+    return "/".join(f"{share:.0%}" for share in shares)
 
 
 def caption(evaluation: dict) -> str:
@@ -268,17 +339,26 @@ def caption(evaluation: dict) -> str:
     num_classical = evaluation["classical"][0]["num_images"] if evaluation["classical"] else 0
     return (
         f"{evaluation['model']} on {evaluation['data']}: step {evaluation['step']}, "
-        f"{evaluation['num_parameters']:,} parameters, {count} held-out images. PSNR in dB of the raw "
+        f"{evaluation['num_parameters']:,} parameters, {count} held-out images"
+        f"{show_protocol(evaluation)}. PSNR in dB of the raw "
         f"prediction (mean of {evaluation['num_samples']} samples), completed = with observed pixels kept "
         "(and its 95 % interval), unobserved = over the other pixels, classical = best interpolation, "
         f"completed, on the first {num_classical} images; KL in nats; log p in nats per value, "
         f"importance-weighted with as many samples (likelihood {evaluation['likelihood']}, {sigma}, "
-        f"target {evaluation['target']})."
+        f"target {evaluation['target']}); CRPS in intensities and the share of true values inside the "
+        "central 50, 80 and 95 % intervals, over unobserved pixels."
     )
 
 
-def write(evaluation: dict, workdir: str | pathlib.Path) -> None:
-    """Writes `evaluation.json` and `evaluation.md`."""
+def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathlib.Path) -> None:
+    """Writes `evaluation.md`, `evaluation.npz` (the values per image) and, last, `evaluation.json`.
+
+    Args:
+      evaluation: from `run`.
+      values: from `run`.
+      workdir: that exists.
+    """
+    np.savez(pathlib.Path(workdir) / "evaluation.npz", **values)
     lines = [caption(evaluation), "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row) + " |" for row in table_rows(evaluation)]
     methods = list(dict.fromkeys(row["method"] for row in evaluation["classical"]))
@@ -299,7 +379,7 @@ def print_table(evaluation: dict) -> None:
     import rich.table
 
     table = rich.table.Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    shown = [name for name in COLUMNS if name != "MSE"]
+    shown = [name for name in COLUMNS if name not in ("MSE", "CRPS", "in 50/80/95 %")]
     for name in shown:
         table.add_column(name, justify="left" if name == "context" else "right", no_wrap=True)
     for row in table_rows(evaluation):

@@ -81,10 +81,12 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
     for axis, (name, label) in zip(
         axes, (("loss", "loss (nats per image)"), ("mse", "MSE"), ("kl", "KL (nats per image)")), strict=True
     ):
+        is_positive = False
         for split, style in (("train", "-"), ("val", "o--")):
             points = [(row["step"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
             if points:
                 axis.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1.2, label=split)
+                is_positive |= any(value > 0 for _, value in points)
         axis.set_xlabel("step")
         axis.set_title(label, fontsize=10)
         axis.grid(alpha=0.3)
@@ -94,9 +96,89 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
             if losses:  # the first steps would flatten the rest
                 low, high = np.percentile(losses, [0, 90])
                 axis.set_ylim(low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1))
-        else:
+        elif is_positive:  # a model without z has no KL
             axis.set_yscale("log")
     figure.savefig(path, dpi=120)
+    figure_module.close(figure)
+
+
+def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: dict[str, list[float]]) -> None:
+    """Draws the share of true values inside each central interval against its nominal level.
+
+    Args:
+      path: of the PNG.
+      levels: nominal probabilities in (0, 1).
+      coverage: shares at these levels, by the name of the line.
+    """
+    figure_module = _pyplot()
+    figure, axis = figure_module.subplots(figsize=(4.6, 4.2), layout="constrained")
+    axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="calibrated")
+    for name, shares in coverage.items():
+        axis.plot(levels, shares, "o-", markersize=2.5, linewidth=1.2, label=name)
+    axis.set_xlabel("nominal probability of the central interval")
+    axis.set_ylabel("share of unobserved values inside")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    figure_module.close(figure)
+
+
+def draw_grid(
+    path: str | pathlib.Path,
+    rows: list[list[np.ndarray]],
+    columns: list[str],
+    *,
+    labels: list[str] | None = None,
+) -> None:
+    """Draws pictures in rows under named columns.
+
+    Args:
+      path: of the PNG.
+      rows: float (H, W, 1 or 3) in [0, 1] each, as many as `columns`.
+      columns: names; "" = none.
+      labels: names of the rows.
+    """
+    figure_module = _pyplot()
+    figure, axes = figure_module.subplots(
+        len(rows), len(columns), figsize=(len(columns) * 0.95, len(rows) * 0.95 + 0.3), squeeze=False
+    )
+    figure.subplots_adjust(left=0.06 if labels else 0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
+    for index, row in enumerate(rows):
+        for axis, picture, name in zip(axes[index], row, columns, strict=True):
+            shown = np.broadcast_to(np.clip(picture, 0, 1), (*picture.shape[:2], 3))
+            axis.imshow(shown, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if index == 0:
+                axis.set_title(name, fontsize=7)
+        if labels:
+            axes[index, 0].set_ylabel(labels[index], fontsize=7)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure_module.close(figure)
+
+
+def draw_curves(path: str | pathlib.Path, curves: dict[str, list[tuple[int, float]]], *, label: str) -> None:
+    """Draws one line per name against steps, the vertical axis logarithmic.
+
+    Args:
+      path: of the PNG.
+      curves: (step, value) by name.
+      label: of the vertical axis.
+    """
+    figure_module = _pyplot()
+    figure, axis = figure_module.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for name, points in curves.items():
+        axis.plot(*zip(*points, strict=True), linewidth=1.2, label=name)
+    axis.set_xlabel("step")
+    axis.set_ylabel(label)
+    axis.set_yscale("log")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
     figure_module.close(figure)
 
 

@@ -16,8 +16,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "complete"],
-    "train (then evaluate and draw), evaluate (and draw) a run, or complete your own pictures with it.",
+    ["train", "evaluate", "complete", "study"],
+    "train (then evaluate and draw), evaluate (and draw) a run, complete your own pictures with it, or "
+    "study: train and compare the models that a configuration lists.",
 )
 _INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of pictures.")
 _MASK = flags.DEFINE_string(
@@ -44,17 +45,18 @@ def main():
     if pathlib.Path(_WORKDIR.value).is_file():
         raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
     command_line.start_jax()
-    {"train": _train, "evaluate": _evaluate, "complete": _complete}[_MODE.value]()
+    modes = {"train": _train, "evaluate": _evaluate, "complete": _complete, "study": _study}
+    modes[_MODE.value]()
 
 
 def _train():
-    from ifanp_jax import configuration, runs, train
+    from ifanp_jax import runs, train
     from ifanp_jax.data import sources
 
     config = command_line.get_config()
     if config is None:
         raise UserError("--config is missing; give a file such as configs/digits_ifanp.py.")
-    configuration.check(config)
+    _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
     runs.make_model(config, (8, 8, 1))  # an unknown model or field ends here, before the data is read
     dataset = _load_data(sources, config)
@@ -64,16 +66,38 @@ def _train():
 
 
 def _evaluate():
-    from ifanp_jax import configuration, runs
+    from ifanp_jax import runs
     from ifanp_jax.data import sources
 
     run = runs.load(_WORKDIR.value)
     config = command_line.get_config() or run.config
-    configuration.check(config)
+    _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(sources, config)
     runs.check_same_model(_WORKDIR.value, config, dataset.train.shape[1:])
     _report(config, run.model, run.state, dataset)
+
+
+def _study():
+    from ifanp_jax import study
+    from ifanp_jax.data import sources
+
+    config = command_line.get_config()
+    if config is None or "study" not in config:
+        raise UserError("--mode=study needs --config with a study, such as configs/study_digits.py.")
+    _prepare(config)
+    dataset = _load_data(sources, config)
+    result = study.run(config, _WORKDIR.value, dataset)
+    print("\n".join(study.list_lines(result)))
+    logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
+
+
+def _prepare(config):
+    from ifanp_jax import configuration
+
+    if "protocol" in config:  # runs of older versions have none
+        configuration.apply_protocol(config)
+    configuration.check(config)
 
 
 def _load_data(sources, config):
@@ -88,11 +112,11 @@ def _load_data(sources, config):
 def _report(config, model, state, dataset):
     from ifanp_jax import evaluate, report, sharding
 
-    evaluation = evaluate.run(config, model, state, dataset)
+    evaluation, values = evaluate.run(config, model, state, dataset)
     if not sharding.is_first_process():  # the others also evaluate, so that none waits for long
         return
-    evaluate.write(evaluation, _WORKDIR.value)
-    report.draw(config, model, state, dataset, _WORKDIR.value)
+    evaluate.write(evaluation, values, _WORKDIR.value)
+    report.draw(config, model, state, dataset, evaluation, _WORKDIR.value)
     evaluate.print_table(evaluation)
     logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
 

@@ -11,15 +11,21 @@ from ifanp_jax.data.dataset import Dataset
 
 
 def draw(
-    config: ConfigDict, model, train_state: state.TrainState, dataset: Dataset, workdir: str | pathlib.Path
+    config: ConfigDict,
+    model,
+    train_state: state.TrainState,
+    dataset: Dataset,
+    evaluation: dict,
+    workdir: str | pathlib.Path,
 ) -> None:
-    """Writes `completions.png` (random contexts and the upper half) and `training.png`.
+    """Writes `completions.png` (random contexts and the upper half), `training.png` and `reliability.png`.
 
     Args:
       config: the whole configuration.
       model: Flax module.
       train_state: its parameters.
       dataset: the first held-out images are drawn.
+      evaluation: from `evaluate.run`.
       workdir: holds `metrics.jsonl`.
     """
     workdir = pathlib.Path(workdir)
@@ -44,6 +50,8 @@ def draw(
         title = f"{config.model.name} on {dataset.name}, step {int(train_state.step)}"
         figures.draw_completions(workdir / "completions.png", panels, title=title)
     figures.draw_training(workdir / "training.png", writers.read_metrics(workdir))
+    coverage = {evaluate.label(cell): cell["coverage"] for cell in evaluation["cells"]}
+    figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)
 
 
 def make_panels(

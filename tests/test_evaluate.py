@@ -66,7 +66,7 @@ def test_batch_size_changes_no_number(dataset, model_and_state):
 
 
 def test_evaluation_has_the_promised_names(dataset, model_and_state, tmp_path):
-    evaluation = evaluate.run(small_config(), *model_and_state, dataset)
+    evaluation, values = evaluate.run(small_config(), *model_and_state, dataset)
     assert {"model", "data", "step", "num_parameters", "cells", "classical"} <= set(evaluation)
     assert [(cell["mask"], cell["fraction"]) for cell in evaluation["cells"]] == [
         ("random", 0.2), ("random", 0.6), ("top", 0.5), ("bottom", 0.5), ("left", 0.5), ("right", 0.5)
@@ -80,8 +80,12 @@ def test_evaluation_has_the_promised_names(dataset, model_and_state, tmp_path):
         best = evaluate.best_classical(evaluation, cell)
         assert best["num_images"] == 3
         assert best["psnr"] == pytest.approx(best["psnr_completed"])
-    evaluate.write(evaluation, tmp_path)
+    evaluate.write(evaluation, values, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+    with np.load(tmp_path / "evaluation.npz", allow_pickle=False) as archive:
+        per_image = archive[evaluate.value_name("random", 0.2, "psnr")]
+    assert per_image.mean() == pytest.approx(evaluation["cells"][0]["psnr"])
+    assert all(0 <= share <= 1 for share in cell["coverage"]) and cell["crps"] > 0
     lines = (tmp_path / "evaluation.md").read_text().splitlines()
     assert len([line for line in lines if line.startswith("|")]) == 2 * (2 + len(evaluation["cells"]))
 
@@ -91,7 +95,7 @@ def test_small_images_have_no_ssim_and_zero_images_no_classical_rows(dataset):
     config.evaluate.classical_images = 0
     small = Dataset(name="small", train=dataset.train[:, :8, :8], evaluation=dataset.evaluation[:, :8, :8])
     model, _, init = runs.make_model(config, (8, 8, 1))
-    evaluation = evaluate.run(config, model, init(jax.random.key(0)), small)
+    evaluation, _ = evaluate.run(config, model, init(jax.random.key(0)), small)
     assert evaluation["classical"] == []
     assert "ssim" not in evaluation["cells"][0]
     assert evaluate.table_rows(evaluation)[0][5] == "-"
@@ -117,8 +121,9 @@ def test_figures_are_drawn(dataset, model_and_state, tmp_path):
     for step in (1, 2):
         writer.write(step, {"train/loss": 1.0 / step, "train/mse": 0.1, "train/kl": 1.0})
     writer.close()
-    report.draw(small_config(), *model_and_state, dataset, tmp_path)
-    for name in ("completions.png", "training.png"):
+    evaluation, _ = evaluate.run(small_config(), *model_and_state, dataset)
+    report.draw(small_config(), *model_and_state, dataset, evaluation, tmp_path)
+    for name in ("completions.png", "training.png", "reliability.png"):
         with Image.open(tmp_path / name) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         assert min(pixels.shape[:2]) > 200

@@ -164,3 +164,29 @@ def test_bounds_of_a_linear_gaussian_model():
 
     assert abs(negative_gap(*posterior)) < 0.01  # tight at the exact posterior
     assert negative_gap(0.0, 1.0) < -0.1  # loose elsewhere
+
+
+def test_importance_weighted_bound_of_many_pixels_rises_to_the_evidence():
+    # y = a z + noise over six pixels, z ~ N(0, 1), noise ~ N(0, s^2 I): evidence N(y; 0, a a^T + s^2 I).
+    a, s = np.array([0.6, -0.4, 0.9, 0.2, -0.8, 0.5]), 0.7
+    y = np.array([0.9, -0.1, 0.6, -0.3, -1.2, 0.8])
+    evidence = stats.multivariate_normal.logpdf(y, cov=np.outer(a, a) + s**2 * np.eye(6))
+    num_repeats, counts = 2000, (1, 2, 4, 8, 16, 32, 64)
+    z = np.random.default_rng(0).normal(size=(num_repeats * counts[-1], 1))
+    mean = np.float32(z * a).reshape(-1, 1, 2, 3, 1)
+    image, targets = np.float32(y).reshape(1, 2, 3, 1), np.ones((1, 2, 3, 1), bool)
+    log_weights = objectives.gaussian_log_prob(image, mean, np.full_like(mean, s), targets)  # (K, 1)
+    bounds = [
+        np.float64(objectives.importance_weighted_bound(log_weights.reshape(-1, count).T)) for count in counts
+    ]
+    means = np.array([bound.mean() for bound in bounds])
+    errors = np.array([bound.std() / np.sqrt(bound.size) for bound in bounds])
+    # One sample: E log p(y | z) is exact too.
+    single = stats.norm.logpdf(y, 0, s).sum() - (a @ a) / (2 * s**2)
+    assert abs(means[0] - single) < 4 * errors[0]
+    assert np.all(np.diff(means) > 0)
+    assert np.all(means < evidence + 4 * errors)
+    assert means[-1] > evidence - 0.05
+    weights = np.exp(np.float64(log_weights[:, 0]) - evidence)
+    error = weights.std() / np.sqrt(len(weights))  # of the bound with all samples, by the delta method
+    assert abs(objectives.importance_weighted_bound(log_weights)[0] - evidence) < 4 * error

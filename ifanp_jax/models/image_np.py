@@ -12,7 +12,6 @@ One module; the variants differ in what follows encoder 1 and in whether there i
 """
 
 import functools
-import math
 
 import chex
 import flax.linen as nn
@@ -22,10 +21,10 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.data import coordinates, masks
 from ifanp_jax.errors import UserError
+from ifanp_jax.models import likelihood as likelihoods
 from ifanp_jax.models.outputs import Completion, ElboTerms
 from ifanp_jax.modules import conv, gca, lpa, points, squeeze_excitation
 
-LIKELIHOODS = ("fixed", "learned", "per_pixel")
 ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
 
@@ -84,10 +83,10 @@ class ImageNeuralProcess(nn.Module):
                 gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
                 for _ in range(self.gca_blocks)
             ]
-        out_channels = self.channels * (2 if self.likelihood == "per_pixel" else 1)
+        out_channels = likelihoods.num_outputs(self.likelihood, self.channels)
         self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, out_channels, dtype=dtype)
         if self.likelihood == "learned":
-            start = _inverse_softplus((self.sigma - self.sigma_floor) / (1 - self.sigma_floor))
+            start = likelihoods.initial_raw_sigma(self.sigma, self.sigma_floor)
             self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
 
     def __call__(
@@ -111,15 +110,8 @@ class ImageNeuralProcess(nn.Module):
         context, full = (mean[0::2], scale[0::2]), (mean[1::2], scale[1::2])
         z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
-        log_prob = objectives.gaussian_log_prob(image, samples, sigma, objectives.target_pixels(mask, target))
         kl_per_dim = objectives.gaussian_kl(*full, *context)
-        return ElboTerms(
-            log_prob=log_prob.mean(axis=0),
-            kl=kl_per_dim.sum(axis=-1),
-            kl_per_dim=kl_per_dim,
-            prediction=samples.mean(axis=0),
-            scale=sigma.mean(axis=0),
-        )
+        return likelihoods.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
@@ -140,8 +132,7 @@ class ImageNeuralProcess(nn.Module):
         if self.encoder_extra != "none":
             features = self.extra(features)
         r = conv.masked_mean_pool(features, mask)  # (B, D)
-        mean, raw_scale = jnp.split(self.encoder3(r), 2, axis=-1)
-        return mean, 0.1 + 0.9 * nn.sigmoid(raw_scale)
+        return likelihoods.latent_gaussian(self.encoder3(r))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:
         """Deterministic path: R_pred, (B, H, W, D), or None for a variant without it."""
@@ -155,36 +146,30 @@ class ImageNeuralProcess(nn.Module):
         return prediction
 
     def sample_latent(self, mean: jax.Array, scale: jax.Array, *, train: bool, num_samples: int) -> jax.Array:
-        """Draws z = mean + scale * noise.
+        """Draws z by `likelihood.sample_latent` from the rng stream `sample`.
 
         Args:
           mean: float32 (B, Z).
           scale: float32 (B, Z).
-          train: True draws noise for each image; False shares the S draws among the images, so that a
-            completion depends neither on the rest of the batch nor on the image's place in it.
+          train: True draws noise for each image; False shares the S draws among the images.
           num_samples: S.
 
         Returns:
           float32 (S, B, Z).
         """
-        b, z = mean.shape
-        noise = jax.random.normal(self.make_rng("sample"), (num_samples, b if train else 1, z))
-        return mean[None] + scale[None] * noise
+        return likelihoods.sample_latent(
+            self.make_rng("sample"), mean, scale, train=train, num_samples=num_samples
+        )
 
     def decode(
         self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of y for each z (S, B, Z); float32 (S, B, H, W, C) each."""
         out = self.decoder(z, features, coordinates.grid(*size))
-        mean = out[..., : self.channels]
-        if self.likelihood == "fixed":
-            return mean, jnp.full_like(mean, self.sigma)
-        raw = (
-            jnp.broadcast_to(self.raw_sigma, mean.shape)
-            if self.likelihood == "learned"
-            else out[..., self.channels :]
+        raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
+        return likelihoods.gaussian(
+            out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma
         )
-        return mean, self.sigma_floor + (1 - self.sigma_floor) * nn.softplus(raw)
 
 
 IFNP = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=False)
@@ -214,12 +199,8 @@ def _check_choices(model: ImageNeuralProcess) -> None:
     choices = {
         "encoder_extra": ENCODER_EXTRAS,
         "gca_embedding": gca.EMBEDDINGS,
-        "likelihood": LIKELIHOODS,
+        "likelihood": likelihoods.LIKELIHOODS,
     }
     for name, allowed in choices.items():
         if getattr(model, name) not in allowed:
             raise UserError(f"{name} is {getattr(model, name)!r}; choose one of {', '.join(allowed)}.")
-
-
-def _inverse_softplus(y: float) -> float:
-    return math.log(math.expm1(y))

@@ -44,7 +44,12 @@ def to_ball(theta: jax.Array) -> jax.Array:
 
 
 def attend(
-    theta: jax.Array, values: jax.Array, observed: jax.Array, *, max_entries: int = MAX_ENTRIES
+    theta: jax.Array,
+    values: jax.Array,
+    observed: jax.Array,
+    *,
+    targets: jax.Array | None = None,
+    max_entries: int = MAX_ENTRIES,
 ) -> jax.Array:
     """Softmax attention from every position to each image's observed ones, logits theta_i^T theta_j.
 
@@ -52,6 +57,7 @@ def attend(
       theta: float32 (N, K), embedded positions, the same for all images; taken `to_ball` first.
       values: (B, N, D), any value at unobserved positions.
       observed: bool (B, N).
+      targets: float32 (N, K), another embedding of the positions attended from; None = `theta`.
       max_entries: larger similarity matrices are made in blocks of targets, and again in the backward pass.
 
     Returns:
@@ -61,6 +67,8 @@ def attend(
     chex.assert_type([theta, observed], [jnp.float32, bool])
     n, b, d = theta.shape[0], *values.shape[::2]
     theta = to_ball(theta)
+    targets = theta if targets is None else to_ball(targets)
+    chex.assert_equal_shape([theta, targets])
 
     def attend_from(targets):
         # Full precision: exp turns an absolute error of the logits into a relative one of the weights.
@@ -69,9 +77,9 @@ def attend(
 
     block_size = max(1, max_entries // n)
     if n <= block_size:
-        return attend_from(theta)
+        return attend_from(targets)
     num_blocks = -(-n // block_size)
-    padded = jnp.pad(theta, ((0, num_blocks * block_size - n), (0, 0)))
+    padded = jnp.pad(targets, ((0, num_blocks * block_size - n), (0, 0)))
     blocks = jax.lax.map(jax.checkpoint(attend_from), padded.reshape(num_blocks, block_size, -1))
     return jnp.moveaxis(blocks, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
 

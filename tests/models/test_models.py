@@ -38,7 +38,17 @@ def test_get_sets_the_fields():
     assert models.get(config, channels=3) == image_np.IFANP_GCA(channels=3, width=16, gca_heads=2)
 
 
-@pytest.mark.parametrize("name", ["", "image_np", "image_np.Unknown", "image_np.LIKELIHOODS", "unknown.IFNP"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "image_np",
+        "image_np.Unknown",
+        "image_np.ENCODER_EXTRAS",
+        "point_np.MaskedAttention",
+        "unknown.IFNP",
+    ],
+)
 def test_get_refuses_what_is_no_model(name):
     with pytest.raises(UserError, match=r"config\.model\.name is .*image_np\.IFANP"):
         models.get(ml_collections.ConfigDict({"name": name}), channels=1)

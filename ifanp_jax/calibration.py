@@ -1,0 +1,99 @@
+"""How honest the predicted uncertainty is: PIT, coverage and CRPS, per image: (B,).
+
+The predictive distribution of a value is the mixture of S normals, one per sample of the latent variable,
+with equal weights. All are over the selected pixels (as a rule the unobserved ones) and all channels.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+LEVELS = tuple(level / 20 for level in range(1, 20))  # 5 %, 10 %, ..., 95 % of the reliability picture
+
+
+def probability_integral_transform(samples: jax.Array, scale: jax.Array, image: jax.Array) -> jax.Array:
+    """Values u = F(y), F the mixture's distribution function; uniform on [0, 1] where the model is right.
+
+    Args:
+      samples: float32 (S, B, H, W, C), means of the normals.
+      scale: float32, like `samples`, positive standard deviations.
+      image: float32 (B, H, W, C), the truth.
+
+    Returns:
+      float32 (B, H, W, C) in [0, 1].
+    """
+    _check_mixture(samples, scale, image)
+    return jax.scipy.stats.norm.cdf((image[None] - samples) / scale).mean(axis=0)
+
+
+def coverage(transform: jax.Array, targets: jax.Array, levels: tuple[float, ...]) -> jax.Array:
+    """Share of the true values inside the central interval of each level; equal to the level where right.
+
+    Args:
+      transform: float32 (B, H, W, C), from `probability_integral_transform`.
+      targets: bool (B, H, W, 1), the pixels that count.
+      levels: L nominal probabilities in (0, 1).
+
+    Returns:
+      float32 (B, L); 0 for an image without target pixels.
+    """
+    chex.assert_rank(transform, 4)
+    chex.assert_type(transform, float)
+    _check_targets(targets, transform)
+    is_inside = jnp.abs(transform - 0.5)[..., None] <= jnp.asarray(levels)[None, None, None, None, :] / 2
+    return _target_mean(is_inside, targets[..., None])
+
+
+def crps(samples: jax.Array, scale: jax.Array, image: jax.Array, targets: jax.Array) -> jax.Array:
+    """Continuous ranked probability score, the mean over target values; smaller is better.
+
+    In closed form for a mixture of normals (Grimit et al., 2006): mean_i A(y - mu_i, sigma_i^2) -
+    1/2 mean_ij A(mu_i - mu_j, sigma_i^2 + sigma_j^2), A(m, s^2) = 2 s phi(m / s) + m (2 Phi(m / s) - 1). With
+    one sample and sigma -> 0 it is the absolute error.
+
+    Args:
+      samples: float32 (S, B, H, W, C), means of the normals.
+      scale: float32, like `samples`, positive standard deviations.
+      image: float32 (B, H, W, C), the truth.
+      targets: bool (B, H, W, 1), the pixels that count.
+
+    Returns:
+      float32 (B,), in intensities; 0 for an image without target pixels.
+    """
+    _check_mixture(samples, scale, image)
+    _check_targets(targets, image)
+
+    def to_others(_, one):  # one sample against all: S^2 maps at once would not fit
+        mean, deviation = one
+        spread = jnp.sqrt(jnp.square(deviation)[None] + jnp.square(scale))
+        return None, _expected_distance(mean[None] - samples, spread).mean(axis=0)
+
+    _, between = jax.lax.scan(to_others, None, (samples, scale))
+    to_truth = _expected_distance(image[None] - samples, scale).mean(axis=0)
+    return _target_mean((to_truth - 0.5 * between.mean(axis=0))[..., None], targets[..., None])[:, 0]
+
+
+def _check_mixture(samples, scale, image):
+    chex.assert_rank([samples, image], [5, 4])
+    chex.assert_type([samples, scale, image], float)
+    chex.assert_equal_shape([samples, scale])
+    chex.assert_shape(samples, (..., *image.shape))
+
+
+def _check_targets(targets, image):
+    chex.assert_shape(targets, (*image.shape[:3], 1))
+    chex.assert_type(targets, bool)
+
+
+def _expected_distance(mean, scale):
+    """E |X| for X ~ Normal(mean, scale^2)."""
+    ratio = mean / scale
+    normal = jax.scipy.stats.norm
+    return 2 * scale * normal.pdf(ratio) + mean * (2 * normal.cdf(ratio) - 1)
+
+
+def _target_mean(values, targets):
+    """Mean of (B, H, W, C, L) over the target pixels and channels: (B, L)."""
+    total = jnp.sum(jnp.where(targets, values, 0), axis=(1, 2, 3), dtype=jnp.float32)
+    count = targets.sum(axis=(1, 2, 3)) * values.shape[3]
+    return total / jnp.maximum(count, 1)

@@ -1,0 +1,321 @@
+"""The neural-process family on pixels as points: x = coordinates, y = intensities.
+
+| name | deterministic path            | latent path | source                   |
+|------|-------------------------------|-------------|--------------------------|
+| CNP  | mean over the context         | none        | Garnelo et al., 2018a    |
+| LNP  | none                          | z           | Garnelo et al., 2018b    |
+| NP   | mean over the context         | z           | Garnelo et al., 2018b    |
+| ANP  | cross-attention to the context| z           | Kim et al., 2019         |
+
+Every image is N = H * W points and a mask says which are context, so no shape depends on the context.
+"""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax import objectives
+from ifanp_jax.data import coordinates
+from ifanp_jax.errors import UserError
+from ifanp_jax.models import likelihood as likelihoods
+from ifanp_jax.models.outputs import Completion, ElboTerms
+from ifanp_jax.modules import gca, points
+
+
+class PointNeuralProcess(nn.Module):
+    """p(y_T | C) = int p(z | C) prod_i Normal(y_i | d(x_i, r_i, z), sigma_i^2) dz.
+
+    Attributes:
+      channels: C of the images.
+      has_deterministic_path: whether the decoder sees r, the context's representation.
+      has_latent_path: whether it sees z; without it all samples are one.
+      has_attention: r_i by cross-attention from x_i instead of the mean.
+      has_self_attention: also self-attention in the encoders of a model with attention; its cost grows with
+        the square of the pixels of every image (32 images of 32x32: some 20 s per step on two CPU cores).
+      width: D, of every layer.
+      latent_dim: Z.
+      encoder_depth: layers of each encoder.
+      decoder_depth: hidden layers of the decoder.
+      num_heads: of the attention.
+      likelihood: "fixed" sigma, one "learned" sigma, or sigma "per_pixel" from the decoder.
+      sigma: the fixed value, or the start of the learned one, in intensities [0, 1].
+      sigma_floor: lower bound of a learned or per-pixel sigma.
+      compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
+    """
+
+    channels: int
+    has_deterministic_path: bool = True
+    has_latent_path: bool = True
+    has_attention: bool = False
+    has_self_attention: bool = True
+    width: int = 128
+    latent_dim: int = 64
+    encoder_depth: int = 3
+    decoder_depth: int = 4
+    num_heads: int = 4
+    likelihood: str = "fixed"
+    sigma: float = 0.1
+    sigma_floor: float = 0.01
+    compute_dtype: str = "float32"
+
+    def setup(self):
+        """Builds the parts."""
+        if self.likelihood not in likelihoods.LIKELIHOODS:
+            allowed = ", ".join(likelihoods.LIKELIHOODS)
+            raise UserError(f"likelihood is {self.likelihood!r}; choose one of {allowed}.")
+        if self.has_attention and (self.num_heads < 1 or self.width % self.num_heads):
+            raise UserError(f"num_heads is {self.num_heads}; it must divide width, which is {self.width}.")
+        if self.has_attention and self.encoder_depth < 1:
+            raise UserError(f"encoder_depth is {self.encoder_depth}; with attention it must be at least 1.")
+        dtype = jnp.dtype(self.compute_dtype)
+        hidden = (self.width,) * self.encoder_depth
+        if self.has_deterministic_path:
+            self.encoder = points.PointwiseEncoder(hidden, dtype=dtype)
+        if self.has_latent_path:
+            self.latent_encoder = points.PointwiseEncoder(hidden, dtype=dtype)
+            self.to_latent = points.PointwiseEncoder((self.width, 2 * self.latent_dim))
+        if self.has_attention:
+            self.position_encoder = points.PointwiseEncoder((self.width, self.width))
+            self.cross_attention = PositionAttention(self.width, self.num_heads, dtype=dtype)
+            if self.has_self_attention:
+                self.self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
+                self.latent_self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
+        self.decoder = PointDecoder(
+            self.width,
+            self.decoder_depth,
+            likelihoods.num_outputs(self.likelihood, self.channels),
+            dtype=dtype,
+        )
+        if self.likelihood == "learned":
+            start = likelihoods.initial_raw_sigma(self.sigma, self.sigma_floor)
+            self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
+
+    def __call__(
+        self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
+    ) -> ElboTerms:
+        """Returns the terms of the ELBO (of the log-likelihood, without z); needs the rng stream `sample`.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1], the full image.
+          mask: bool (B, H, W, 1), True = observed.
+          train: True draws z from q(z | full image), False from q(z | context), all that a test may use.
+          num_samples: K, latent samples per image.
+          target: "all" or "unobserved" pixels in `log_prob`.
+        """
+        context = self.latent(image, mask)
+        full = self.latent(image, jnp.ones_like(mask))
+        samples, sigma = self._sample(full if train else context, image, mask, train, num_samples)
+        kl_per_dim = objectives.gaussian_kl(*full, *context)
+        return likelihoods.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+
+    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
+          mask: bool (B, H, W, 1), True = observed.
+          num_samples: S.
+        """
+        samples, sigma = self._sample(self.latent(image, mask), image, mask, False, num_samples)
+        return Completion(samples=samples, scale=sigma)
+
+    def latent(self, image: jax.Array, mask: jax.Array) -> likelihoods.Gaussian:
+        """Mean and standard deviation of q(z | context), float32 (B, Z) each; Z = 0 without a latent path."""
+        pairs, observed = self._pairs(image, mask)
+        if not self.has_latent_path:
+            return jnp.zeros((len(image), 0)), jnp.ones((len(image), 0))
+        features = self.latent_encoder(pairs)
+        if self.has_attention and self.has_self_attention:
+            features = features + self.latent_self_attention(features, observed)
+        return likelihoods.latent_gaussian(self.to_latent(masked_mean(features, observed)))
+
+    def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:
+        """r: (B, 1, D), the same for every point, or (B, N, D) by attention; None without the path."""
+        if not self.has_deterministic_path:
+            return None
+        pairs, observed = self._pairs(image, mask)
+        features = self.encoder(pairs)
+        if not self.has_attention:
+            return masked_mean(features, observed)[:, None].astype(features.dtype)
+        if self.has_self_attention:
+            features = features + self.self_attention(features, observed)
+        grid = coordinates.grid(*image.shape[1:3]).reshape(-1, 2)
+        return self.cross_attention(self.position_encoder(grid), features, observed)
+
+    def _pairs(self, image, mask):
+        """Points (x, y), y = 0 where unobserved: (B, N, 2 + C), and (B, N) which are context."""
+        chex.assert_rank([image, mask], 4)
+        chex.assert_type(image, float)
+        chex.assert_type(mask, bool)
+        b, h, w, c = image.shape
+        chex.assert_shape(image, (b, h, w, self.channels))
+        chex.assert_shape(mask, (b, h, w, 1))
+        x = jnp.broadcast_to(coordinates.grid(h, w).reshape(1, h * w, 2), (b, h * w, 2))
+        y = jnp.where(mask, image, 0).reshape(b, h * w, c)
+        return jnp.concatenate([x, y.astype(jnp.float32)], axis=-1), mask.reshape(b, h * w)
+
+    def _sample(self, z_distribution, image, mask, train, num_samples):
+        """Predicted mean and standard deviation, float32 (S, B, H, W, C) each."""
+        b, h, w, _ = image.shape
+        z = likelihoods.sample_latent(
+            self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
+        )
+        out = self.decoder(coordinates.grid(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
+        out = out.reshape(num_samples, b, h, w, -1)
+        raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
+        return likelihoods.gaussian(
+            out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma
+        )
+
+
+CNP = functools.partial(PointNeuralProcess, has_latent_path=False)
+LNP = functools.partial(PointNeuralProcess, has_deterministic_path=False)
+NP = functools.partial(PointNeuralProcess)
+ANP = functools.partial(PointNeuralProcess, has_attention=True)
+
+
+def masked_mean(features: jax.Array, observed: jax.Array) -> jax.Array:
+    """Mean over the context points, in float32; zeros for an empty context.
+
+    Args:
+      features: (B, N, D), any value at other points.
+      observed: bool (B, N).
+
+    Returns:
+      float32 (B, D).
+    """
+    total = jnp.sum(jnp.where(observed[:, :, None], features, 0), axis=1, dtype=jnp.float32)
+    return total / jnp.maximum(observed.sum(axis=1), 1)[:, None]
+
+
+class MaskedAttention(nn.Module):
+    """Multi-head self-attention of the context points (Vaswani et al., 2017).
+
+    Attributes:
+      width: D, of all heads together.
+      num_heads: it divides D.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    width: int
+    num_heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: jax.Array, observed: jax.Array) -> jax.Array:
+        """Attends from every point to the context.
+
+        Args:
+          features: (B, N, D), any finite value at other points.
+          observed: bool (B, N).
+
+        Returns:
+          (B, N, D); the bias alone for an empty context.
+        """
+        b, n, _ = features.shape
+
+        def project(name, x):
+            heads = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)(x)
+            return heads.reshape(b, n, self.num_heads, -1)
+
+        # An empty context weighs all points alike: their values must then be 0.
+        values = jnp.where(observed[:, :, None], features, 0)
+        attended = jax.nn.dot_product_attention(
+            project("query", features),
+            project("key", features),
+            project("value", values),
+            mask=observed[:, None, None, :],
+        )
+        return nn.Dense(self.width, dtype=self.dtype, name="out")(attended.reshape(b, n, self.width))
+
+
+class PositionAttention(nn.Module):
+    """Multi-head cross-attention whose queries and keys are positions (Kim et al., 2019).
+
+    All images share the grid, so each head's weights are made once for the batch, as in `gca.attend`; for
+    that, queries and keys are kept in its ball.
+
+    Attributes:
+      width: D, of all heads together.
+      num_heads: it divides D.
+      dtype: of the values; queries and keys are float32.
+    """
+
+    width: int
+    num_heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, positions: jax.Array, values: jax.Array, observed: jax.Array) -> jax.Array:
+        """Attends from every position to each image's context.
+
+        Args:
+          positions: float32 (N, D), embedded.
+          values: (B, N, D), any finite value at other points.
+          observed: bool (B, N).
+
+        Returns:
+          (B, N, D); the bias alone for an empty context.
+        """
+
+        def project(name, x, dtype):
+            heads = nn.Dense(self.width, use_bias=False, dtype=dtype, name=name)(x)
+            return heads.reshape(*x.shape[:-1], self.num_heads, -1)
+
+        scale = (self.width // self.num_heads) ** -0.25  # of both: logits over sqrt(D / heads)
+        query = scale * project("query", positions, jnp.float32)
+        key = scale * project("key", positions, jnp.float32)
+        values = project("value", values, self.dtype)
+        heads = [
+            gca.attend(key[:, head], values[:, :, head], observed, targets=query[:, head])
+            for head in range(self.num_heads)
+        ]
+        return nn.Dense(self.width, dtype=self.dtype, name="out")(jnp.concatenate(heads, axis=-1))
+
+
+class PointDecoder(nn.Module):
+    """An MLP on concat(x, r, z) at every point; its first layer is applied to each part and summed.
+
+    Attributes:
+      width: D, of the hidden layers.
+      depth: hidden layers.
+      out_channels: channels of the output.
+      dtype: of the computation; parameters and the output are float32.
+    """
+
+    width: int
+    depth: int
+    out_channels: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, r: jax.Array | None, z: jax.Array) -> jax.Array:
+        """Decodes S latent samples per image.
+
+        Args:
+          x: float32 (N, 2).
+          r: (B, N, D) or (B, 1, D), or None.
+          z: (S, B, Z), Z may be 0.
+
+        Returns:
+          float32 (S, B, N, out_channels).
+        """
+        s, b, num_dims = z.shape
+
+        def first_layer(name, part):
+            return nn.Dense(self.width, use_bias=name == "from_x", dtype=self.dtype, name=name)(part)
+
+        hidden = first_layer("from_x", x)[None]  # (1, N, D)
+        if r is not None:
+            hidden = hidden + first_layer("from_r", r)  # (B, N, D)
+        hidden = hidden[:, None]
+        if num_dims:
+            from_z = jnp.swapaxes(first_layer("from_z", z), 0, 1)  # (B, S, D)
+            hidden = hidden + from_z[:, :, None]  # (B, S, N, D)
+        for _ in range(self.depth - 1):
+            hidden = nn.Dense(self.width, dtype=self.dtype)(nn.gelu(hidden))
+        out = nn.Dense(self.out_channels, dtype=self.dtype)(nn.gelu(hidden)).astype(jnp.float32)
+        return jnp.broadcast_to(jnp.swapaxes(out, 0, 1), (s, b, len(x), self.out_channels))
