@@ -10,11 +10,11 @@ from configs import celeba_ifanp, study_digits
 
 # Raw PSNR in dB at 20, 40 and 60 % observed, as the paper prints it.
 PUBLISHED = (
-    ("image_np.IFNP", (15.421, 15.447, 15.525)),
-    ("image_np.IFANP_LPA", (15.939, 16.059, 16.236)),
-    ("image_np.IFANP_SENet", (16.186, 16.231, 16.258)),
-    ("image_np.IFANP_GCA", (18.637, 18.959, 19.039)),
-    ("image_np.IFANP", (19.391, 19.862, 20.138)),
+    ("image_np.IFNP", ((0.2, 15.421), (0.4, 15.447), (0.6, 15.525))),
+    ("image_np.IFANP_LPA", ((0.2, 15.939), (0.4, 16.059), (0.6, 16.236))),
+    ("image_np.IFANP_SENet", ((0.2, 16.186), (0.4, 16.231), (0.6, 16.258))),
+    ("image_np.IFANP_GCA", ((0.2, 18.637), (0.4, 18.959), (0.6, 19.039))),
+    ("image_np.IFANP", ((0.2, 19.391), (0.4, 19.862), (0.6, 20.138))),
 )
 
 

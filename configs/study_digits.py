@@ -41,7 +41,7 @@ def add_study(config, *, vae):
         ("point_np.ANP", "image_np.IFANP"),
         ("vae.VAE", "image_np.IFANP"),
     )
-    config.study.published = ()  # (model, raw PSNR in dB at 20, 40 and 60 %) as the paper prints it
+    config.study.published = ()  # (model, ((fraction, raw PSNR in dB), ...)) as the paper prints it
     # Fields of the models of other families, in place of config.model's.
     config.study.fields = ml_collections.ConfigDict()
     config.study.fields.point_np = {

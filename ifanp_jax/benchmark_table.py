@@ -98,6 +98,8 @@ def _list_devices(entries):
 
 
 def _list_start(entry):
+    if not entry:
+        return []
     cached = f"{entry['warm_seconds']:.1f} s with a warm --compilation_cache"
     return [("process start to end of first step", f"{entry['cold_seconds']:.1f} s", cached)]
 

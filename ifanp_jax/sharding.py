@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ifanp_jax.errors import UserError
@@ -28,7 +29,7 @@ def initialize(*, coordinator: str = "", num_processes: int = 0, process_id: int
     """Joins the processes of a run; does nothing where there is one. Call it before any other use of JAX.
 
     Args:
-      coordinator: host:port of process 0; "" = found by JAX on TPU pods, GKE, Slurm and Open MPI.
+      coordinator: host:port of process 0; "" = found by JAX on TPU pods (also on GKE), Slurm and Open MPI.
       num_processes: of the run; given together with `coordinator`.
       process_id: of this one, from 0; given together with `coordinator`.
 
@@ -51,7 +52,7 @@ def initialize(*, coordinator: str = "", num_processes: int = 0, process_id: int
         if num_processes > 1:
             jax.distributed.initialize(coordinator, num_processes, process_id)
     elif has_several_processes(os.environ) or _is_tpu_vm():
-        jax.distributed.initialize()
+        _initialize_by_itself()
 
 
 def has_several_processes(environ: Mapping[str, str]) -> bool:
@@ -66,7 +67,23 @@ def has_several_processes(environ: Mapping[str, str]) -> bool:
     return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
+def _initialize_by_itself():
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        if has_several_processes(os.environ):
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"JAX does not find the other processes of this run ({reason}); give --coordinator, "
+                "--num_processes and --process_id."
+            ) from None
+        logger.warning("This TPU machine is no part of a pod that JAX knows; it works alone.")
+
+
 def _is_tpu_vm() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "tpu" not in platforms:
+        return False
     has_chips = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
     return has_chips and importlib.util.find_spec("libtpu") is not None
 
@@ -77,9 +94,13 @@ def is_first_process() -> bool:
 
 
 def make_mesh(*, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axis "data" over `devices`, or over all of all processes."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    """A mesh with the axis "data" over `devices`, or over all of all processes.
+
+    The devices of a process stand side by side, so that its rows of a batch are one slice.
+    (`jax.make_mesh` orders them otherwise on TPU pods and refuses several GPU hosts.)
+    """
+    devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -124,15 +145,26 @@ def put_rows(images: np.ndarray, mesh: Mesh) -> jax.Array:
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> slice:
-    """The rows of a batch that this process's devices hold."""
+    """The rows of a batch that the devices of this process hold: one slice, see `make_mesh`."""
     index_of = batched(mesh).addressable_devices_indices_map((batch_size,))
     bounds = [index[0].indices(batch_size)[:2] for index in index_of.values()]
     return slice(min(start for start, _ in bounds), max(stop for _, stop in bounds))
 
 
 def put_local_rows(images: np.ndarray, mesh: Mesh, *, axis: int) -> jax.Array:
-    """Makes an array split along `axis` of the rows that each process read."""
-    return jax.make_array_from_process_local_data(batched(mesh, axis=axis), images)
+    """Makes an array split along `axis` of the rows that each process read.
+
+    Args:
+      images: the `local_rows` of this process along `axis`.
+      mesh: from `make_mesh`.
+      axis: of the batch.
+
+    Returns:
+      The whole array, every row on its device.
+    """
+    num_rows = images.shape[axis] * mesh.size // len(mesh.local_devices)
+    shape = (*images.shape[:axis], num_rows, *images.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(batched(mesh, axis=axis), images, shape)
 
 
 def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -144,6 +176,19 @@ def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return jax.lax.with_sharding_constraint(images[index], batched(mesh))
 
     return gather
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until every process is here; `name` says where."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(value: bool) -> bool:
+    """What the first process says: all must then do the same."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def first_copy(tree: Any) -> Any:

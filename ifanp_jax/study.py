@@ -21,6 +21,11 @@ from ifanp_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 COMMON_FIELDS = ("likelihood", "sigma", "sigma_floor", "compute_dtype")  # one likelihood for all families
+# These may differ between the calls that finish a study: they change no result.
+FREE_FIELDS = (
+    "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
+    "train.num_checkpoints", "evaluate.batch_size", "evaluate.figure_images",
+)  # fmt: skip
 NUM_PICTURES = 4  # rows of each figure
 COMPARED = ("psnr", "psnr_completed")  # metrics with intervals and paired differences
 SCALARS = (
@@ -45,6 +50,8 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> di
     """
     workdir = pathlib.Path(workdir)
     names, seeds = list(config.study.models), list(config.study.seeds)
+    if jax.process_count() > 1:
+        raise UserError("A study runs in one process, on all of its devices; start it on one machine alone.")
     for name in names:
         one = config_of(config, name, 0)
         configuration.check(one)
@@ -53,8 +60,8 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> di
         for name in names:
             _run_one(config_of(config, name, seed), run_dir(workdir, name, seed), dataset)
     study = summarise(config, workdir, dataset)
-    draw(config, workdir, dataset)
     write(study, workdir)
+    draw(config, workdir, dataset)
     return study
 
 
@@ -86,7 +93,11 @@ def run_dir(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 def _run_one(config, directory, dataset):
     """Trains and evaluates one model where that is not done yet."""
     previous = runs.read(directory)
-    changed = configuration.differences(previous[0], config) if previous else []
+    changed = [
+        line
+        for line in (configuration.differences(previous[0], config) if previous else ())
+        if line.partition(":")[0] not in FREE_FIELDS
+    ]
     if changed:
         raise UserError(
             f"{directory} holds a run of another configuration ({'; '.join(changed)}); choose another "
@@ -144,7 +155,10 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
         "rows": rows,
         "comparisons": _compare(config, values),
         "classical": evaluate.evaluate_classical(config.evaluate, dataset),
-        "published": [[name, list(numbers)] for name, numbers in config.study.published],
+        "published": [
+            [name, {f"random {fraction:.0%}": str(psnr) for fraction, psnr in numbers}]
+            for name, numbers in config.study.published
+        ],
     }
 
 
@@ -162,7 +176,7 @@ def _facts(config, workdir, name):
     return {
         "model": name,
         "num_parameters": evaluation["num_parameters"],
-        "training_seconds": images / statistics.median(speeds),
+        "training_seconds": images / statistics.median(speeds) if speeds else None,
     }
 
 
@@ -180,6 +194,8 @@ def _compare(config, values):
     """Paired differences, image by image, of the pairs that the study asks for."""
     comparisons = []
     for lower, higher in config.study.order:
+        if not {lower, higher} <= set(values):
+            continue
         for kind, fraction in evaluate.list_cells(config.evaluate):
             for metric in COMPARED:
                 name = evaluate.value_name(kind, fraction, metric)
@@ -245,7 +261,7 @@ def list_lines(study: dict) -> list[str]:
             body.append(["best interpolation", *(_best_classical(study, label) for label in labels)])
         if metric == "psnr":
             body += [
-                [f"paper, {short_name(model)}", *map(str, numbers), *[""] * (len(labels) - len(numbers))]
+                [f"paper, {short_name(model)}", *(numbers.get(label, "") for label in labels)]
                 for model, numbers in study["published"]
             ]
         add_table(title, ["model", *labels], body)
@@ -283,7 +299,7 @@ def list_lines(study: dict) -> list[str]:
             [
                 short_name(model),
                 f"{first[model]['num_parameters']:,}",
-                f"{first[model]['training_seconds'] / 60:.1f}",
+                _minutes(first[model]["training_seconds"]),
                 ", ".join(f"{value:.2f}" for value in first[model]["psnr_by_seed"]),
             ]
             for model in models
@@ -309,6 +325,10 @@ def caption(study: dict) -> str:
 def short_name(model: str) -> str:
     """The name without its file: "image_np.IFANP" gives "IFANP"."""
     return model.rpartition(".")[2]
+
+
+def _minutes(seconds):
+    return "-" if seconds is None else f"{seconds / 60:.1f}"
 
 
 def _with_interval(row, metric):
@@ -350,6 +370,9 @@ def draw(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> None:
     seed = config.study.seeds[0]
     images = np.asarray(dataset.evaluation[:NUM_PICTURES], np.float32) / 255
 
+    def trained(names):
+        return [name for name in names if name in config.study.models]
+
     def samples_of(name, mask):
         run = runs.load(run_dir(workdir, name, seed))
         options = {"num_samples": max(config.evaluate.num_samples, figures.NUM_SAMPLES_SHOWN)}
@@ -374,12 +397,12 @@ def draw(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> None:
         figures.draw_grid(path, rows, columns, labels=labels)
 
     fractions = config.evaluate.fractions or (config.evaluate.uniform_fraction,)
-    draw_means(workdir / "figure_a.png", config.study.figure_a, (min(fractions),))
-    draw_means(workdir / "figure_d.png", config.study.variants, fractions)
+    draw_means(workdir / "figure_a.png", trained(config.study.figure_a), (min(fractions),))
+    draw_means(workdir / "figure_d.png", trained(config.study.variants), fractions)
 
     mask, shown = context_of("top", 0.5)
     columns, answers = ["context"], []
-    for name in config.study.figure_b:
+    for name in trained(config.study.figure_b):
         samples = samples_of(name, mask)[: figures.NUM_SAMPLES_SHOWN]
         joined = np.where(mask, images, samples[-1])
         answers += [*samples, joined]
@@ -390,7 +413,7 @@ def draw(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> None:
     figures.draw_grid(workdir / "figure_b.png", rows, [*columns, "truth"])
 
     curves = {}
-    for name in config.study.variants:
+    for name in trained(config.study.variants):
         rows = writers.read_metrics(run_dir(workdir, name, seed))
         points = [(row["step"], row["train/mse"]) for row in rows if "train/mse" in row]
         curves[short_name(name)] = points

@@ -40,7 +40,8 @@ def make_train_step(
     """Returns the compiled `train_steps(state, images, num_steps) -> (state, metrics)`.
 
     It makes its batches, does `num_steps` optimiser steps in one dispatch and donates the state; the metrics
-    are those of each step, (num_steps,). The numbers do not depend on how steps are cut into dispatches.
+    are those of each step, (num_steps,). How steps are cut into dispatches changes
+    rounding at most.
 
     Args:
       key: PRNG key of the run.
@@ -137,7 +138,7 @@ def list_dispatches(
 def choose_steps_per_dispatch(config: ConfigDict, model, tx, abstract_state, image_shape) -> int:
     """Steps per dispatch: as configured, else 1 on a CPU, and what fills 0.1 to 1 s of an accelerator.
 
-    It follows from the operations of a step, not from a clock, so that a run repeats exactly.
+    It follows from the operations of a step, not from a clock, so that a run is cut alike each time.
 
     Args:
       config: the whole configuration.
@@ -176,12 +177,12 @@ def count_step_flops(config: ConfigDict, model, tx, abstract_state, image_shape)
     return flops.count(make_elbo_step(jax.random.key(0), config, model, tx), abstract_state, batch)
 
 
-def is_streamed(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh) -> bool:
+def must_stream(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh) -> bool:
     """Whether the training images are streamed: as configured, else when they do not fit on the devices."""
     if config.data.placement != "auto":
         return config.data.placement == "stream"
     share = images.nbytes / mesh.size
-    return share > RESIDENT_SHARE * sharding.device_bytes(mesh.local_devices[0])
+    return sharding.agree(share > RESIDENT_SHARE * sharding.device_bytes(mesh.local_devices[0]))
 
 
 def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> state.TrainState:
@@ -245,11 +246,11 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
             steps_per_dispatch=steps_per_dispatch,
             periods=(config.train.checkpoint_every, config.train.validate_every),
         )
-        streams = is_streamed(config, dataset.train, mesh)
+        is_streamed = must_stream(config, dataset.train, mesh)
         train_steps = make_train_step(
-            step_key, config, model, tx, mesh=mesh, num_images=len(dataset.train), is_streamed=streams
+            step_key, config, model, tx, mesh=mesh, num_images=len(dataset.train), is_streamed=is_streamed
         )
-        feed = make_feed(step_key, config, dataset.train, dispatches, mesh=mesh, is_streamed=streams)
+        feed = make_feed(step_key, config, dataset.train, dispatches, mesh=mesh, is_streamed=is_streamed)
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
         with MetricLog(config, workdir, step=start) as log:
             for step, new_state in run_dispatches(train_steps, train_state, feed, log):
@@ -349,7 +350,7 @@ class MetricLog:
         self._progress = writers.Progress(config.train.num_steps, step=step, is_shown=is_first)
         self._pending = None  # the newest dispatch
         self._window, self._seconds = [], []
-        self._is_first = True
+        self._compiled = set()  # numbers of steps whose program is there: the first time counts compilation
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -384,11 +385,12 @@ class MetricLog:
         num_steps = len(metrics["loss"])
         seconds = time.monotonic() - self._clock
         self.restart_clock()
-        if self._is_first:
+        is_compiled = num_steps in self._compiled
+        if not self._compiled:
             logger.info("Compiled and first %d steps in %.1f s.", num_steps, seconds)
         for index in range(num_steps):
             self._window.append({name: float(values[index]) for name, values in metrics.items()})
-            if not self._is_first:
+            if is_compiled:
                 self._seconds.append(seconds / num_steps)
             step = first + index + 1
             if any(
@@ -396,7 +398,7 @@ class MetricLog:
                 for period in (self._config.train.log_every, self._config.train.checkpoint_every)
             ):
                 self._write_row(step)
-        self._is_first = False
+        self._compiled.add(num_steps)
         self._progress.advance(num_steps)
 
     def _write_row(self, step):

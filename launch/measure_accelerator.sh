@@ -12,6 +12,12 @@ tfds_dir="${2:-}"
 celeba_arrays="${3:-}"
 mkdir -p "$results"
 results="$(cd "$results" && pwd)"
+[[ -z "$tfds_dir" ]] || tfds_dir="$(cd "$tfds_dir" && pwd)"
+[[ -z "$celeba_arrays" ]] || celeba_arrays="$(cd "$celeba_arrays" && pwd)"
+if [[ -e "$results/mnist" || -e "$results/celeba" ]]; then
+  echo "error: $results holds trainings already, whose time would mean nothing; name a new folder." >&2
+  exit 1
+fi
 cd "$(dirname "$0")/.."
 
 benchmark() {  # benchmark NAME DTYPE BATCH_SIZE

@@ -53,7 +53,9 @@ def test_training_leaves_everything_in_the_workdir(workdir):
     files = {
         "evaluation.json",
         "evaluation.md",
+        "evaluation.npz",
         "completions.png",
+        "reliability.png",
         "training.png",
         "metrics.jsonl",
         "run.json",
@@ -115,6 +117,10 @@ def test_help_names_the_flags():
         ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
+        ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),
+        ((CONFIG, "--workdir=nowhere", "--config.protocol=other"), "config.protocol is 'other'"),
+        ((CONFIG, "--workdir=nowhere", "--num_processes=2"), "are not complete"),
+        ((CONFIG, "--workdir=nowhere", "--compilation_cache=setup.py"), "setup.py cannot be made"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(arguments, message):

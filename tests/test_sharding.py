@@ -42,6 +42,18 @@ def test_several_processes_are_known_by_the_environment(environ, expected):
     assert sharding.has_several_processes(environ) is expected
 
 
+def test_the_devices_of_a_process_stand_side_by_side():
+    class Device:
+        platform = "gpu"
+
+        def __init__(self, process_index, id):
+            self.process_index, self.id, self.slice_index = process_index, id, process_index
+
+    devices = [Device(1, 2), Device(0, 0), Device(1, 3), Device(0, 1)]
+    mesh = sharding.make_mesh(devices=devices)
+    assert [device.id for device in mesh.devices.flat] == [0, 1, 2, 3]
+
+
 @pytest.fixture
 def joins(monkeypatch):
     """Arguments of every call of `jax.distributed.initialize`, on a machine of one process."""

@@ -91,6 +91,17 @@ def test_steps_in_one_dispatch_equal_steps_one_by_one_bit_for_bit(
     assert rows_without_speed(tmp_path) == rows_without_speed(uninterrupted[0])
 
 
+def test_the_accelerators_scan_equals_steps_one_by_one_up_to_rounding(
+    tmp_path, digits, uninterrupted, monkeypatch
+):
+    # A loop on the device, not unrolled: on a CPU its convolutions are rounded otherwise.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    state = train.run(small_config(**{"train.steps_per_dispatch": 3}), tmp_path, digits)
+    chex.assert_trees_all_close(state.params, uninterrupted[1].params, atol=1e-5)
+    for row, expected in zip(rows_without_speed(tmp_path), rows_without_speed(uninterrupted[0]), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7, 100])
 @pytest.mark.parametrize("periods", [(), (0, 0), (5,), (4, 6), (3, 0), (1, 9), (50, 7)])
 @pytest.mark.parametrize(("start", "end"), [(0, 24), (5, 31), (8, 8), (9, 8)])
@@ -151,20 +162,20 @@ def test_images_are_streamed_where_they_exceed_their_share_of_memory(monkeypatch
     monkeypatch.setattr(sharding, "device_bytes", lambda device: num_bytes)
     mesh, images = sharding.make_mesh(), np.zeros((10, 10, 10, 1), np.uint8)
     assert train.RESIDENT_SHARE == 0.25
-    assert train.is_streamed(small_config(), images, mesh) is expected
+    assert train.must_stream(small_config(), images, mesh) is expected
     # A choice in the configuration wins.
     for placement in ("device", "stream"):
         config = small_config(**{"data.placement": placement})
-        assert train.is_streamed(config, images, mesh) is (placement == "stream")
+        assert train.must_stream(config, images, mesh) is (placement == "stream")
 
 
 def test_devices_add_up_their_memory(monkeypatch):
     monkeypatch.setattr(sharding, "device_bytes", lambda device: 1000)
     mesh = types.SimpleNamespace(size=4, local_devices=[None])
     images = np.zeros((10, 10, 10, 1), np.uint8)
-    assert not train.is_streamed(small_config(), images, mesh)
+    assert not train.must_stream(small_config(), images, mesh)
     mesh.size = 3
-    assert train.is_streamed(small_config(), images, mesh)
+    assert train.must_stream(small_config(), images, mesh)
 
 
 def steps_per_dispatch(config, image_shape=(32, 32, 3)):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
+from ifanp_jax.errors import UserError
+
 
 def stream(
     images: np.ndarray,
@@ -34,9 +36,8 @@ def stream(
     """
     import grain
 
-    cpu = jax.local_devices(backend="cpu")[0]  # the indices must not wait behind the training
-    with jax.default_device(cpu):
-        indices_of = jax.jit(list_indices)
+    cpu = _cpu()
+    indices_of = jax.jit(list_indices)
 
     def read(dispatch):
         first, num_steps = dispatch
@@ -47,3 +48,13 @@ def stream(
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_prefetched)
     dataset = grain.MapDataset.source(list(dispatches)).map(read)
     return iter(dataset.to_iter_dataset(options))
+
+
+def _cpu():
+    """The host as a device: the indices must not wait behind the training."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        raise UserError(
+            "Streaming also needs JAX's CPU backend: append ',cpu' to the environment variable JAX_PLATFORMS."
+        ) from None
