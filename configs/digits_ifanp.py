@@ -1,4 +1,4 @@
-"""IFANP on the embedded 8x8 digits: no download, 104 seconds on two CPU cores.
+"""IFANP on the embedded 8x8 digits: no download, 80 seconds on two CPU cores.
 
     python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits
 
