@@ -138,10 +138,8 @@ def measure(function: Callable, *args, num_runs: int = NUM_RUNS) -> dict:
     def call(state):
         return compiled(*args)
 
-    times = _time(call, None, num_runs)
-    del times["all_milliseconds"]
     return {
-        **times,
+        **_time(call, None, num_runs),
         "compile_seconds": compile_seconds,
         "temporary_mib": _temporary_mib(compiled),
     }
@@ -164,7 +162,7 @@ def _time(call, state, num_runs, *, num_steps=1):
             state = call(state)
         jax.block_until_ready(state)
         times.append((time.monotonic() - started) / repeats / num_steps * 1e3)
-    return {**_summarise(times), "all_milliseconds": times, "first_call_seconds": first_seconds}
+    return {**_summarise(times), "first_call_seconds": first_seconds}
 
 
 def _summarise(times):
@@ -338,11 +336,18 @@ def measure_parts(config: ConfigDict, image_shape: tuple[int, int, int], gemm_ra
     return rows
 
 
-def _measure_part(function, inputs, gemm_rate):
-    def with_gradient(cotangent, *inputs):
+def _with_gradient(function):
+    """Returns `call(cotangent, *inputs)`: the function's answer and its gradients by `inputs`."""
+
+    def call(cotangent, *inputs):
         out, pullback = jax.vjp(function, *inputs)
         return out, pullback(cotangent)
 
+    return call
+
+
+def _measure_part(function, inputs, gemm_rate):
+    with_gradient = _with_gradient(function)
     cotangent = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), jax.eval_shape(function, *inputs))
     forward = measure(function, *inputs)
     both = measure(with_gradient, cotangent, *inputs)
@@ -433,15 +438,11 @@ def depthwise_convolution(x: jax.Array, weights: jax.Array) -> jax.Array:
 def _compare(ours, alternatives, inputs, others, cotangent):
     """Forward and backward times and temporary memory, and their ratios to the best alternative."""
 
-    def with_gradient(function):
-        def call(cotangent, *inputs):
-            out, pullback = jax.vjp(lambda *inputs: function(*inputs, *others), *inputs)
-            return out, pullback(cotangent)
+    def measure_one(function):
+        return measure(_with_gradient(lambda *inputs: function(*inputs, *others)), cotangent, *inputs)
 
-        return measure(call, cotangent, *inputs)
-
-    entry = with_gradient(ours)
-    entries = {name: with_gradient(function) for name, function in alternatives.items()}
+    entry = measure_one(ours)
+    entries = {name: measure_one(function) for name, function in alternatives.items()}
     return {
         **entry,
         "alternatives": entries,
@@ -485,7 +486,6 @@ def _scale(config, image_shape, batch_size, gemm_rate):
     config = config.copy_and_resolve_references()
     config.train.batch_size = batch_size
     entry = _measure_steps(config, image_shape, num_runs=2)
-    del entry["all_milliseconds"]
     rate = _step_flops(config, image_shape) / entry["milliseconds"] / 1e6
     return {
         "side": image_shape[0],
@@ -507,7 +507,6 @@ def measure_devices(config: ConfigDict, image_shape: tuple[int, int, int], gemm_
         scaled = config.copy_and_resolve_references()
         scaled.train.batch_size = config.train.batch_size * count
         entry = _measure_steps(scaled, image_shape, devices=jax.local_devices()[:count])
-        del entry["all_milliseconds"]
         rate = scaled.train.batch_size / entry["milliseconds"] * 1e3
         rows.append({"num_devices": count, "is_fake": False, "images_per_second": rate, **entry})
     return rows

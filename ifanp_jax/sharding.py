@@ -178,12 +178,6 @@ def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return gather
 
 
-def wait_for_all(name: str) -> None:
-    """Waits until every process is here; `name` says where."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def agree(value: bool) -> bool:
     """What the first process says: all must then do the same."""
     if jax.process_count() == 1:

@@ -40,8 +40,8 @@ def make_train_step(
     """Returns the compiled `train_steps(state, images, num_steps) -> (state, metrics)`.
 
     It makes its batches, does `num_steps` optimiser steps in one dispatch and donates the state; the metrics
-    are those of each step, (num_steps,). How steps are cut into dispatches changes
-    rounding at most.
+    are those of each step, (num_steps,). How steps are cut into dispatches
+    changes rounding at most.
 
     Args:
       key: PRNG key of the run.

@@ -13,7 +13,6 @@ One module; the variants differ in what follows encoder 1 and in whether there i
 
 import functools
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from ifanp_jax import objectives
 from ifanp_jax.data import coordinates, masks
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms
+from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
 from ifanp_jax.modules import conv, gca, lpa, points, squeeze_excitation
 
 ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
@@ -101,7 +100,7 @@ class ImageNeuralProcess(nn.Module):
           num_samples: K, latent samples per image.
           target: "all" or "unobserved" pixels in `log_prob`.
         """
-        _check_inputs(image, mask, self.channels)
+        check_inputs(image, mask, self.channels)
         b = image.shape[0]
         # Context and full image go through the same encoder, in one pass; side by side, not one batch after
         # the other, so that both stay on the device that holds the image.
@@ -121,7 +120,7 @@ class ImageNeuralProcess(nn.Module):
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
         """
-        _check_inputs(image, mask, self.channels)
+        check_inputs(image, mask, self.channels)
         z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         return Completion(samples=samples, scale=sigma)
@@ -185,14 +184,6 @@ def _masked_input(image: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(image * mask, coordinates * mask), (B, H, W, C + 2)."""
     grid = jnp.broadcast_to(coordinates.grid(*image.shape[1:3])[None], (*image.shape[:3], 2))
     return masks.apply(jnp.concatenate([image, grid.astype(image.dtype)], axis=-1), mask)
-
-
-def _check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:
-    chex.assert_rank([image, mask], 4)
-    chex.assert_type(image, float)
-    chex.assert_type(mask, bool)
-    chex.assert_shape(image, (*mask.shape[:3], channels))
-    chex.assert_shape(mask, (*image.shape[:3], 1))
 
 
 def _check_choices(model: ImageNeuralProcess) -> None:

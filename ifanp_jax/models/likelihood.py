@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
+from ifanp_jax.errors import UserError
 from ifanp_jax.models.outputs import ElboTerms
 
 LIKELIHOODS = ("fixed", "learned", "per_pixel")
 
 Gaussian = tuple[jax.Array, jax.Array]  # mean and standard deviation, (B, Z) each
+
+
+def check(likelihood: str) -> None:
+    """Raises a UserError for a name that is not of LIKELIHOODS."""
+    if likelihood not in LIKELIHOODS:
+        raise UserError(f"likelihood is {likelihood!r}; choose one of {', '.join(LIKELIHOODS)}.")
 
 
 def num_outputs(likelihood: str, channels: int) -> int:

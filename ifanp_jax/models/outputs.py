@@ -1,5 +1,6 @@
-"""What every model answers."""
+"""What every model takes and answers."""
 
+import chex
 import flax.struct
 import jax
 
@@ -34,3 +35,18 @@ class Completion:
 
     samples: jax.Array
     scale: jax.Array
+
+
+def check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:
+    """Asserts rank, shape and dtype of what every verb takes.
+
+    Args:
+      image: float (B, H, W, C).
+      mask: bool (B, H, W, 1), True = observed.
+      channels: C that the model was made for.
+    """
+    chex.assert_rank([image, mask], 4)
+    chex.assert_type(image, float)
+    chex.assert_type(mask, bool)
+    chex.assert_shape(image, (*mask.shape[:3], channels))
+    chex.assert_shape(mask, (*image.shape[:3], 1))

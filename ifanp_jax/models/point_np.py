@@ -12,7 +12,6 @@ Every image is N = H * W points and a mask says which are context, so no shape d
 
 import functools
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from ifanp_jax import objectives
 from ifanp_jax.data import coordinates
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms
+from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
 from ifanp_jax.modules import gca, points
 
 
@@ -63,9 +62,7 @@ class PointNeuralProcess(nn.Module):
 
     def setup(self):
         """Builds the parts."""
-        if self.likelihood not in likelihoods.LIKELIHOODS:
-            allowed = ", ".join(likelihoods.LIKELIHOODS)
-            raise UserError(f"likelihood is {self.likelihood!r}; choose one of {allowed}.")
+        likelihoods.check(self.likelihood)
         if self.has_attention and (self.num_heads < 1 or self.width % self.num_heads):
             raise UserError(f"num_heads is {self.num_heads}; it must divide width, which is {self.width}.")
         if self.has_attention and self.encoder_depth < 1:
@@ -147,12 +144,8 @@ class PointNeuralProcess(nn.Module):
 
     def _pairs(self, image, mask):
         """Points (x, y), y = 0 where unobserved: (B, N, 2 + C), and (B, N) which are context."""
-        chex.assert_rank([image, mask], 4)
-        chex.assert_type(image, float)
-        chex.assert_type(mask, bool)
+        check_inputs(image, mask, self.channels)
         b, h, w, c = image.shape
-        chex.assert_shape(image, (b, h, w, self.channels))
-        chex.assert_shape(mask, (b, h, w, 1))
         x = jnp.broadcast_to(coordinates.grid(h, w).reshape(1, h * w, 2), (b, h * w, 2))
         y = jnp.where(mask, image, 0).reshape(b, h * w, c)
         return jnp.concatenate([x, y.astype(jnp.float32)], axis=-1), mask.reshape(b, h * w)

@@ -4,7 +4,6 @@ It is trained to reconstruct full images with the prior N(0, I) and never sees a
 is given the image with unobserved pixels set to 0.
 """
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from ifanp_jax import objectives
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms
+from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
 
 
 class VAE(nn.Module):
@@ -40,11 +39,9 @@ class VAE(nn.Module):
     compute_dtype: str = "float32"
 
     def __post_init__(self):
-        """Checks the likelihood's name."""
+        """Checks the fields."""
         super().__post_init__()
-        if self.likelihood not in likelihoods.LIKELIHOODS:
-            allowed = ", ".join(likelihoods.LIKELIHOODS)
-            raise UserError(f"likelihood is {self.likelihood!r}; choose one of {allowed}.")
+        likelihoods.check(self.likelihood)
         if self.num_halvings < 0:
             raise UserError(f"num_halvings is {self.num_halvings}; it must be at least 0.")
 
@@ -101,11 +98,7 @@ class VAE(nn.Module):
 
     def latent(self, image: jax.Array, mask: jax.Array) -> likelihoods.Gaussian:
         """Mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
-        chex.assert_rank([image, mask], 4)
-        chex.assert_type(image, float)
-        chex.assert_type(mask, bool)
-        chex.assert_shape(image, (*mask.shape[:3], self.channels))
-        chex.assert_shape(mask, (*image.shape[:3], 1))
+        check_inputs(image, mask, self.channels)
         x = masks.apply(image, mask)
         for layer in self.encoder:
             x = nn.gelu(layer(x))
