@@ -9,18 +9,20 @@ from ifanp_jax.version import __version__
 __all__ = ["UserError", "__version__", "load"]
 
 
-def load(workdir):
-    """Loads the newest checkpoint of a training as a `complete.CompletionModel`.
+def load(path):
+    """Loads the newest checkpoint of a training, or an exported model, as a `complete.CompletionModel`.
 
     Args:
-      workdir: the `--workdir` of a training.
+      path: the `--workdir` of a training, or the `--output` of `--mode=export`.
 
     Raises:
-      UserError: when there is no readable run.
+      UserError: when neither can be read there.
     """
-    from ifanp_jax import complete, runs  # here, so that importing the package stays cheap
+    from ifanp_jax import complete, export, runs  # here, so that importing the package stays cheap
 
-    run = runs.load(workdir)
+    if export.is_export(path):
+        return export.read(path)
+    run = runs.load(path)
     return complete.CompletionModel(
         module=run.model,
         params=run.state.evaluation_params,

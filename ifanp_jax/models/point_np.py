@@ -123,7 +123,7 @@ class PointNeuralProcess(nn.Module):
         """Mean and standard deviation of q(z | context), float32 (B, Z) each; Z = 0 without a latent path."""
         pairs, observed = self._pairs(image, mask)
         if not self.has_latent_path:
-            return jnp.zeros((len(image), 0)), jnp.ones((len(image), 0))
+            return jnp.zeros((image.shape[0], 0)), jnp.ones((image.shape[0], 0))
         features = self.latent_encoder(pairs)
         if self.has_attention and self.has_self_attention:
             features = features + self.latent_self_attention(features, observed)

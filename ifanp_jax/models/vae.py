@@ -102,7 +102,7 @@ class VAE(nn.Module):
         x = masks.apply(image, mask)
         for layer in self.encoder:
             x = nn.gelu(layer(x))
-        return likelihoods.latent_gaussian(self.to_latent(x.reshape(len(x), -1).astype(jnp.float32)))
+        return likelihoods.latent_gaussian(self.to_latent(x.reshape(x.shape[0], -1).astype(jnp.float32)))
 
     @nn.compact
     def _sample(self, z_distribution, size, train, num_samples):

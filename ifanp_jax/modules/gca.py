@@ -16,6 +16,7 @@ pass.
 import chex
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from ifanp_jax.modules import points
@@ -139,11 +140,12 @@ weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)
 
 
 def _scan_images(body, carry, images, weights):
-    """`lax.scan` over blocks of images on a CPU; elsewhere one call on all of them."""
+    """`lax.scan` over blocks of images on a CPU; elsewhere, or for any number of them, one call on all."""
     values, *_ = images
     b, n, d = values.shape
     at_once = b
-    if jax.default_backend() == "cpu":
+    # A program for any B has no block that divides it, and may run on another platform than this one.
+    if jax.default_backend() == "cpu" and not jax.export.is_symbolic_dim(b):
         # Each block goes through all weights, so it must not be much smaller than they are.
         limit = max(1, max(CPU_VALUES, weights.size // 2) // (n * d))
         at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
