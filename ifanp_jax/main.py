@@ -16,9 +16,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "complete", "study"],
-    "train (then evaluate and draw), evaluate (and draw) a run, complete your own pictures with it, or "
-    "study: train and compare the models that a configuration lists.",
+    ["train", "evaluate", "complete", "export", "study"],
+    "train (then evaluate and draw), evaluate (and draw) a run, complete your own pictures with it, export "
+    "it for use without this package, or study: train and compare the models that a configuration lists.",
 )
 _INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of pictures.")
 _MASK = flags.DEFINE_string(
@@ -27,14 +27,17 @@ _MASK = flags.DEFINE_string(
     "complete: mask picture or folder of them, white = observed; else the alpha channel, opaque = observed.",
 )
 _INVERT_MASK = flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
-_OUTPUT = flags.DEFINE_string("output", None, "complete: folder for the completed pictures.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 4, "complete: answers per picture.")
+_OUTPUT = flags.DEFINE_string("output", None, "complete: folder for the pictures. export: a new folder.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 4, "complete, export: answers per picture.")
 _SEED = flags.DEFINE_integer("seed", 0, "complete: of the latent samples.")
 _SIZE = flags.DEFINE_enum(
     "size",
     "own",
     ["own", "trained"],
     "complete: at the picture's own size, or resized to the trained size and pasted back.",
+)
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
+    "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
 )
 
 
@@ -45,7 +48,13 @@ def main():
     if pathlib.Path(_WORKDIR.value).is_file():
         raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
     command_line.start_jax()
-    modes = {"train": _train, "evaluate": _evaluate, "complete": _complete, "study": _study}
+    modes = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "complete": _complete,
+        "export": _export,
+        "study": _study,
+    }
     modes[_MODE.value]()
 
 
@@ -60,7 +69,7 @@ def _train():
     runs.check_same_model(_WORKDIR.value, config, None)
     runs.make_model(config, (8, 8, 1))  # an unknown model or field ends here, before the data is read
     dataset = _load_data(sources, config)
-    state = train.run(config, _WORKDIR.value, dataset)
+    state = train.run(config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value)
     model, _, _ = runs.make_model(config, dataset.train.shape[1:])
     _report(config, model, state, dataset)
 
@@ -116,6 +125,7 @@ def _report(config, model, state, dataset):
     if not sharding.is_first_process():  # the others also evaluate, so that none waits for long
         return
     evaluate.write(evaluation, values, _WORKDIR.value)
+    logger.info("Drawing the figures.")
     report.draw(config, model, state, dataset, evaluation, _WORKDIR.value)
     evaluate.print_table(evaluation)
     logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
@@ -140,6 +150,15 @@ def _complete():
     )
     if failures:
         sys.exit(1)
+
+
+def _export():
+    from ifanp_jax import export, runs
+
+    if not _OUTPUT.value:
+        raise UserError("--output is missing; --mode=export needs it.")
+    export.write(runs.load(_WORKDIR.value), _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
+    logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +19,7 @@ from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "run.json"
 
 
@@ -55,11 +56,50 @@ def make_model(
     return model, tx, init
 
 
+def make_record(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a checkpoint and `run.json` say of their run, as JSON values."""
+    return {"image_shape": list(image_shape), "config": config.to_dict()}
+
+
+def parse_record(record: dict[str, Any]) -> tuple[ConfigDict, tuple[int, int, int]]:
+    """The configuration and (H, W, C) of a record that went through JSON: lists become tuples again."""
+    return ConfigDict(_lists_to_tuples(record["config"])), tuple(record["image_shape"])
+
+
 def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
-    """Writes `run.json`, whole or not at all."""
+    """Writes `run.json`, whole or not at all.
+
+    Raises:
+      UserError: when the folder cannot be written.
+    """
     path = pathlib.Path(workdir) / FILE_NAME
-    text = json.dumps({"format": FORMAT, "image_shape": image_shape, "config": config.to_dict()}, indent=2)
-    writers.write_whole(path, text + "\n")
+    text = json.dumps({"format": FORMAT} | make_record(config, image_shape), indent=2)
+    try:
+        writers.write_whole(path, text + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); make room or make the folder writable, or choose "
+            "another --workdir."
+        ) from None
+
+
+def open_checkpoints(
+    workdir: str | pathlib.Path, config: ConfigDict, *, is_writer: bool
+) -> checkpoint.Checkpoints:
+    """Opens the checkpoints of a working directory; a writer makes the directory where it is missing.
+
+    Raises:
+      UserError: when it cannot be made.
+    """
+    try:
+        return checkpoint.Checkpoints(
+            workdir,
+            num_kept=config.train.num_checkpoints,
+            keep_every=config.train.get("keep_every", 0),  # runs of older versions do not have it
+            is_writer=is_writer,
+        )
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from None
 
 
 def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]] | None:
@@ -69,7 +109,7 @@ def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]]
         return None
     try:
         record = json.loads(path.read_text())
-        return ConfigDict(_lists_to_tuples(record["config"])), tuple(record["image_shape"])
+        return parse_record(record)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or choose another --workdir.") from None
 
@@ -87,7 +127,7 @@ def check_same_model(
     Raises:
       UserError: that lists the differing fields old -> new.
     """
-    previous = read(workdir)
+    previous = _read_begun(workdir)
     if previous is None:
         return
     old_config, old_shape = previous
@@ -104,11 +144,42 @@ def check_same_model(
         )
 
 
-def warn_of_changes(workdir: str | pathlib.Path, config: ConfigDict) -> None:
-    """Logs every field in which `config` differs from the one in `workdir`, old -> new."""
-    previous = read(workdir)
-    for line in configuration.differences(previous[0], config) if previous else ():
-        logger.warning("The configuration differs from the one in %s: %s", workdir, line)
+def check_same_run(
+    workdir: str | pathlib.Path,
+    config: ConfigDict,
+    image_shape: tuple[int, int, int],
+    *,
+    allowed_changes: Sequence[str] = (),
+) -> None:
+    """Refuses to go on with a run under another configuration.
+
+    Args:
+      workdir: may be new.
+      config: what is asked for now.
+      image_shape: (H, W, C) of the images now.
+      allowed_changes: fields that may differ, see `configuration.changes`; never those of the model.
+
+    Raises:
+      UserError: that lists the differing fields old -> new.
+    """
+    check_same_model(workdir, config, image_shape)
+    previous = _read_begun(workdir)
+    if previous is None:
+        return
+    changes = configuration.changes(previous[0], config, allowed=allowed_changes)
+    if changes:
+        names = ",".join(line.partition(":")[0] for line in changes)
+        raise UserError(
+            f"--workdir={workdir} holds a run of another configuration ({'; '.join(changes)}); set these "
+            f"fields back, choose another --workdir, or go on with --allow_config_change={names}."
+        )
+    for line in configuration.differences(previous[0], config):
+        logger.info("Goes on with another %s", line)
+
+
+def _read_begun(workdir):
+    """As `read`; None also before the first checkpoint, when another configuration changes nothing."""
+    return read(workdir) if checkpoint.exists(workdir) else None
 
 
 def load(workdir: str | pathlib.Path) -> Run:
@@ -122,11 +193,12 @@ def load(workdir: str | pathlib.Path) -> Run:
         raise UserError(f"{workdir} holds no run ({FILE_NAME} is missing); give the --workdir of a training.")
     config, image_shape = record
     model, _, init = make_model(config, image_shape)
-    with checkpoint.Checkpoints(
-        workdir, num_kept=config.train.num_checkpoints, is_writer=False
-    ) as checkpoints:
+    with open_checkpoints(workdir, config, is_writer=False) as checkpoints:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        state = checkpoints.restore(jax.eval_shape(init, jax.random.key(0)), device)
+        restored = checkpoints.restore(jax.eval_shape(init, jax.random.key(0)), device)
+    if restored is None:
+        raise UserError(f"{workdir} holds no checkpoint; train with this --workdir first.")
+    state, _ = restored
     return Run(config=config, image_shape=image_shape, model=model, state=state)
 
 

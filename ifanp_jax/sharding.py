@@ -8,30 +8,38 @@ import glob
 import importlib.util
 import logging
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ifanp_jax import peers
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 AXIS = "data"
+JOIN_SECONDS = 300  # until all processes must have started
+CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")  # of a container, in bytes or "max"
 # Set by what starts several processes, with their number; JAX then finds the rest by itself.
 NUM_PROCESSES_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
-def initialize(*, coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+def initialize(
+    *, coordinator: str = "", num_processes: int = 0, process_id: int = -1, heartbeat_seconds: float = 60
+) -> None:
     """Joins the processes of a run; does nothing where there is one. Call it before any other use of JAX.
 
     Args:
       coordinator: host:port of process 0; "" = found by JAX on TPU pods (also on GKE), Slurm and Open MPI.
       num_processes: of the run; given together with `coordinator`.
       process_id: of this one, from 0; given together with `coordinator`.
+      heartbeat_seconds: as for `peers.watch`; JAX's own heartbeat is longer, so that ours speaks first.
 
     Raises:
       UserError: when only some of the three are given, or they cannot be right.
@@ -50,9 +58,14 @@ def initialize(*, coordinator: str = "", num_processes: int = 0, process_id: int
                 f"--process_id is {process_id}; it must be below --num_processes, which is {num_processes}."
             )
         if num_processes > 1:
-            jax.distributed.initialize(coordinator, num_processes, process_id)
+            _join(
+                heartbeat_seconds,
+                coordinator_address=coordinator,
+                num_processes=num_processes,
+                process_id=process_id,
+            )
     elif has_several_processes(os.environ) or _is_tpu_vm():
-        _initialize_by_itself()
+        _join(heartbeat_seconds)
 
 
 def has_several_processes(environ: Mapping[str, str]) -> bool:
@@ -67,12 +80,27 @@ def has_several_processes(environ: Mapping[str, str]) -> bool:
     return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
-def _initialize_by_itself():
+def _join(heartbeat_seconds, **arguments):
+    where = f" at {arguments['coordinator_address']}" if arguments else ""
+    late = (
+        f"Not all processes of this run came together{where} within {JOIN_SECONDS} s; start every one of "
+        "them again with the same command."
+    )
     try:
-        jax.distributed.initialize()
+        with peers.deadline(JOIN_SECONDS, late):
+            jax.distributed.initialize(
+                heartbeat_timeout_seconds=int(3 * heartbeat_seconds + 10),
+                initialization_timeout=JOIN_SECONDS + 60,
+                **arguments,
+            )
     except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        if arguments:
+            raise UserError(
+                f"The processes cannot be joined{where} ({reason}); give a --coordinator that all of them "
+                "reach."
+            ) from None
         if has_several_processes(os.environ):
-            reason = str(error).splitlines()[0]
             raise UserError(
                 f"JAX does not find the other processes of this run ({reason}); give --coordinator, "
                 "--num_processes and --process_id."
@@ -178,11 +206,33 @@ def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return gather
 
 
-def agree(value: bool) -> bool:
+def agree(value: int) -> int:
     """What the first process says: all must then do the same."""
     if jax.process_count() == 1:
         return value
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
+
+
+def make_vote(mesh: Mesh) -> Callable[[int], int]:
+    """Returns `vote(wish) -> int`, the largest wish of all processes; each calls it after every dispatch.
+
+    Accelerators answer one dispatch late, so that nothing waits; all processes get the same answer.
+
+    Args:
+      mesh: from `make_mesh`.
+    """
+    if jax.process_count() == 1:
+        return lambda wish: wish
+    largest = jax.jit(jnp.max, out_shardings=replicated(mesh))
+    is_late = jax.default_backend() != "cpu"  # processes on CPUs must not overlap what they compute
+    answers = []
+
+    def vote(wish):
+        wishes = np.full(len(mesh.local_devices), wish, np.int32)
+        answers.append(largest(put_local_rows(wishes, mesh, axis=0)))
+        return int(answers.pop(0)) if len(answers) > is_late else 0
+
+    return vote
 
 
 def first_copy(tree: Any) -> Any:
@@ -191,6 +241,35 @@ def first_copy(tree: Any) -> Any:
 
 
 def device_bytes(device: jax.Device) -> int:
-    """Memory of a device in bytes; a CPU device has that of the machine."""
+    """Memory of a device in bytes; a CPU device has that of the machine, or of its container."""
     stats = device.memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if stats.get("bytes_limit"):
+        return stats["bytes_limit"]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if CGROUP_LIMIT.is_file() and (text := CGROUP_LIMIT.read_text().strip()).isdigit():
+        limits.append(int(text))
+    return min(limits)
+
+
+def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError when a compiled step will not fit on its devices.
+
+    Args:
+      compiled: the training step.
+      batch_size: images of a step, over all devices.
+      mesh: of the devices.
+    """
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    needed, available = held + analysis.temp_size_in_bytes, device_bytes(mesh.local_devices[0])
+    if needed <= available:
+        return
+    share = max(0, available - held) / analysis.temp_size_in_bytes
+    fitting = int(0.9 * share * batch_size) // mesh.size * mesh.size
+    advice = f"config.train.batch_size={fitting} should fit" if fitting else "take more devices"
+    raise UserError(
+        f"A step of config.train.batch_size={batch_size} needs about {needed / 2**30:.1f} GiB on each "
+        f"device, which has {available / 2**30:.1f} GiB; {advice}, or take a smaller model or images."
+    )

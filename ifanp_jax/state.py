@@ -31,6 +31,15 @@ class TrainState:
         return self.params if self.ema_params is None else self.ema_params
 
 
+def init_params(key: jax.Array, model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """Draws the parameters of a model for images (H, W, C); a tree of float32 arrays."""
+    h, w, c = image_shape
+    image, mask = jnp.zeros((1, h, w, c)), jnp.ones((1, h, w, 1), bool)
+    params_key, sample_key = jax.random.split(key)
+    variables = model.init({"params": params_key, "sample": sample_key}, image, mask, train=True)
+    return variables["params"]
+
+
 def init_state(
     key: jax.Array,
     model: nn.Module,
@@ -48,11 +57,7 @@ def init_state(
       image_shape: (H, W, C); parameters do not depend on H and W.
       has_ema: whether to keep a moving average of the parameters.
     """
-    h, w, c = image_shape
-    image, mask = jnp.zeros((1, h, w, c)), jnp.ones((1, h, w, 1), bool)
-    params_key, sample_key = jax.random.split(key)
-    variables = model.init({"params": params_key, "sample": sample_key}, image, mask, train=True)
-    params = variables["params"]
+    params = init_params(key, model, image_shape)
     ema_params = jax.tree.map(jnp.copy, params) if has_ema else None
     return TrainState(step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=ema_params)
 
@@ -60,3 +65,9 @@ def init_state(
 def count_parameters(params: Any) -> int:
     """Returns the number of values in a tree of arrays."""
     return sum(x.size for x in jax.tree.leaves(params))
+
+
+@jax.jit
+def is_finite(tree: Any) -> jax.Array:
+    """Whether every value of a tree of arrays is finite, as a bool scalar."""
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))

@@ -21,11 +21,6 @@ from ifanp_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 COMMON_FIELDS = ("likelihood", "sigma", "sigma_floor", "compute_dtype")  # one likelihood for all families
-# These may differ between the calls that finish a study: they change no result.
-FREE_FIELDS = (
-    "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
-    "train.num_checkpoints", "evaluate.batch_size", "evaluate.figure_images",
-)  # fmt: skip
 NUM_PICTURES = 4  # rows of each figure
 COMPARED = ("psnr", "psnr_completed")  # metrics with intervals and paired differences
 SCALARS = (
@@ -92,17 +87,7 @@ def run_dir(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 
 def _run_one(config, directory, dataset):
     """Trains and evaluates one model where that is not done yet."""
-    previous = runs.read(directory)
-    changed = [
-        line
-        for line in (configuration.differences(previous[0], config) if previous else ())
-        if line.partition(":")[0] not in FREE_FIELDS
-    ]
-    if changed:
-        raise UserError(
-            f"{directory} holds a run of another configuration ({'; '.join(changed)}); choose another "
-            "--workdir or remove it."
-        )
+    runs.check_same_run(directory, config, dataset.train.shape[1:])
     if (directory / "evaluation.json").is_file():  # written last
         logger.info("%s is finished.", directory.name)
         return

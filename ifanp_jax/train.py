@@ -4,14 +4,25 @@ import logging
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import checkpoint, evaluate, flops, optimizer, runs, sharding, state, steps, writers
+from ifanp_jax import (
+    evaluate,
+    flops,
+    interruption,
+    optimizer,
+    peers,
+    runs,
+    sharding,
+    state,
+    steps,
+    writers,
+)
 from ifanp_jax.data import masks, sampling, streaming
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
@@ -25,6 +36,7 @@ VALIDATION_FRACTION = 0.4
 DISPATCH_FLOPS = 2e13
 MAX_STEPS_PER_DISPATCH = 200
 RESIDENT_SHARE = 0.25  # of a device's memory, for the training images
+SAVE_NOW = 1  # a wish between dispatches: 0 = none, larger ones are numbers of signals
 
 
 def make_train_step(
@@ -182,49 +194,56 @@ def must_stream(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh)
     if config.data.placement != "auto":
         return config.data.placement == "stream"
     share = images.nbytes / mesh.size
-    return sharding.agree(share > RESIDENT_SHARE * sharding.device_bytes(mesh.local_devices[0]))
+    return bool(sharding.agree(share > RESIDENT_SHARE * sharding.device_bytes(mesh.local_devices[0])))
 
 
-def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> state.TrainState:
+def run(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    dataset: Dataset,
+    *,
+    allowed_changes: Sequence[str] = (),
+) -> state.TrainState:
     """Trains to `config.train.num_steps`, from the newest checkpoint of `workdir` or from the start.
+
+    SIGTERM and SIGINT, where `interruption.install` was called, save the step under way.
 
     Args:
       config: as in `configs/default.py`, already checked.
       workdir: of this run; made where missing. All processes of a run must see the same one.
       dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
+      allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
 
     Returns:
       The final state, this process's copy of it.
 
     Raises:
-      UserError: when the directory holds another model, the devices cannot share a batch, or the loss is not
-        finite.
+      UserError: when the directory holds another run or damaged checkpoints or cannot be written, the
+        devices cannot share a batch or hold a step, or the loss is not finite.
+      SystemExit: after a signal, once its step is on disk.
     """
     workdir = pathlib.Path(workdir)
     image_shape = dataset.train.shape[1:]
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
-    runs.check_same_model(workdir, config, image_shape)
-    runs.warn_of_changes(workdir, config)
+    runs.check_same_run(workdir, config, image_shape, allowed_changes=allowed_changes)
     _check_masks(config, image_shape)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from None
-    if sharding.is_first_process():
-        runs.write(workdir, config, image_shape)
 
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     model, tx, init = runs.make_model(config, image_shape)
-    with checkpoint.Checkpoints(
-        workdir, num_kept=config.train.num_checkpoints, is_writer=True
-    ) as checkpoints:
-        if checkpoints.latest_step is None:
+    with (
+        interruption.deferred() as received_signal,
+        runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints,
+    ):
+        restored = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
+        if sharding.is_first_process():
+            runs.write(workdir, config, image_shape)
+        if restored is None:
             make_state = jax.jit(init, out_shardings=sharding.replicated(mesh))  # op by op it takes seconds
-            train_state = make_state(init_key)
+            train_state, record = make_state(init_key), {}
             logger.info("Fresh start in %s.", workdir)
         else:
-            train_state = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
+            train_state, record = restored
             logger.info("Resumed %s at step %d.", workdir, train_state.step)
         logger.info(
             "%s on %s: %s parameters, %d training images %s, %d x %s.",
@@ -250,21 +269,58 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> st
         train_steps = make_train_step(
             step_key, config, model, tx, mesh=mesh, num_images=len(dataset.train), is_streamed=is_streamed
         )
+        train_steps = with_memory_check(train_steps, config.train.batch_size, mesh)
         feed = make_feed(step_key, config, dataset.train, dispatches, mesh=mesh, is_streamed=is_streamed)
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
-        with MetricLog(config, workdir, step=start) as log:
+        vote = sharding.make_vote(mesh)
+        saved_at = time.monotonic()
+        window = record.get("metrics_window", ())
+        with MetricLog(config, workdir, step=start, window=window) as log:
             for step, new_state in run_dispatches(train_steps, train_state, feed, log):
                 train_state = new_state
-                is_checkpoint = _is_due(step, config.train.checkpoint_every, config)
+                peers.report_progress(step)
+                wish = vote(received_signal() or SAVE_NOW * _is_time(saved_at, config.train))
                 is_validation = _is_due(step, config.train.validate_every, config)
+                is_checkpoint = wish or _is_due(step, config.train.checkpoint_every, config)
                 if is_checkpoint or is_validation:
                     log.flush()
                     if is_validation:
                         log.write(step, validate(sharding.first_copy(train_state)))
                     if is_checkpoint:
-                        checkpoints.save(train_state)
+                        _check_finite_state(step, train_state, config.seed)
+                        record = runs.make_record(config, image_shape) | {"metrics_window": log.window}
+                        checkpoints.save(step, train_state, record)
+                        saved_at = time.monotonic()
                     log.restart_clock()
+                if wish > SAVE_NOW:
+                    break
+            else:
+                wish = 0
+        peers.report_progress(0)  # from here on no step is due
+        if wish:
+            checkpoints.wait()
+            logger.warning("Saved step %d; the same command goes on from there.", step)
+            raise SystemExit(interruption.exit_status(wish))
     return sharding.first_copy(train_state)
+
+
+def with_memory_check(train_steps: Callable, batch_size: int, mesh: jax.sharding.Mesh) -> Callable:
+    """Compiles `train_steps` at its first call for each number of steps, and checks that it will fit.
+
+    Args:
+      train_steps: from `make_train_step`.
+      batch_size: images of a step, over all devices.
+      mesh: of the devices.
+    """
+    programs = {}
+
+    def checked_steps(state, images, num_steps):
+        if num_steps not in programs:
+            programs[num_steps] = train_steps.lower(state, images, num_steps).compile()
+            sharding.check_memory(programs[num_steps], batch_size, mesh)
+        return programs[num_steps](state, images)
+
+    return checked_steps
 
 
 def run_dispatches(
@@ -337,19 +393,28 @@ def make_validation(config: ConfigDict, model, images: np.ndarray) -> Callable[[
 class MetricLog:
     """Turns metrics into rows one dispatch late, so that the device computes while the host waits.
 
-    A row is the mean over the steps since the last one: every `log_every` steps, and at every checkpoint, so
-    that a resumed run averages over the same steps.
+    A row is the mean over the last `log_every` steps; what a checkpoint finds of the next row, `window`, is
+    saved with it, so that a resumed run averages over the same steps.
     """
 
-    def __init__(self, config: ConfigDict, workdir: str | pathlib.Path, *, step: int):
-        """Opens the logs of `workdir` to go on after `step`; only the first process writes."""
+    def __init__(
+        self, config: ConfigDict, workdir: str | pathlib.Path, *, step: int, window: Sequence[dict] = ()
+    ):
+        """Opens the logs of `workdir` to go on after `step`; only the first process writes.
+
+        Args:
+          config: the whole configuration.
+          workdir: of the run.
+          step: done so far.
+          window: metrics of the steps since the last row.
+        """
         is_first = sharding.is_first_process()
         self._config = config
         self._schedule = optimizer.learning_rate_schedule(config.train)
         self._writer = writers.MetricWriter(workdir, step=step, is_writer=is_first)
         self._progress = writers.Progress(config.train.num_steps, step=step, is_shown=is_first)
         self._pending = None  # the newest dispatch
-        self._window, self._seconds = [], []
+        self.window, self._seconds = list(window), []
         self._compiled = set()  # numbers of steps whose program is there: the first time counts compilation
         self.restart_clock()
 
@@ -389,21 +454,18 @@ class MetricLog:
         if not self._compiled:
             logger.info("Compiled and first %d steps in %.1f s.", num_steps, seconds)
         for index in range(num_steps):
-            self._window.append({name: float(values[index]) for name, values in metrics.items()})
+            step = first + index + 1
+            self.window.append({name: float(values[index]) for name, values in metrics.items()})
+            _check_finite(step, self.window[-1], self._config.seed)
             if is_compiled:
                 self._seconds.append(seconds / num_steps)
-            step = first + index + 1
-            if any(
-                _is_due(step, period, self._config)
-                for period in (self._config.train.log_every, self._config.train.checkpoint_every)
-            ):
+            if _is_due(step, self._config.train.log_every, self._config):
                 self._write_row(step)
         self._compiled.add(num_steps)
         self._progress.advance(num_steps)
 
     def _write_row(self, step):
-        averages = _average(self._window)
-        _check_finite(step, averages, self._config.seed)
+        averages = _average(self.window)
         row = {f"train/{name}": value for name, value in averages.items()}
         row["train/learning_rate"] = float(self._schedule(step - 1))
         if self._seconds:
@@ -411,7 +473,7 @@ class MetricLog:
             row["train/images_per_second"] = row["train/steps_per_second"] * self._config.train.batch_size
         self._writer.write(step, row)
         self._progress.show(step, row)
-        self._window, self._seconds = [], []
+        self.window, self._seconds = [], []
 
 
 def _is_due(step: int, period: int, config: ConfigDict) -> bool:
@@ -430,11 +492,27 @@ def _check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
     jax.eval_shape(lambda key: sample_mask(key, shape), jax.random.key(0))
 
 
-def _check_finite(step: int, averages: dict[str, float], seed: int) -> None:
+def _is_time(saved_at: float, train_config: ConfigDict) -> bool:
+    """Whether this process, the first, wants a checkpoint since the last one is too old."""
+    minutes = train_config.checkpoint_minutes
+    return minutes > 0 and sharding.is_first_process() and time.monotonic() - saved_at > 60 * minutes
+
+
+def _check_finite(step: int, metrics: dict[str, float], seed: int) -> None:
     for name in ("loss", "grad_norm"):
-        if not math.isfinite(averages[name]):
+        if not math.isfinite(metrics[name]):
             raise UserError(
-                f"The {name} is {averages[name]} at step {step} (seed {seed}); lower "
+                f"The {name} is {metrics[name]} at step {step} (loss {metrics['loss']}, seed {seed}); lower "
                 "config.train.learning_rate or clip with config.train.max_grad_norm=1, and go on from the "
                 "last checkpoint in --workdir."
             )
+
+
+def _check_finite_state(step: int, train_state: state.TrainState, seed: int) -> None:
+    """A state that cannot be used must not replace one that can."""
+    if not state.is_finite(train_state):
+        raise UserError(
+            f"The parameters or the optimiser's state are not finite after step {step} (seed {seed}), so "
+            "they are not saved; lower config.train.learning_rate and go on from the last checkpoint in "
+            "--workdir."
+        )

@@ -117,6 +117,7 @@ def test_help_names_the_flags():
         ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
+        (("--workdir=nowhere", "--mode=export"), "--output is missing"),
         ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),
         ((CONFIG, "--workdir=nowhere", "--config.protocol=other"), "config.protocol is 'other'"),
         ((CONFIG, "--workdir=nowhere", "--num_processes=2"), "are not complete"),

@@ -198,9 +198,9 @@ def forget_after(step, workdir):
     """Removes the later checkpoints, so that a run goes on from there."""
     checkpoints = workdir / "checkpoints"
     for path in checkpoints.iterdir():
-        if int(path.name) > step:
+        if int(path.name.removeprefix("step_")) > step:
             shutil.rmtree(path)
-    assert (checkpoints / str(step)).is_dir()
+    assert (checkpoints / f"step_{step}").is_dir()
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name)
     assert int(two.step) == 6
     chex.assert_trees_all_equal(two, one)
     rows = rows_without_speed(workdirs / name)
-    assert [row["step"] for row in rows] == [2, 3, 4, 4, 6, 6]
+    assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
     assert rows == rows_without_speed(workdirs / "one")
 
 
@@ -244,5 +244,5 @@ def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, digit
     state = train.run(sharding_worker.small_config(), tmp_path / "run", digits)
     chex.assert_trees_all_close(state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
     rows, expected = rows_without_speed(tmp_path / "run"), rows_without_speed(workdirs / "two")
-    assert rows[:2] == expected[:2]  # those up to the checkpoint are left as they were
+    assert rows[:1] == expected[:1]  # those up to the checkpoint are left as they were
     chex.assert_trees_all_close(rows, expected, rtol=1e-4)

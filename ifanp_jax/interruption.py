@@ -1,0 +1,81 @@
+"""SIGTERM and SIGINT: the first lets a training save its step, the second ends the process at once.
+
+A thread acts on them, since a handler of Python's waits until the main thread leaves the compiled program.
+Exit statuses are 128 + the number of the signal: 143 after SIGTERM, 130 after SIGINT.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_lock = threading.Lock()
+_received = 0  # the first signal
+_is_deferred = False
+_is_installed = False
+
+
+def install() -> None:
+    """Takes over SIGTERM and SIGINT; outside of `deferred` they end the process at once.
+
+    Call it in the main thread, and again after `jax.distributed.initialize`, which sets a handler of its own.
+    """
+    global _is_installed
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)  # without a handler nothing is written to the pipe
+    if not _is_installed:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
+    _is_installed = True
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], int]]:
+    """While it is open the first signal is only noted: a training saves and ends by itself.
+
+    Yields:
+      `received() -> int`, the number of the signal or 0.
+    """
+    _set_deferred(True)
+    try:
+        yield lambda: _received
+    finally:
+        _set_deferred(False)
+    if _received:
+        raise SystemExit(exit_status(_received))
+
+
+def exit_status(number: int) -> int:
+    """What the process ends with after this signal."""
+    return 128 + number
+
+
+def _set_deferred(value):
+    global _is_deferred
+    with _lock:
+        _is_deferred = value
+
+
+def _watch(reader):
+    global _received
+    while True:
+        number = os.read(reader, 1)[0]
+        if number not in SIGNALS:
+            continue
+        name = signal.Signals(number).name
+        with _lock:
+            if not _is_deferred or _received:
+                # All files are written whole or not at all, so nothing is left half done.
+                logger.warning("%s: ended at once.", name)
+                sys.stderr.flush()
+                os._exit(exit_status(number))
+            _received = number
+        logger.warning("%s: the step under way is saved, then the process ends; once more ends it now.", name)

@@ -1,0 +1,266 @@
+"""Runs that are killed, interrupted or left alone, as processes of their own with real signals.
+
+The promises of the README and where each is tested: killed at any time, interrupted, same seed, other numbers
+of processes and devices, a dead or stopped process, 5,000 steps: here and in `test_sharding.py`; damaged
+checkpoints: `test_checkpoint.py`; another configuration, NaN, a full disk, batches that do not fit, untrusted
+input: `test_guards.py`.
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import chex
+import pytest
+
+from ifanp_jax import runs, writers
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUM_STEPS = 1500
+FIELDS = (
+    "model.width=8",
+    "model.latent_dim=4",
+    "model.encoder_depth=1",
+    "model.decoder_depth=1",
+    f"train.num_steps={NUM_STEPS}",
+    "train.batch_size=8",
+    "train.log_every=7",  # checkpoints fall between the rows
+    "train.validate_every=100",
+    "train.checkpoint_every=50",
+    "evaluate.num_images=8",
+    "evaluate.classical_images=0",
+    "evaluate.figure_images=2",
+)
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py
+}
+PATIENCE = 240  # seconds until a test gives up; nothing is decided by how long things take
+
+
+class Process:
+    """A run of the command line; what it writes goes to a file, so that it never waits for a reader."""
+
+    def __init__(self, workdir, *arguments, name="log"):
+        self.workdir = workdir
+        self.log = workdir.with_name(f"{workdir.name}_{name}.txt")
+        command = ["-m", "ifanp_jax.main", "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
+        command += [f"--config.{field}" for field in FIELDS] + list(arguments)
+        with self.log.open("w") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=log, stderr=log
+            )
+
+    @property
+    def text(self):
+        return self.log.read_text()
+
+    def wait_until(self, is_reached):
+        """Waits for `is_reached()`, or the end of the process."""
+        end = time.monotonic() + PATIENCE
+        while not is_reached() and self.popen.poll() is None:
+            assert time.monotonic() < end, self.text
+            time.sleep(0.002)
+        return self
+
+    def wait_for_text(self, text):
+        return self.wait_until(lambda: text in self.text)
+
+    def wait_for_row(self, step):
+        path = self.workdir / writers.METRICS_FILE
+
+        def is_reached():
+            steps = re.findall(r'"step": (\d+)', path.read_text()[-2000:]) if path.exists() else []
+            return bool(steps) and int(steps[-1]) >= step
+
+        return self.wait_until(is_reached)
+
+    def send(self, number):
+        assert self.popen.poll() is None, f"It ended before the signal.\n{self.text}"
+        self.popen.send_signal(number)
+        return self
+
+    def end(self):
+        """The exit status."""
+        try:
+            return self.popen.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            pytest.fail(f"It hangs.\n{self.text}")
+
+
+@pytest.fixture
+def start():
+    """`Process`, ended with the test whatever happens."""
+    processes = []
+
+    def start(*arguments, **options):
+        processes.append(Process(*arguments, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    process = Process(tmp_path_factory.mktemp("reliability") / "run")
+    assert process.end() == 0, process.text
+    return process.workdir
+
+
+def list_steps(workdir):
+    return sorted(int(path.name.removeprefix("step_")) for path in (workdir / "checkpoints").glob("step_*"))
+
+
+def assert_same_run(workdir, expected):
+    """Parameters, optimiser's state and moving average, bit for bit; rows but for speed; tables."""
+    chex.assert_trees_all_equal(runs.load(workdir).state, runs.load(expected).state)
+    rows, expected_rows = (
+        [
+            {name: value for name, value in row.items() if not name.endswith("_per_second")}
+            for row in writers.read_metrics(path)
+        ]
+        for path in (workdir, expected)
+    )
+    assert rows == expected_rows
+    assert rows[-1]["step"] == NUM_STEPS and len(rows) == -(-NUM_STEPS // 7) + NUM_STEPS // 100
+    tables = [json.loads((path / "evaluation.json").read_text()) for path in (workdir, expected)]
+    assert tables[0] == tables[1]
+
+
+def test_the_same_seed_gives_the_same_run(start, tmp_path, uninterrupted):
+    process = start(tmp_path / "run")
+    assert process.end() == 0, process.text
+    assert "Fresh start" in process.text
+    assert_same_run(process.workdir, uninterrupted)
+
+
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(start, tmp_path, uninterrupted):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # shown where the test fails
+    choose = random.Random(seed)
+    workdir = tmp_path / "run"
+    # At any step; while a checkpoint is written (tried until it was caught); before the first step.
+    first = start(workdir, name="first").wait_for_row(choose.randrange(1, 300))
+    first.send(signal.SIGKILL).end()
+    for attempt in range(5):
+        process = start(workdir, name=f"saving_{attempt}").wait_for_text("Resumed")
+        process.wait_until(lambda: any(workdir.glob("checkpoints/unfinished_*/*")))
+        process.send(signal.SIGKILL).end()
+        if any(workdir.glob("checkpoints/unfinished_*")):
+            break
+    else:
+        pytest.fail("No kill fell into a save.")
+    start(workdir, name="early").wait_for_text("Resumed").send(signal.SIGKILL).end()
+    later = start(workdir, name="later").wait_for_text("Resumed")
+    later.wait_for_row(choose.randrange(600, 1100)).send(signal.SIGKILL).end()
+    last = start(workdir, name="last")
+    assert last.end() == 0, last.text
+    assert re.search(r"Resumed .* at step \d+0\.", last.text)
+    assert "damaged" not in last.text and not list(workdir.glob("checkpoints/unfinished_*"))
+    assert_same_run(workdir, uninterrupted)
+
+
+def test_a_run_interrupted_at_every_stage_ends_as_if_it_had_not_been(start, tmp_path, uninterrupted):
+    workdir = tmp_path / "run"
+    resumed_at = None
+    for number, row in ((signal.SIGTERM, 60), (signal.SIGINT, 500)):
+        process = start(workdir, name=f"train_{number}").wait_for_row(row).send(number)
+        assert process.end() == 128 + number, process.text
+        step = int(re.search(r"Saved step (\d+);", process.text)[1])
+        assert row <= step < NUM_STEPS and step == list_steps(workdir)[-1]
+        assert (
+            "Fresh start" in process.text if resumed_at is None else f"at step {resumed_at}" in process.text
+        )
+        assert "Traceback" not in process.text
+        resumed_at = step
+    for text, number in (("Evaluating", signal.SIGTERM), ("Drawing", signal.SIGINT)):
+        process = start(workdir, name=text).wait_for_text(text).send(number)
+        assert process.end() == 128 + number, process.text
+        assert "Traceback" not in process.text
+        assert list_steps(workdir)[-1] == NUM_STEPS
+        assert not (workdir / "training.png").exists()  # drawn last but one
+    assert start(workdir).end() == 0
+    assert_same_run(workdir, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
+    # A step of many seconds is under way, so that neither signal finds the main thread free.
+    long_step = ("--config.train.batch_size=65536", "--config.train.num_steps=10000000")
+    process = start(tmp_path / "run", *long_step).wait_for_text("Compiled")
+    process.send(number).wait_for_text("once more ends it now")
+    assert process.send(number).end() == 128 + number
+    assert "ended at once" in process.text
+    assert "Saved" not in process.text and list_steps(process.workdir) == []
+
+
+def start_two(start, workdir, *arguments):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return [
+        start(
+            workdir,
+            *(f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={index}"),
+            *arguments,
+            name=f"process_{index}",
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.parametrize(("index", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
+def test_two_processes_agree_where_to_stop_when_one_gets_a_signal(start, tmp_path, index, number):
+    processes = start_two(start, tmp_path / "run", "--config.train.num_steps=1000000")
+    processes[0].wait_for_row(20)
+    processes[index].send(number)
+    assert [process.end() for process in processes] == [128 + number] * 2, processes[1].text
+    step = int(re.search(r"Saved step (\d+);", processes[0].text)[1])
+    assert list_steps(tmp_path / "run")[-1] == step == int(runs.load(tmp_path / "run").state.step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
+    processes = start_two(
+        start, tmp_path / "run", "--heartbeat_seconds=5", "--config.train.num_steps=1000000"
+    )
+    processes[0].wait_for_row(20)
+    processes[victim].send(number)
+    survivor = processes[1 - victim]
+    status = survivor.end()
+    if (victim, number) == (0, signal.SIGKILL) and status == -signal.SIGABRT:
+        assert "leader task" in survivor.text  # JAX itself ends it where the coordinator's connection breaks
+        return
+    assert status == 75, survivor.text
+    assert f"process {victim}" in survivor.text and "Traceback" not in survivor.text
+
+
+def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.growth_worker", str(tmp_path / "run")],
+        cwd=ROOT,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["last_step"] == 5000
+    first, last = record["bytes"][:3], record["bytes"][-3:]
+    assert statistics.median(last) < 1.02 * statistics.median(first), record
+    assert record["compilations"][-1] == record["compilations"][0] > 0, record
