@@ -32,8 +32,11 @@ logger = logging.getLogger(__name__)
 NUM_SAVES = 7
 NUM_RUNS = 3  # of each kind of process; medians are told
 GROWTH_STEPS, WARM_UP_STEPS = 5000, 1000
-ENDLESS = 10**9  # steps: these runs are ended from outside
+NUM_SIZES = 100  # times that the memory is looked at
+ENDLESS = 10**6  # steps: these runs are ended from outside
 LOOK_EVERY_SECONDS = 0.005
+
+_started = []  # processes, so that none is left behind
 
 
 def run(config: ConfigDict, arguments: list[str]) -> dict:
@@ -46,24 +49,22 @@ def run(config: ConfigDict, arguments: list[str]) -> dict:
     Returns:
       What `--output` holds; the table is `list_rows` of it.
     """
-    image_shape = sources.get(config.data).train.shape[1:]
-    result = {
-        "config": config.to_dict(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
+    result = {"config": config.to_dict(), "python": platform.python_version(), "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        result["save"] = measure_saves(config, image_shape, folder / "saves")
-        logger.info("Measured the saves.")
-        result["start"] = measure_starts(arguments, folder)
-        logger.info("Measured the starts.")
-        result["interruption"] = measure_interruptions(arguments, folder)
-        logger.info("Measured signals and kills.")
-        result["growth"] = measure_growth(arguments, folder / "growth")
-    return result
+        try:
+            result["start"] = measure_starts(arguments, folder)
+            logger.info("Measured the starts.")
+            result["interruption"] = measure_interruptions(arguments, folder)
+            logger.info("Measured signals and kills.")
+            result["growth"] = measure_growth(arguments, folder / "growth")
+        finally:
+            for process in _started:
+                process.kill()
+                process.wait()
+        # Last: from here on the accelerator is this process's.
+        result["save"] = measure_saves(config, sources.get(config.data).train.shape[1:], folder / "saves")
+    return result | {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
 
 
 def measure_saves(config: ConfigDict, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> dict:
@@ -138,15 +139,13 @@ def measure_interruptions(arguments: list[str], folder: pathlib.Path) -> dict:
 
         workdir = folder / f"killed_{index}"
         process, _ = _start(arguments, workdir, cache, "--config.train.checkpoint_every=50")
-        while not list(workdir.glob("checkpoints/step_*")):
-            time.sleep(LOOK_EVERY_SECONDS)
+        _wait(process, workdir, lambda: list(workdir.glob("checkpoints/step_*")))  # noqa: B023
         time.sleep(1)
         killed_at = _last_step(workdir)
         started = time.monotonic()
         _end(process, signal.SIGKILL)
         process, _ = _start(arguments, workdir, cache, "--config.train.checkpoint_every=50")
-        while _last_step(workdir) <= killed_at:
-            time.sleep(LOOK_EVERY_SECONDS)
+        _wait(process, workdir, lambda: _last_step(workdir) > killed_at)  # noqa: B023
         recoveries.append(time.monotonic() - started)
         resumed_at = int(re.search(r"Resumed .* at step (\d+)", _log_of(workdir).read_text())[1])
         lost.append(killed_at - resumed_at)
@@ -169,13 +168,11 @@ def measure_growth(arguments: list[str], workdir: pathlib.Path) -> dict:
     """
     process, _ = _start(arguments, workdir)
     sizes = []
-    while (step := _last_step(workdir)) < GROWTH_STEPS:
-        if step >= WARM_UP_STEPS:
-            sizes.append(_resident_bytes(process.pid))
-        time.sleep(0.1)
-    sizes.append(_resident_bytes(process.pid))
+    for step in range(WARM_UP_STEPS, GROWTH_STEPS + 1, (GROWTH_STEPS - WARM_UP_STEPS) // NUM_SIZES):
+        _wait(process, workdir, lambda: _last_step(workdir) >= step)  # noqa: B023
+        sizes.append(_resident_bytes(process.pid))
     _end(process, signal.SIGKILL)
-    share = max(1, len(sizes) // 10)
+    share = len(sizes) // 10
     first, last = statistics.median(sizes[:share]), statistics.median(sizes[-share:])
     return {
         "num_steps": GROWTH_STEPS,
@@ -221,11 +218,17 @@ def _start(arguments, workdir, *more):
     log = _log_of(workdir)
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
-    while "Compiled and first" not in log.read_text():
-        if process.poll() is not None:
-            raise UserError(f"A training ended by itself: {log.read_text().strip().splitlines()[-1]}")
-        time.sleep(LOOK_EVERY_SECONDS)
+    _started.append(process)
+    _wait(process, workdir, lambda: "Compiled and first" in log.read_text())
     return process, time.monotonic() - started
+
+
+def _wait(process, workdir, is_reached):
+    while not is_reached():
+        if process.poll() is not None:
+            lines = _log_of(workdir).read_text().strip().splitlines() or ["it said nothing"]
+            raise UserError(f"A training ended by itself: {lines[-1]}")
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 def _end(process, number):

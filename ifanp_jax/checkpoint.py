@@ -71,16 +71,11 @@ class Checkpoints:
             for path in self._directory.glob("unfinished_*"):
                 shutil.rmtree(path, ignore_errors=True)
 
-    @property
-    def latest_step(self) -> int | None:
-        """The newest step on disk, damaged or not, or None."""
-        return max(self._list_steps(), default=None)
-
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
-        """Saves in the background, after the save before is on disk; a step that is there is left as it is.
+        """Saves in the background, after the save before is on disk.
 
         Args:
-          step: optimiser steps done.
+          step: optimiser steps done, more than at any save before.
           state: may be donated as soon as this returns.
           record: JSON values that go into `checkpoint.json`, such as the configuration.
 
@@ -88,8 +83,6 @@ class Checkpoints:
           UserError: when the save before failed.
         """
         self.wait()
-        if step in self._list_steps():
-            return
         unfinished = self._directory / f"unfinished_{step}"
         tree = _to_tree(state)
         record = {"format": FORMAT, "step": step, "arrays": _describe(tree), "versions": _versions()} | record
@@ -98,9 +91,9 @@ class Checkpoints:
             if mesh_sharding.is_first_process():
                 unfinished.mkdir(mode=0o700)
             response = ocp.save_async(unfinished / ARRAYS_FOLDER, tree)
-        except Exception as error:  # Orbax wraps what the file system says in errors of many kinds
+        except Exception as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise self._explain(step, error) from None
+            self._raise(step, error)
         self._pending = step, self._executor.submit(self._finish, step, response, unfinished, text)
 
     def wait(self) -> None:
@@ -115,7 +108,7 @@ class Checkpoints:
         try:
             future.result()
         except Exception as error:
-            raise self._explain(step, error) from None
+            self._raise(step, error)
 
     def restore(
         self, abstract_state: TrainState, sharding: jax.sharding.Sharding
@@ -143,8 +136,11 @@ class Checkpoints:
         try:
             restored = ocp.load(path if record["format"] == 1 else path / ARRAYS_FOLDER, abstract)
         except Exception as error:
+            if jax.process_count() > 1:
+                raise  # a lost process is as likely
+            reason = _file_system_reason(error) or (str(error).strip().splitlines() or [type(error)])[0]
             raise UserError(
-                f"Step {step} in {path} cannot be read ({_first_line(error)}); it was written with "
+                f"Step {step} in {path} cannot be read ({reason}); it was written with "
                 f"{record.get('versions', 'an older version')}: install these versions, or remove the step "
                 "to go on from the one before."
             ) from None
@@ -160,8 +156,13 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        self.close()
+    def __exit__(self, kind, error, trace):
+        try:
+            self.close()
+        except Exception as second:
+            if error is None:
+                raise
+            logger.warning("%s", second)  # the first error is the one to tell
 
     def _finish(self, step, response, unfinished, record_text):
         """In the background: waits for the arrays, adds the record and the checksums, and names the step."""
@@ -173,7 +174,10 @@ class Checkpoints:
             (unfinished / CHECKSUMS_FILE).write_text(_format_checksums(unfinished))
             for path in unfinished.rglob("*"):
                 path.chmod(0o700 if path.is_dir() else 0o600)
+                _flush(path)
+            _flush(unfinished)
             unfinished.rename(self._directory / f"step_{step}")
+            _flush(self._directory)  # now it outlives the machine: older ones may go
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)  # it may be what filled the disk
             raise
@@ -187,8 +191,11 @@ class Checkpoints:
         for step in set(steps) - kept:
             # Renamed first: half removed it would look damaged.
             unfinished = self._directory / f"unfinished_removal_{step}"
-            self._path(step).rename(unfinished)
-            shutil.rmtree(unfinished)
+            try:
+                self._path(step).rename(unfinished)
+                shutil.rmtree(unfinished)
+            except OSError as error:  # a reader may have it open; the next start removes it
+                logger.warning("Step %d cannot be removed: %s.", step, error.strerror)
 
     def _agree_on_step(self):
         """The step that process 0 found whole, in every process; None where nothing was ever saved."""
@@ -250,13 +257,17 @@ class Checkpoints:
         path = self._directory / f"step_{step}"
         return path if path.exists() else self._directory / str(step)
 
-    def _explain(self, step, error):
+    def _raise(self, step, error):
+        """Raises what the file system said as one sentence, anything else (a lost process) as it is."""
+        reason = _file_system_reason(error)
+        if reason is None:
+            raise error
         steps = sorted(self._list_steps())
         last = f"the last one on disk is step {steps[-1]}" if steps else "there is none on disk yet"
-        return UserError(
-            f"The checkpoint of step {step} cannot be written to {self._directory} ({_first_line(error)}); "
+        raise UserError(
+            f"The checkpoint of step {step} cannot be written to {self._directory} ({reason}); "
             f"{last}: make room or make the folder writable, and run the same command again."
-        )
+        ) from None
 
 
 def _to_tree(state: TrainState) -> dict[str, Any]:
@@ -279,6 +290,15 @@ def _versions():
         "flax": flax.__version__,
         "orbax": orbax.checkpoint.__version__,
     }
+
+
+def _flush(path):
+    """Waits until a file or folder is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _hash(path):
@@ -313,9 +333,10 @@ def _find_damage(path: pathlib.Path) -> str | None:
                 return f"{path / name} does not match its checksum in {CHECKSUMS_FILE}"
         if not text.endswith("\n") or RECORD_FILE not in files:
             return f"{path / CHECKSUMS_FILE} is cut off"
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no list of checksums"
-        return f"{path / CHECKSUMS_FILE} cannot be read ({reason})"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except ValueError:
+        return f"{path / CHECKSUMS_FILE} is no list of checksums"
     return None
 
 
@@ -348,13 +369,13 @@ def _check_arrays(path, record, tree):
     )
 
 
-def _first_line(error):
-    """The reason that the file system gave, where it gave one; else the first line of the message."""
-    while error.__cause__ is not None and not isinstance(error, OSError):
+def _file_system_reason(error):
+    """What the file system said, which Orbax wraps in errors of many kinds; None where it was not that."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore
+        if code:
+            return os.strerror(int(code.group(1)))
         error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore
-    if code:
-        return os.strerror(int(code.group(1)))
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None

@@ -1,5 +1,6 @@
 """What the commands share: the flags of every one, and errors of one sentence."""
 
+import errno
 import faulthandler
 import logging
 import os
@@ -17,6 +18,12 @@ from ifanp_jax.errors import UserError
 
 logger = logging.getLogger("ifanp_jax")
 
+# What a new start would meet again; other errors of files, such as those of a network folder, may pass.
+LASTING = (
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, for example configs/digits_ifanp.py."
 )
@@ -29,10 +36,16 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run, with --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one from 0, with --coordinator.")
 _HEARTBEAT = flags.DEFINE_float(
-    "heartbeat_seconds", 60, "Several processes: silence after which one counts as gone (exit status 75)."
+    "heartbeat_seconds",
+    60,
+    "Several processes: silence after which one counts as gone (exit status 75).",
+    lower_bound=1,
 )
 _STALL = flags.DEFINE_float(
-    "stall_seconds", 1800, "Several processes: time without a step after which the run counts as stuck."
+    "stall_seconds",
+    1800,
+    "Several processes: time without a step after which the run counts as stuck.",
+    lower_bound=1,
 )
 
 
@@ -81,7 +94,9 @@ def run(command: Callable[[], None]) -> None:
         except UserError as error:
             _exit_with(error)
         except OSError as error:
-            _exit_with(_explain_os_error(error))
+            if error.errno is None:  # a download, not a file
+                raise
+            _exit_with(_explain_os_error(error), 1 if error.errno in LASTING else peers.EXIT_STATUS)
         except Exception as error:
             if "RESOURCE_EXHAUSTED" in str(error):
                 reason = str(error).splitlines()[0]
@@ -93,10 +108,10 @@ def run(command: Callable[[], None]) -> None:
     app.run(main, flags_parser=_parse_flags)
 
 
-def _exit_with(error):
+def _exit_with(error, status=1):
     print(f"error: {error}", file=sys.stderr, flush=True)
-    peers.leave(1)
-    sys.exit(1)
+    peers.leave(status)
+    sys.exit(status)
 
 
 def _explain_os_error(error):

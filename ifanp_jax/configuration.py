@@ -40,7 +40,8 @@ CHOICES = {
     "model.gca_embedding": gca.EMBEDDINGS,
     "model.compute_dtype": ("float32", "bfloat16"),
 }
-# These may differ when a run goes on: they change no number of it.
+# These may differ when a run goes on: of its numbers they change rounding at most. Where the images lie is
+# free, what they are is checked by `runs.check_same_images`.
 FREE_FIELDS = (
     "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
     "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints", "train.keep_every",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import pathlib
@@ -10,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 FILE_NAME = "run.json"
+DESCRIBED_IMAGES = 64  # about; a data set may be larger than the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +134,7 @@ def check_same_model(
     if previous is None:
         return
     old_config, old_shape = previous
-    differing = configuration.differences(
+    differing = configuration.changes(
         ConfigDict({"model": old_config.model, "ema": old_config.train.ema_decay > 0}),
         ConfigDict({"model": config.model, "ema": config.train.ema_decay > 0}),
     )
@@ -149,7 +152,7 @@ def check_same_run(
     config: ConfigDict,
     image_shape: tuple[int, int, int],
     *,
-    allowed_changes: Sequence[str] = (),
+    allowed_changes: Sequence[str] | None = (),
 ) -> None:
     """Refuses to go on with a run under another configuration.
 
@@ -157,7 +160,8 @@ def check_same_run(
       workdir: may be new.
       config: what is asked for now.
       image_shape: (H, W, C) of the images now.
-      allowed_changes: fields that may differ, see `configuration.changes`; never those of the model.
+      allowed_changes: fields that may differ, see `configuration.changes`; never those of the model; None =
+        none, whatever the command line says.
 
     Raises:
       UserError: that lists the differing fields old -> new.
@@ -166,20 +170,64 @@ def check_same_run(
     previous = _read_begun(workdir)
     if previous is None:
         return
-    changes = configuration.changes(previous[0], config, allowed=allowed_changes)
+    changes = configuration.changes(previous[0], config, allowed=allowed_changes or ())
     if changes:
         names = ",".join(line.partition(":")[0] for line in changes)
+        advice = "" if allowed_changes is None else f", or go on with --allow_config_change={names}"
         raise UserError(
             f"--workdir={workdir} holds a run of another configuration ({'; '.join(changes)}); set these "
-            f"fields back, choose another --workdir, or go on with --allow_config_change={names}."
+            f"fields back or choose another --workdir{advice}."
         )
     for line in configuration.differences(previous[0], config):
         logger.info("Goes on with another %s", line)
 
 
+def describe_images(images: np.ndarray) -> dict[str, Any]:
+    """What tells training images from others: their number, and a checksum of some of them.
+
+    Args:
+      images: uint8 (N, H, W, C).
+    """
+    some = images[:: max(1, len(images) // DESCRIBED_IMAGES)]
+    return {"num_images": len(images), "sha256_of_some_images": hashlib.sha256(some.tobytes()).hexdigest()}
+
+
+def check_same_images(
+    workdir: str | pathlib.Path, old: dict, new: dict, *, allowed_changes: Sequence[str] = ()
+) -> None:
+    """Refuses to go on with other training images, wherever they lie.
+
+    Args:
+      workdir: of the run.
+      old: record of its checkpoint.
+      new: record with `describe_images` of now.
+      allowed_changes: "data" allows it.
+
+    Raises:
+      UserError: when they differ.
+    """
+    names = ("num_images", "sha256_of_some_images")
+    if "data" in allowed_changes or all(old.get(name, new[name]) == new[name] for name in names):
+        return
+    raise UserError(
+        f"--workdir={workdir} holds a run on other training images ({old['num_images']} images -> "
+        f"{new['num_images']}, or others of them); give the same ones, choose another --workdir, or go on "
+        "with --allow_config_change=data."
+    )
+
+
 def _read_begun(workdir):
-    """As `read`; None also before the first checkpoint, when another configuration changes nothing."""
-    return read(workdir) if checkpoint.exists(workdir) else None
+    """As `read`; None also where nothing was saved yet, when another configuration changes nothing."""
+    is_evaluated = (pathlib.Path(workdir) / "evaluation.json").is_file()
+    if not checkpoint.exists(workdir) and not is_evaluated:
+        return None
+    begun = read(workdir)
+    if begun is None:
+        raise UserError(
+            f"{workdir} holds a run whose {FILE_NAME} is missing; put it back (checkpoint.json of every step "
+            "holds the same configuration) or choose another --workdir."
+        )
+    return begun
 
 
 def load(workdir: str | pathlib.Path) -> Run:

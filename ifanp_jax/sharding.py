@@ -259,14 +259,14 @@ def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> 
       batch_size: images of a step, over all devices.
       mesh: of the devices.
     """
-    analysis = compiled.memory_analysis()
-    if analysis is None:
-        return
+    device, analysis = mesh.local_devices[0], compiled.memory_analysis()
+    if analysis is None or not (device.platform == "cpu" or device.memory_stats()):
+        return  # nothing is known
     held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    needed, available = held + analysis.temp_size_in_bytes, device_bytes(mesh.local_devices[0])
+    needed, available = held + analysis.temp_size_in_bytes, device_bytes(device)
     if needed <= available:
         return
-    share = max(0, available - held) / analysis.temp_size_in_bytes
+    share = max(0, available - held) / max(1, analysis.temp_size_in_bytes)
     fitting = int(0.9 * share * batch_size) // mesh.size * mesh.size
     advice = f"config.train.batch_size={fitting} should fit" if fitting else "take more devices"
     raise UserError(

@@ -87,7 +87,7 @@ def run_dir(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 
 def _run_one(config, directory, dataset):
     """Trains and evaluates one model where that is not done yet."""
-    runs.check_same_run(directory, config, dataset.train.shape[1:])
+    runs.check_same_run(directory, config, dataset.train.shape[1:], allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
         logger.info("%s is finished.", directory.name)
         return

@@ -236,15 +236,18 @@ def run(
         runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints,
     ):
         restored = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
-        if sharding.is_first_process():
-            runs.write(workdir, config, image_shape)
+        record = runs.make_record(config, image_shape) | runs.describe_images(dataset.train)
         if restored is None:
             make_state = jax.jit(init, out_shardings=sharding.replicated(mesh))  # op by op it takes seconds
-            train_state, record = make_state(init_key), {}
+            train_state, window = make_state(init_key), ()
             logger.info("Fresh start in %s.", workdir)
         else:
-            train_state, record = restored
+            train_state, old_record = restored
+            runs.check_same_images(workdir, old_record, record, allowed_changes=allowed_changes)
+            window = old_record.get("metrics_window", ())
             logger.info("Resumed %s at step %d.", workdir, train_state.step)
+        if sharding.is_first_process():
+            runs.write(workdir, config, image_shape)
         logger.info(
             "%s on %s: %s parameters, %d training images %s, %d x %s.",
             config.model.name,
@@ -274,12 +277,14 @@ def run(
         validate = make_validation(config, model, dataset.evaluation[:VALIDATION_IMAGES])
         vote = sharding.make_vote(mesh)
         saved_at = time.monotonic()
-        window = record.get("metrics_window", ())
         with MetricLog(config, workdir, step=start, window=window) as log:
             for step, new_state in run_dispatches(train_steps, train_state, feed, log):
                 train_state = new_state
                 peers.report_progress(step)
-                wish = vote(received_signal() or SAVE_NOW * _is_time(saved_at, config.train))
+                is_time = _is_time(saved_at, config.train)
+                if is_time:
+                    saved_at = time.monotonic()  # wish once: several processes answer a dispatch later
+                wish = vote(received_signal() or SAVE_NOW * is_time)
                 is_validation = _is_due(step, config.train.validate_every, config)
                 is_checkpoint = wish or _is_due(step, config.train.checkpoint_every, config)
                 if is_checkpoint or is_validation:
@@ -288,8 +293,7 @@ def run(
                         log.write(step, validate(sharding.first_copy(train_state)))
                     if is_checkpoint:
                         _check_finite_state(step, train_state, config.seed)
-                        record = runs.make_record(config, image_shape) | {"metrics_window": log.window}
-                        checkpoints.save(step, train_state, record)
+                        checkpoints.save(step, train_state, record | {"metrics_window": log.window})
                         saved_at = time.monotonic()
                     log.restart_clock()
                 if wish > SAVE_NOW:
@@ -433,6 +437,7 @@ class MetricLog:
         if self._pending:
             self._write_dispatch(*self._pending)
         self._pending = None
+        self._writer.flush()
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Writes a row of other numbers."""

@@ -1,6 +1,7 @@
 """The training loop on the embedded digits: resume, logs, guards."""
 
 import json
+import shutil
 import types
 
 import chex
@@ -77,6 +78,31 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = train.run(config, tmp_path, digits)
     chex.assert_trees_all_equal(resumed, uninterrupted[1])
     assert rows_without_speed(tmp_path) == rows_without_speed(uninterrupted[0])
+
+
+def test_a_checkpoint_is_saved_when_the_last_one_is_too_old(tmp_path, digits, uninterrupted, monkeypatch):
+    hours = iter(range(1000))
+    clock = types.SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))
+    config = small_config(**{"train.checkpoint_every": 100, "train.num_checkpoints": 9})
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "time", clock)
+        state = train.run(config, tmp_path / "often", digits)
+    chex.assert_trees_all_equal(state, uninterrupted[1])
+    assert {path.name for path in (tmp_path / "often/checkpoints").iterdir()} == {
+        f"step_{step}" for step in range(1, 7)
+    }
+    # One of them falls between the rows: what it knows of the next row is in it.
+    for step in (2, 4, 5, 6):
+        shutil.rmtree(tmp_path / "often/checkpoints" / f"step_{step}")
+    resumed = train.run(config, tmp_path / "often", digits)
+    chex.assert_trees_all_equal(resumed, uninterrupted[1])
+    assert rows_without_speed(tmp_path / "often") == rows_without_speed(uninterrupted[0])
+
+    seldom = {"train.checkpoint_every": 100, "train.checkpoint_minutes": 0.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "time", clock)
+        train.run(small_config(**seldom), tmp_path / "seldom", digits)
+    assert [path.name for path in (tmp_path / "seldom/checkpoints").iterdir()] == ["step_6"]
 
 
 # 3 do not divide the validation's period: dispatches of 3, 1 and 2 steps, with a row in the midst of one.

@@ -130,6 +130,8 @@ def _open_archive(path: pathlib.Path):
                 yield archive
     except UserError:
         raise
+    except MemoryError as error:  # or its header is damaged and promises too much
+        raise UserError(f"{path} does not fit into the memory ({error}): save it as .npy.") from error
     except _DAMAGED as error:
         raise _unreadable(path) from error
 

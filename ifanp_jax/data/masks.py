@@ -204,7 +204,7 @@ def load(path: str):
         return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, MemoryError) as error:
         raise UserError(
             f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W)."
         ) from None
