@@ -55,6 +55,7 @@ class Process:
         self.log = workdir.with_name(f"{workdir.name}_{name}.txt")
         command = ["-m", "ifanp_jax.main", "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
         command += [f"--config.{field}" for field in FIELDS] + list(arguments)
+        command += [f"--compilation_cache={workdir.parent.parent / 'programs'}"]  # the tests start many
         with self.log.open("w") as log:
             self.popen = subprocess.Popen(
                 [sys.executable, *command], cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=log, stderr=log
