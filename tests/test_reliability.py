@@ -157,15 +157,15 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(start, tmp_path
     first = start(workdir, name="first").wait_for_row(choose.randrange(1, 300))
     first.send(signal.SIGKILL).end()
     for attempt in range(5):
-        process = start(workdir, name=f"saving_{attempt}").wait_for_text("Resumed")
+        process = start(workdir, name=f"saving_{attempt}").wait_for_text("Compiled")
         process.wait_until(lambda: any(workdir.glob("checkpoints/unfinished_*/*")))
         process.send(signal.SIGKILL).end()
         if any(workdir.glob("checkpoints/unfinished_*")):
             break
     else:
         pytest.fail("No kill fell into a save.")
-    start(workdir, name="early").wait_for_text("Resumed").send(signal.SIGKILL).end()
-    later = start(workdir, name="later").wait_for_text("Resumed")
+    start(workdir, name="early").wait_for_text("parameters").send(signal.SIGKILL).end()
+    later = start(workdir, name="later").wait_for_text("Compiled")
     later.wait_for_row(choose.randrange(600, 1100)).send(signal.SIGKILL).end()
     last = start(workdir, name="last")
     assert last.end() == 0, last.text
