@@ -250,6 +250,12 @@ def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
     assert f"process {victim}" in survivor.text and "Traceback" not in survivor.text
 
 
+def test_processes_that_do_not_come_together_are_started_again():
+    code = "import time; from ifanp_jax import peers\nwith peers.deadline(0.1, 'late'): time.sleep(100)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (75, "error: late\n")
+
+
 def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "tests.growth_worker", str(tmp_path / "run")],

@@ -58,7 +58,12 @@ def test_the_devices_of_a_process_stand_side_by_side():
 def joins(monkeypatch):
     """Arguments of every call of `jax.distributed.initialize`, on a machine of one process."""
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments: calls.append(arguments))
+
+    def initialize(*, heartbeat_timeout_seconds, initialization_timeout, **arguments):
+        assert heartbeat_timeout_seconds > 60 and initialization_timeout > sharding.JOIN_SECONDS
+        calls.append(tuple(arguments.values()))
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
     monkeypatch.setattr(sharding, "_is_tpu_vm", lambda: False)
     for name in (*sharding.NUM_PROCESSES_VARIABLES, "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
