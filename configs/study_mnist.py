@@ -3,11 +3,7 @@ r"""The paper's study on MNIST 28x28, at the paper's scale: for an accelerator.
     python -m ifanp_jax.main --mode=study --config=configs/study_mnist.py --config.data.dir=TFDS_DIR \
         --workdir=runs/study_mnist
 
-60,000 training and 5,000 test images, three seeds. Two CPU cores need an hour and a half for
-
-    ... --config.study.seeds='(0,)' --config.train.num_steps=600 --config.evaluate.num_images=500 \
-        --config.study.fields.point_np.ANP.has_self_attention=False \
-        --config.study.fields.point_np.ANP.width=76
+60,000 training and 5,000 test images, three seeds.
 """
 
 from configs import mnist_ifanp, study_digits

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import study_celeba, study_celeba_cpu, study_digits, study_mnist
+from configs import study_celeba, study_celeba_cpu, study_digits, study_mnist, study_mnist_cpu
 from ifanp_jax import configuration, evaluate, runs, state, study, train
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
@@ -154,7 +154,9 @@ def test_a_wrong_model_ends_before_anything_is_trained(tmp_path, digits):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("module", [study_digits, study_mnist, study_celeba, study_celeba_cpu])
+@pytest.mark.parametrize(
+    "module", [study_digits, study_mnist, study_mnist_cpu, study_celeba, study_celeba_cpu]
+)
 def test_parameter_counts_are_within_a_fifth_of_those_of_ifanp(module):
     import jax
 
