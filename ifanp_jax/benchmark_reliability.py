@@ -217,7 +217,9 @@ def _start(arguments, workdir, *more):
     started = time.monotonic()
     log = _log_of(workdir)
     with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        # A start is cold unless --compilation_cache says otherwise.
+        environ = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environ)
     _started.append(process)
     _wait(process, workdir, lambda: "Compiled and first" in log.read_text())
     return process, time.monotonic() - started

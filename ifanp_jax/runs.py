@@ -106,15 +106,22 @@ def open_checkpoints(
 
 
 def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]] | None:
-    """Reads `run.json`: the configuration and (H, W, C), or None where there is none."""
+    """Reads `run.json`: the configuration and (H, W, C), or None where there is none.
+
+    Raises:
+      UserError: when it is damaged, or of a newer version.
+    """
     path = pathlib.Path(workdir) / FILE_NAME
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text())
-        return parse_record(record)
-    except (ValueError, KeyError, TypeError) as error:
+        found = record.get("format", 1)
+        if found <= FORMAT:
+            return parse_record(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or choose another --workdir.") from None
+    raise UserError(f"{path} has format {found}, but this version reads up to {FORMAT}: update the package.")
 
 
 def check_same_model(

@@ -1,12 +1,26 @@
 """Settings of every test; warnings are turned into errors in pyproject.toml."""
 
 import os
+import tempfile
+
+# Tests compile much and compute little: three times faster; processes that they start do the same.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 undoes it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 
 # Silent broadcasting between ranks hides a forgotten axis.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Tests compile much and compute little: three times faster. JAX_DISABLE_MOST_OPTIMIZATIONS=0 undoes it.
-if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
-    jax.config.update("jax_disable_most_optimizations", True)
+
+def pytest_configure(config):
+    """Keeps compiled programs for the other tests of this process, which train the same small models."""
+    folder = tempfile.TemporaryDirectory(prefix="programs_")
+    config.add_cleanup(folder.cleanup)
+    jax.config.update("jax_compilation_cache_dir", folder.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.15)
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the longest file, so that it does not run alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_reliability.py")

@@ -37,7 +37,7 @@ def result():
         patch.setattr(benchmark, "LEAST_SECONDS", 0.0)
         patch.setattr(benchmark, "NUM_IMAGES", 16)
         patch.setattr(benchmark, "COMPARISON_SHAPE", (2, 4, 8))
-        patch.setattr(benchmark, "SCALING_SIDES", (4, 6))
+        patch.setattr(benchmark, "SCALING_SIDES", (4,))
         patch.setattr(benchmark, "SCALING_BATCH_SIZES", (2, 4))
         patch.setattr(benchmark, "DEVICE_COUNTS", (1, 2))
         sections = tuple(name for name in benchmark.SECTIONS if name != "start")

@@ -59,7 +59,7 @@ def run(workdir, *arguments, prefix=(), environ=None, **overrides):
     """Runs the command line with `small_config`, to an error of one sentence, which it returns."""
     fields = [f"--config.{name}={value}" for name, value in (FIELDS | overrides).items()]
     command = [sys.executable, "-m", "ifanp_jax.main", "--config=configs/digits_ifanp.py", *fields]
-    environ = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | (environ or {})
+    environ = {"JAX_PLATFORMS": "cpu"} | (environ or {})
     result = subprocess.run(
         [*prefix, *command, f"--workdir={workdir}", *arguments],
         cwd=ROOT,
@@ -190,6 +190,20 @@ def test_other_training_images_are_refused_wherever_they_lie(workdir, digits):
 def test_a_run_without_its_configuration_is_refused(workdir):
     (workdir / "run.json").unlink()
     with pytest.raises(UserError, match=r"run whose run\.json is missing; put it back"):
+        runs.check_same_run(workdir, small_config(), (8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 3}', r"run\.json has format 3, but this version reads up to 2: update the package"),
+        ('{"format": 2', r"run\.json cannot be read \(.*\); restore it"),
+        ("[]", r"run\.json cannot be read \(.*\); restore it"),
+    ],
+)
+def test_a_configuration_of_a_newer_version_or_damaged_is_refused(workdir, text, message):
+    (workdir / "run.json").write_text(text)
+    with pytest.raises(UserError, match=message):
         runs.check_same_run(workdir, small_config(), (8, 8, 1))
 
 

@@ -243,7 +243,6 @@ def test_local_processes_train_as_one_process_with_two_devices_bit_for_bit(tmp_p
     arguments = ["--config=configs/digits_ifanp.py", *(f"--config.{field}" for field in fields.split())]
     environ = {name: value for name, value in os.environ.items() if name not in NEVER_SET}
     environ |= {"PATH": f"{BIN}:{environ['PATH']}", "JAX_PLATFORMS": "cpu"}
-    environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in conftest.py
     commands = {
         "one": ([sys.executable, "-m", "ifanp_jax.main"], "--xla_force_host_platform_device_count=2"),
         "two": ([LOCAL, "2"], ""),

@@ -39,11 +39,7 @@ FIELDS = (
     "evaluate.classical_images=0",
     "evaluate.figure_images=2",
 )
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py
-}
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
 PATIENCE = 240  # seconds until a test gives up; nothing is decided by how long things take
 
 
@@ -199,8 +195,8 @@ def test_a_run_interrupted_at_every_stage_ends_as_if_it_had_not_been(start, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
-    # A step of many seconds is under way, so that neither signal finds the main thread free.
-    long_step = ("--config.train.batch_size=65536", "--config.train.num_steps=10000000")
+    # A step of a second or more is under way, so that neither signal finds the main thread free.
+    long_step = ("--config.train.batch_size=16384", "--config.train.num_steps=10000000")
     process = start(tmp_path / "run", *long_step).wait_for_text("Compiled")
     process.send(number).wait_for_text("once more ends it now")
     assert process.send(number).end() == 128 + number

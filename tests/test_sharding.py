@@ -149,7 +149,6 @@ def start_worker(*arguments, num_devices):
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
     }
-    environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in conftest.py
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sharding_worker", *map(str, arguments)],
         cwd=ROOT,
