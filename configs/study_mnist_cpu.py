@@ -1,4 +1,4 @@
-r"""The paper's study on MNIST 28x28 as far as two CPU cores come in about an hour.
+r"""The paper's study on MNIST 28x28 as far as two CPU cores come in about an hour and a half.
 
     python -m ifanp_jax.main --mode=study --config=configs/study_mnist_cpu.py --workdir=runs/study_mnist \
         --config.data.dir=TFDS_DIR

@@ -151,7 +151,7 @@ def test_the_image_shape_is_given_configured_or_known():
 )
 def test_wrong_flags_are_one_sentence(arguments, message):
     process = subprocess.run(
-        [sys.executable, "-m", "ifanp_jax.benchmark", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "ifanp_jax.benchmark", *arguments], capture_output=True, text=True, timeout=600
     )
     assert process.returncode == 1
     assert process.stderr.startswith("error: ") and message in process.stderr

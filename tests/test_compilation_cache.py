@@ -98,7 +98,7 @@ def test_a_second_start_finds_what_the_first_compiled(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=600,
         )
         assert result.returncode == 0, result.stderr
         return int(result.stdout), {path.name for path in (tmp_path / "cache").iterdir()}

@@ -118,7 +118,7 @@ def answers(exported):
     subprocess.run(
         [sys.executable, "-c", READER, *(str(exported / family) for family in MODELS)],
         check=True,
-        timeout=300,
+        timeout=600,
         cwd=exported,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )

@@ -66,7 +66,7 @@ def run(workdir, *arguments, prefix=(), environ=None, **overrides):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
         env=os.environ | environ,
     )
     assert result.returncode == 1, result.stderr

@@ -69,7 +69,7 @@ class Fakes:
     def run(self, *command, **environ):
         process = self.start(*command, **environ)
         try:
-            output = process.communicate(timeout=60)[0]
+            output = process.communicate(timeout=600)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(f"{command} hangs:\n{process.communicate()[0]}")
@@ -226,7 +226,7 @@ def test_local_processes_get_a_signal_once_and_are_waited_for(fakes, number, sen
     process = fakes.start(LOCAL, 2)
     wait_until(lambda: fakes.names().count("ready") == 2)
     send(process.pid, number)
-    status = process.wait(timeout=60)  # not `communicate`, which waits for the others by itself
+    status = process.wait(timeout=600)  # not `communicate`, which waits for the others by itself
     words = sorted(call for call in fakes.calls() if call[0] not in ("python", "nvidia-smi", "ready"))
     assert words == [[name, "0"], [name, "1"], ["saved", "0"], ["saved", "1"]]
     assert (status, process.communicate()[0]) == (expected, "")
@@ -260,7 +260,7 @@ def test_local_processes_train_as_one_process_with_two_devices_bit_for_bit(tmp_p
     }
     for process in processes.values():
         try:
-            output = process.communicate(timeout=180)[0]
+            output = process.communicate(timeout=600)[0]
         finally:
             process.terminate()  # of no effect where it has ended
         assert process.returncode == 0, output

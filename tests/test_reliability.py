@@ -40,7 +40,7 @@ FIELDS = (
     "evaluate.figure_images=2",
 )
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-PATIENCE = 240  # seconds until a test gives up; nothing is decided by how long things take
+PATIENCE = 600  # seconds until a test gives up; nothing is decided by how long things take
 
 
 class Process:

@@ -162,7 +162,7 @@ def start_worker(*arguments, num_devices):
 def wait_for(*workers):
     """Waits for all; shows what they wrote when one failed or hangs."""
     try:
-        errors = [worker.communicate(timeout=180)[1] for worker in workers]
+        errors = [worker.communicate(timeout=600)[1] for worker in workers]
     except subprocess.TimeoutExpired:
         for worker in workers:
             worker.kill()
