@@ -183,8 +183,6 @@ def measure_training(config: ConfigDict, image_shape: tuple[int, int, int], gemm
     The costs of loop and input are small differences of large times on a machine whose speed drifts, so the
     four take turns and are compared turn by turn.
     """
-    logging.getLogger("ifanp_jax.train").setLevel(logging.WARNING)  # its progress means nothing here
-    logging.getLogger("ifanp_jax.writers").setLevel(logging.WARNING)
     variants, facts = _make_variants(config, image_shape)
     num_steps = _steps_per_dispatch(config, image_shape)
     times = {name: [] for name in variants}
@@ -643,6 +641,8 @@ def _define_flags():
 
 
 def _main(given):
+    logging.getLogger("ifanp_jax.train").setLevel(logging.WARNING)  # its progress means nothing here
+    logging.getLogger("ifanp_jax.writers").setLevel(logging.WARNING)
     config = command_line.get_config()
     if config is None:
         raise UserError("--config is missing; give a file such as configs/celeba_ifanp.py.")

@@ -209,7 +209,6 @@ exit "$end"
 """
 
 
-@pytest.mark.skipif(signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="SIGINT is ignored here")
 @pytest.mark.parametrize(
     ("number", "send", "name", "expected"),
     [
@@ -221,6 +220,8 @@ exit "$end"
     ],
 )
 def test_local_processes_get_a_signal_once_and_are_waited_for(fakes, number, send, name, expected):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip(f"{signal.Signals(number).name} is ignored here, as under nohup: no shell can trap it")
     fakes.add("nvidia-smi", "exit 9")
     fakes.add("python", FIND_PORT + SAVES)
     process = fakes.start(LOCAL, 2)
