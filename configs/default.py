@@ -13,8 +13,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     # "" = as the fields below say; "paper" = random contexts of 30 to 60 %, tested at 20, 40 and 60 %, all
     # pixels as target; "npf" = that of the neural-process-family notebooks: random contexts of 0 to 30 % in
-    # training and test, all pixels as target, sigma per pixel with floor 0.01. A protocol overrides the
-    # fields it speaks of.
+    # training and test, all pixels as target, sigma per pixel with floor 0.01, MNIST and whole CelebA frames
+    # resized to 32x32. A protocol overrides the fields it speaks of.
     config.protocol = ""
     config.seed = 0  # parameters, batches, masks and latent samples all follow from it
 

@@ -31,6 +31,11 @@ PROTOCOLS = {
         "evaluate.halves": False,
     },
 }
+# The size at which a protocol takes the images of a data set; other data stay as configured.
+GEOMETRIES = {
+    ("npf", "mnist"): {"data.image_size": 32, "data.crop_size": 0, "data.crop_box": ()},
+    ("npf", "celeb_a"): {"data.image_size": 32, "data.crop_size": 0, "data.crop_box": (0, 0, 218, 178)},
+}
 CHOICES = {
     "protocol": tuple(PROTOCOLS),
     "data.placement": ("auto", "device", "stream"),
@@ -45,7 +50,7 @@ CHOICES = {
 FREE_FIELDS = (
     "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
     "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints", "train.keep_every",
-    "evaluate.batch_size", "evaluate.figure_images",
+    "evaluate.batch_size", "evaluate.classical_images", "evaluate.figure_images",
 )  # fmt: skip
 # Lowest allowed value; None as upper bound = no limit.
 RANGES = {
@@ -81,7 +86,7 @@ RANGES = {
     "evaluate.uniform_fraction": (0, 1),
     "evaluate.num_samples": (1, None),
     "evaluate.batch_size": (1, None),
-    "evaluate.classical_images": (0, 200),
+    "evaluate.classical_images": (0, None),
     "evaluate.figure_images": (0, None),
 }
 
@@ -98,7 +103,8 @@ def apply_protocol(config: ConfigDict) -> None:
     if config.protocol not in PROTOCOLS:
         allowed = ", ".join(map(repr, PROTOCOLS))
         raise UserError(f"config.protocol is {config.protocol!r}; choose one of {allowed}.")
-    config.update_from_flattened_dict(PROTOCOLS[config.protocol])
+    geometry = GEOMETRIES.get((config.protocol, config.data.name), {})
+    config.update_from_flattened_dict(PROTOCOLS[config.protocol] | geometry)
 
 
 def check(config: ConfigDict) -> None:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from ifanp_jax import calibration, classical, metrics, objectives, state, writers
 from ifanp_jax.data import masks, sampling
-from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.data.dataset import Dataset, describe_images
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +216,9 @@ def run(
         "model": config.model.name,
         "protocol": config.get("protocol", ""),
         "data": dataset.name,
+        "image_shape": list(images.shape[1:]),
+        "training_images": describe_images(dataset.train),
+        "held_out_images": describe_images(images),
         "step": int(train_state.step),
         "seed": config.seed,
         "num_parameters": state.count_parameters(train_state.params),
@@ -320,6 +323,11 @@ def table_rows(evaluation: dict) -> list[list[str]]:
     return rows
 
 
+def show_shape(evaluation: dict) -> str:
+    """Height, width and channels, as "32x32x3"."""
+    return "x".join(map(str, evaluation["image_shape"]))
+
+
 def show_protocol(evaluation: dict) -> str:
     """Names the protocol, where one was asked for."""
     return f", protocol {evaluation['protocol']}" if evaluation["protocol"] else ""
@@ -338,7 +346,7 @@ def caption(evaluation: dict) -> str:
     count = evaluation["cells"][0]["num_images"] if evaluation["cells"] else 0
     num_classical = evaluation["classical"][0]["num_images"] if evaluation["classical"] else 0
     return (
-        f"{evaluation['model']} on {evaluation['data']}: step {evaluation['step']}, "
+        f"{evaluation['model']} on {evaluation['data']} {show_shape(evaluation)}: step {evaluation['step']}, "
         f"{evaluation['num_parameters']:,} parameters, {count} held-out images"
         f"{show_protocol(evaluation)}. PSNR in dB of the raw "
         f"prediction (mean of {evaluation['num_samples']} samples), completed = with observed pixels kept "

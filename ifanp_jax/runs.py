@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import pathlib
@@ -11,7 +10,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -23,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 FILE_NAME = "run.json"
-DESCRIBED_IMAGES = 64  # about; a data set may be larger than the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,16 +186,6 @@ def check_same_run(
         logger.info("Goes on with another %s", line)
 
 
-def describe_images(images: np.ndarray) -> dict[str, Any]:
-    """What tells training images from others: their number, and a checksum of some of them.
-
-    Args:
-      images: uint8 (N, H, W, C).
-    """
-    some = images[:: max(1, len(images) // DESCRIBED_IMAGES)]
-    return {"num_images": len(images), "sha256_of_some_images": hashlib.sha256(some.tobytes()).hexdigest()}
-
-
 def check_same_images(
     workdir: str | pathlib.Path, old: dict, new: dict, *, allowed_changes: Sequence[str] = ()
 ) -> None:
@@ -207,7 +194,7 @@ def check_same_images(
     Args:
       workdir: of the run.
       old: record of its checkpoint.
-      new: record with `describe_images` of now.
+      new: record with `dataset.describe_images` of now.
       allowed_changes: "data" allows it.
 
     Raises:

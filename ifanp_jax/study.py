@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax import complete, configuration, evaluate, figures, metrics, report, runs, train, writers
-from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def config_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     """
     one = config.copy_and_resolve_references()
     family, _, variant = name.partition(".")
+    one.evaluate.classical_images = 0  # the same for every model: `summarise` evaluates them once
     with one.unlocked():
         del one["study"]
         if family in config.study.fields:
@@ -89,14 +90,31 @@ def _run_one(config, directory, dataset):
     """Trains and evaluates one model where that is not done yet."""
     runs.check_same_run(directory, config, dataset.train.shape[1:], allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
+        _check_same_images(directory, config, dataset)
         logger.info("%s is finished.", directory.name)
         return
     state = train.run(config, directory, dataset)
     model, _, _ = runs.make_model(config, dataset.train.shape[1:])
-    config.evaluate.classical_images = 0  # the same for every model: `summarise` evaluates them once
     evaluation, values = evaluate.run(config, model, state, dataset)
     report.draw(config, model, state, dataset, evaluation, directory)
     evaluate.write(evaluation, values, directory)
+
+
+def _check_same_images(directory, config, dataset):
+    """A finished run of other images would stand in one table with those of today."""
+    evaluation = _read_evaluation(directory)
+    held_out = dataset.evaluation[: config.evaluate.num_images or None]
+    for part, images in (("training", dataset.train), ("held_out", held_out)):
+        now = describe_images(images)
+        if evaluation.get(f"{part}_images", now) != now:  # runs of older versions do not have it
+            raise UserError(
+                f"{directory} was trained or evaluated on other {part.replace('_', '-')} images than those "
+                "given now; give the same ones or choose another --workdir."
+            )
+
+
+def _read_evaluation(directory):
+    return json.loads((directory / "evaluation.json").read_text())
 
 
 def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict:
@@ -126,9 +144,14 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
             rows.append(row)
     return {
         "data": dataset.name,
+        "image_shape": list(dataset.train.shape[1:]),
+        "num_training_images": len(dataset.train),
+        "eval_split": config.data.eval_split,
         "protocol": config.protocol,
         "num_steps": config.train.num_steps,
         "batch_size": config.train.batch_size,
+        "learning_rate": config.train.learning_rate,
+        "ema_decay": config.train.ema_decay,
         "seeds": list(config.study.seeds),
         "mask": config.mask.kind,
         "mask_fraction": list(config.mask.fraction),
@@ -137,6 +160,7 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
         "sigma": config.model.sigma,
         "sigma_floor": config.model.sigma_floor,
         "num_samples": config.evaluate.num_samples,
+        "models": {name: _own_fields(config_of(config, name, 0)) for name in values},
         "rows": rows,
         "comparisons": _compare(config, values),
         "classical": evaluate.evaluate_classical(config.evaluate, dataset),
@@ -147,10 +171,16 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
     }
 
 
+def _own_fields(config):
+    """Widths, depths and options of one model; the likelihood is common to all."""
+    fields = config.model.to_dict()
+    return {name: value for name, value in fields.items() if name not in ("name", *COMMON_FIELDS)}
+
+
 def _facts(config, workdir, name):
     """What a row says of its model besides the metrics."""
     directories = [run_dir(workdir, name, seed) for seed in config.study.seeds]
-    evaluation = json.loads((directories[0] / "evaluation.json").read_text())
+    evaluation = _read_evaluation(directories[0])
     speeds = [
         row["train/images_per_second"]
         for directory in directories
@@ -243,7 +273,13 @@ def list_lines(study: dict) -> list[str]:
             for model in models
         ]
         if metric == "psnr_completed" and study["classical"]:
-            body.append(["best interpolation", *(_best_classical(study, label) for label in labels)])
+            count = study["classical"][0]["num_images"]
+            body.append(
+                [
+                    f"best interpolation, first {count} images",
+                    *(_best_classical(study, label) for label in labels),
+                ]
+            )
         if metric == "psnr":
             body += [
                 [f"paper, {short_name(model)}", *(numbers.get(label, "") for label in labels)]
@@ -279,13 +315,14 @@ def list_lines(study: dict) -> list[str]:
     )
     add_table(
         "Models",
-        ["model", "parameters", "training, minutes", "raw PSNR by seed, first context"],
+        ["model", "parameters", "training, minutes", "raw PSNR by seed, first context", "fields"],
         [
             [
                 short_name(model),
                 f"{first[model]['num_parameters']:,}",
                 _minutes(first[model]["training_seconds"]),
                 ", ".join(f"{value:.2f}" for value in first[model]["psnr_by_seed"]),
+                ", ".join(f"{name} {value}" for name, value in study["models"][model].items()),
             ]
             for model in models
         ],
@@ -299,11 +336,15 @@ def caption(study: dict) -> str:
     sigma = f"sigma {study['sigma']}" if study["likelihood"] == "fixed" else f"floor {study['sigma_floor']}"
     seeds = ", ".join(map(str, study["seeds"]))
     return (
-        f"{study['data']}: {study['num_steps']} steps of {study['batch_size']} images, seeds {seeds}"
-        f"{evaluate.show_protocol(study)}; training contexts {study['mask']}, {fractions} observed; target "
-        f"{study['target']}; likelihood {study['likelihood']}, {sigma}. "
-        f"{study['rows'][0]['num_images']} held-out images with the same contexts for every model; the "
-        f"prediction is the mean of {study['num_samples']} samples drawn from q(z given the context)."
+        f"{study['data']} {evaluate.show_shape(study)}: {study['num_steps']} steps of {study['batch_size']} "
+        f"of {study['num_training_images']:,} training images, peak learning rate {study['learning_rate']}, "
+        f"moving average {study['ema_decay']}, seeds {seeds}{evaluate.show_protocol(study)}; training "
+        f"contexts {study['mask']}, {fractions} observed; target {study['target']}; likelihood "
+        f"{study['likelihood']}, {sigma}. {study['rows'][0]['num_images']} held-out images (split "
+        f"{study['eval_split']}) with the same contexts for every model; the prediction is the mean of "
+        f"{study['num_samples']} samples drawn from q(z given the context), and the log-likelihood is the "
+        "importance-weighted bound with as many. "
+        "Intervals are over the images, not over trainings: another seed may move a model further."
     )
 
 

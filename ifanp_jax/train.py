@@ -24,7 +24,7 @@ from ifanp_jax import (
     writers,
 )
 from ifanp_jax.data import masks, sampling, streaming
-from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ def run(
         runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints,
     ):
         restored = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
-        record = runs.make_record(config, image_shape) | runs.describe_images(dataset.train)
+        record = runs.make_record(config, image_shape) | describe_images(dataset.train)
         if restored is None:
             make_state = jax.jit(init, out_shardings=sharding.replicated(mesh))  # op by op it takes seconds
             train_state, window = make_state(init_key), ()

@@ -38,7 +38,7 @@ def result():
         patch.setattr(benchmark, "NUM_IMAGES", 16)
         patch.setattr(benchmark, "COMPARISON_SHAPE", (2, 4, 8))
         patch.setattr(benchmark, "SCALING_SIDES", (4,))
-        patch.setattr(benchmark, "SCALING_BATCH_SIZES", (2, 4))
+        patch.setattr(benchmark, "SCALING_BATCH_SIZES", (2,))
         patch.setattr(benchmark, "DEVICE_COUNTS", (1, 2))
         sections = tuple(name for name in benchmark.SECTIONS if name != "start")
         return benchmark.run(tiny_config(), IMAGE_SHAPE, sections=sections)

@@ -5,9 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 from configs import digits_ifanp
-from ifanp_jax import evaluate, report, runs, writers
+from ifanp_jax import calibration, evaluate, report, runs, writers
 from ifanp_jax.data.dataset import Dataset
 
 
@@ -63,6 +65,47 @@ def test_batch_size_changes_no_number(dataset, model_and_state):
     for other in answers[1:]:
         for name, value in answers[0].items():
             np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("target", ["all", "unobserved"])
+def test_likelihood_coverage_and_crps_are_those_of_the_mixture_of_the_samples(
+    dataset, model_and_state, target
+):
+    model, state = model_and_state
+    params = jax.tree.map(lambda leaf: 3 * leaf, state.params)  # samples that differ
+    images = dataset.evaluation[:2]
+    mask = evaluate.contexts(0, "random", 0.4, images.shape[:3])
+    key, options = jax.random.key(1), {"num_samples": 4}
+    values = evaluate.evaluate_batch(key, model, params, images, mask, target=target, **options)
+    given = images / np.float32(255)
+    completion = model.apply(
+        {"params": params}, given, mask, **options, method="complete", rngs={"sample": key}
+    )
+    samples, scale = np.asarray(completion.samples, np.float64), np.asarray(completion.scale, np.float64)
+
+    counted = np.ones_like(mask) if target == "all" else ~mask
+    per_sample = (scipy.stats.norm.logpdf(given, samples, scale) * counted).sum(axis=(2, 3, 4))
+    bound = scipy.special.logsumexp(per_sample, axis=0) - np.log(4)
+    assert (bound > per_sample.mean(axis=0) + 0.1).all()  # not the mean of the samples' log-likelihoods
+    np.testing.assert_allclose(values["log_prob_per_image"], bound, rtol=1e-4)
+    np.testing.assert_allclose(values["log_prob"], bound / counted.sum(axis=(1, 2, 3)), rtol=1e-4)
+
+    def mean_over_unobserved(value):
+        return (value * ~mask).sum(axis=(1, 2, 3)) / (~mask).sum(axis=(1, 2, 3))
+
+    transform = scipy.stats.norm.cdf(given, samples, scale).mean(axis=0)
+    for index, level in enumerate(calibration.LEVELS):
+        share = mean_over_unobserved(np.abs(transform - 0.5) <= level / 2)
+        np.testing.assert_allclose(values["coverage"][:, index], share, atol=0.02)
+
+    def distance(difference, variance):  # E|X| of X ~ Normal(difference, variance)
+        ratio = difference / np.sqrt(variance)
+        normal = scipy.stats.norm
+        return 2 * np.sqrt(variance) * normal.pdf(ratio) + difference * (2 * normal.cdf(ratio) - 1)
+
+    between = distance(samples[:, None] - samples[None], np.square(scale)[:, None] + np.square(scale)[None])
+    crps = distance(given - samples, np.square(scale)).mean(axis=0) - between.mean(axis=(0, 1)) / 2
+    np.testing.assert_allclose(values["crps"], mean_over_unobserved(crps), rtol=1e-3)
 
 
 def test_evaluation_has_the_promised_names(dataset, model_and_state, tmp_path):

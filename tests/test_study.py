@@ -1,13 +1,24 @@
 """A study of three tiny models on the digits: rows, tables, figures, and going on after a kill."""
 
 import csv
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from configs import study_celeba, study_celeba_cpu, study_digits, study_mnist, study_mnist_cpu
-from ifanp_jax import configuration, evaluate, runs, state, study, train
+from configs import (
+    celeba_ifanp,
+    digits_ifanp,
+    mnist_ifanp,
+    study_celeba,
+    study_celeba_cpu,
+    study_digits,
+    study_mnist,
+    study_mnist_cpu,
+)
+from ifanp_jax import configuration, evaluate, metrics, runs, state, study, train
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 
@@ -86,6 +97,35 @@ def test_differences_are_paired(finished):
             cell = entry["mask"], entry["fraction"]
             expected = psnr[entry["higher"], *cell] - psnr[entry["lower"], *cell]
             assert entry["difference"] == pytest.approx(expected, abs=1e-5)
+            lower, higher = (read_psnr(finished[0], entry[name], *cell) for name in ("lower", "higher"))
+            interval = metrics.bootstrap_interval(higher - lower, seed=tiny_config().evaluate.seed)
+            assert entry["interval"] == pytest.approx(list(interval))
+
+
+def read_psnr(workdir, name, kind, fraction):
+    with np.load(workdir / f"{name}_seed0" / "evaluation.npz", allow_pickle=False) as archive:
+        return archive[evaluate.value_name(kind, fraction, "psnr")]
+
+
+def test_a_value_is_the_mean_over_seeds_image_by_image(finished, digits, tmp_path):
+    for name in MODELS:
+        for seed in (0, 1):
+            shutil.copytree(finished[0] / f"{name}_seed0", tmp_path / f"{name}_seed{seed}")
+    path = tmp_path / "image_np.IFNP_seed1" / "evaluation.npz"
+    with np.load(path, allow_pickle=False) as archive:
+        values = dict(archive)
+    shift = np.arange(6.0)
+    name = evaluate.value_name("random", 0.2, "psnr")
+    np.savez(path, **values | {name: values[name] + shift})
+    config = tiny_config(**{"evaluate.classical_images": 0})
+    config.study.seeds = (0, 1)
+    result = study.summarise(config, tmp_path, digits)
+    row, expected = result["rows"][0], finished[1]["rows"][0]
+    assert row["psnr_by_seed"] == pytest.approx([expected["psnr"], expected["psnr"] + shift.mean()])
+    assert row["psnr"] == pytest.approx(expected["psnr"] + shift.mean() / 2)
+    interval = metrics.bootstrap_interval(values[name] + shift / 2, seed=config.evaluate.seed)
+    assert row["psnr_interval"] == pytest.approx(list(interval))
+    assert result["seeds"] == [0, 1]
 
 
 def test_files_hold_the_study(finished):
@@ -96,13 +136,16 @@ def test_files_hold_the_study(finished):
     assert [float(row["psnr"]) for row in table] == [row["psnr"] for row in result["rows"]]
     text = (workdir / "study.md").read_text()
     for expected in (
-        "best interpolation",
+        "best interpolation, first 2 images",
+        "digits 8x8x1",
+        "not over trainings",
+        "se_reduction 4, width 8 |",
         "| paper, IFNP |  | 15.4 |  |",
         "CNP, IFANP",
-        "4 steps of 8 images",
+        "4 steps of 8 of 1,497 training images",
     ):
         assert expected in text
-    assert len({line.count("|") for line in text.splitlines() if line.startswith("| IFNP |")} - {5}) == 1
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("| IFNP |")} - {6}) == 1
 
 
 def test_figures_are_drawn(finished):
@@ -144,6 +187,13 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, digits, finished, monkeyp
 def test_another_configuration_in_the_same_folder_is_refused(digits, finished):
     with pytest.raises(UserError, match=r"train.num_steps: 4 -> 6"):
         study.run(tiny_config(**{"train.num_steps": 6}), finished[0], digits)
+
+
+@pytest.mark.parametrize(("part", "name"), [("train", "training"), ("evaluation", "held-out")])
+def test_finished_runs_of_other_images_are_refused(finished, digits, part, name):
+    other = dataclasses.replace(digits, **{part: 255 - getattr(digits, part)})
+    with pytest.raises(UserError, match=f"IFNP_seed0 was trained or evaluated on other {name} images"):
+        study.run(tiny_config(), finished[0], other)
 
 
 def test_a_wrong_model_ends_before_anything_is_trained(tmp_path, digits):
@@ -198,3 +248,28 @@ def test_the_npf_protocol_sets_contexts_and_likelihood():
     config.protocol = "other"
     with pytest.raises(UserError, match="protocol is 'other'"):
         configuration.apply_protocol(config)
+
+
+@pytest.mark.parametrize(
+    ("module", "image_size", "crop_box"),
+    [(mnist_ifanp, 32, ()), (celeba_ifanp, 32, (0, 0, 218, 178)), (study_digits, 0, ())],
+)
+def test_the_npf_protocol_takes_the_notebooks_images(module, image_size, crop_box):
+    config = module.get_config()
+    config.protocol = "npf"
+    configuration.apply_protocol(config)
+    assert (config.data.image_size, config.data.crop_size, config.data.crop_box) == (image_size, 0, crop_box)
+
+
+def test_the_papers_protocol_sets_random_contexts():
+    config = digits_ifanp.get_config()
+    config.protocol = "paper"
+    config.objective.target = "unobserved"
+    configuration.apply_protocol(config)
+    assert (config.mask.kind, config.mask.fraction) == ("random", (0.3, 0.6))
+    assert config.objective.target == "all"
+    assert [cell for cell in evaluate.list_cells(config.evaluate) if cell[0] == "random"] == [
+        ("random", 0.2),
+        ("random", 0.4),
+        ("random", 0.6),
+    ]

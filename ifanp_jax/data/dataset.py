@@ -1,8 +1,11 @@
 """What every data source returns."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
+
+DESCRIBED_IMAGES = 64  # about; a data set may be larger than the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,3 +23,13 @@ class Dataset:
     train: np.ndarray
     evaluation: np.ndarray
     skipped: tuple[str, ...] = ()
+
+
+def describe_images(images: np.ndarray) -> dict[str, int | str]:
+    """What tells images from others: their number, and a checksum of some of them.
+
+    Args:
+      images: uint8 (N, H, W, C).
+    """
+    some = images[:: max(1, len(images) // DESCRIBED_IMAGES)]
+    return {"num_images": len(images), "sha256_of_some_images": hashlib.sha256(some.tobytes()).hexdigest()}

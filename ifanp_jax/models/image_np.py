@@ -9,6 +9,9 @@ One module; the variants differ in what follows encoder 1 and in whether there i
 | IFANP_SENet  | squeeze-and-excitation | none               |
 | IFANP_GCA    | none                   | GCA                |
 | IFANP        | LPA                    | GCA                |
+
+LPA stands right before the global pool, so r = sum_j w_j R'_j / (H W m_bar) with w_j the weights that reach a
+pixel: 1 inside, less at the border, where the window is padded. It changes the border's share of r, no more.
 """
 
 import functools

@@ -11,7 +11,8 @@ class ElboTerms:
 
     Attributes:
       log_prob: float32 (B,), sum over target pixels and channels, mean over latent samples, in nats.
-      kl: float32 (B,), KL(q(z | full image) || q(z | context)), sum over dimensions, in nats.
+      kl: float32 (B,), KL(q(z | full image) || q(z | context)), sum over dimensions, in nats; of a VAE in
+        training, KL(q(z | full image) || Normal(0, 1)).
       kl_per_dim: float32 (B, Z).
       prediction: float32 (B, H, W, C), mean over latent samples of the predicted mean.
       scale: float32 (B, H, W, C), the likelihood's standard deviation, mean over latent samples.

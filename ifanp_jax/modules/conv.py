@@ -83,9 +83,10 @@ class DeconvDecoder(nn.Module):
 
 
 def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:
-    """The division module: pooled map over pooled mask, so that unobserved zeros do not shrink the mean.
+    """The division module, r = r' / m_bar: the sum over all features, per observed pixel.
 
-    r = r' / m_bar with r' the global average of `features` and m_bar that of `mask`, both in float32.
+    r' is the global average of `features`, m_bar that of `mask`, both in float32. It is the mean over
+    observed pixels where `features` are 0 elsewhere; those of an encoder are not: it sees around each pixel.
 
     Args:
       features: (B, H, W, D).

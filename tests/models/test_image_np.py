@@ -180,6 +180,19 @@ def test_empty_and_full_masks_stay_finite_and_a_full_context_has_no_divergence(n
 
 
 @pytest.mark.parametrize("name", PARAMETER_COUNTS)
+def test_the_divergence_is_that_of_the_full_image_from_the_context(name):
+    variables, answer = build(name)
+    image, mask = images_and_masks()
+    kl_per_dim = answer(image, mask, jax.random.key(5))[0].kl_per_dim
+    latent = functools.partial(getattr(image_np, name)(**SMALL).apply, variables, image, method="latent")
+    (mean, scale), (context_mean, context_scale) = latent(jnp.ones_like(mask)), latent(mask)
+    # KL(N(m, s^2) || N(n, t^2)) = log(t / s) + (s^2 + (m - n)^2) / (2 t^2) - 1 / 2
+    squares = np.square(scale) + np.square(mean - context_mean)
+    expected = np.log(context_scale / scale) + squares / (2 * np.square(context_scale)) - 0.5
+    np.testing.assert_allclose(kl_per_dim, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PARAMETER_COUNTS)
 def test_answers_follow_from_the_key(name):
     _, answer = build(name)
     image, mask = images_and_masks()

@@ -79,6 +79,14 @@ def test_masked_mean_pool_is_the_mean_over_observed_pixels(dtype):
         np.testing.assert_allclose(mean, squeezed.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+def test_masked_mean_pool_sums_what_an_encoder_says_elsewhere():
+    features = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (2, 4, 5, 1))
+    pooled = conv.masked_mean_pool(features, mask)
+    expected = np.sum(features, axis=(1, 2)) / np.sum(mask, axis=(1, 2))
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+
+
 def test_masked_mean_pool_divides_an_empty_context_by_one_pixel():
     features = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
     pooled = conv.masked_mean_pool(features, jnp.zeros((1, 3, 4, 1), bool))

@@ -54,6 +54,14 @@ def test_weights_sum_to_one_and_fall_with_the_distance():
     assert np.all(centre > side) and np.all(side > corner)
 
 
+def test_before_a_global_mean_only_the_border_weighs_less():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
+    pooled = lpa.LocalPoolingAggregation().apply({}, x).mean(axis=(1, 2))
+    weights = lpa.LocalPoolingAggregation().apply({}, jnp.ones((1, 5, 6, 2)))
+    np.testing.assert_allclose(weights[0, 1:-1, 1:-1], 1, rtol=1e-6)
+    np.testing.assert_allclose(pooled, (weights * x).mean(axis=(1, 2)), atol=1e-6)
+
+
 def test_bfloat16_stays_and_is_close():
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 2))
     out = jax.jit(lpa.LocalPoolingAggregation().apply)({}, x.astype(jnp.bfloat16))
