@@ -18,8 +18,11 @@ def load(path):
     Raises:
       UserError: when neither can be read there.
     """
+    import pathlib
+
     from ifanp_jax import complete, export, runs  # here, so that importing the package stays cheap
 
+    path = pathlib.Path(path).expanduser()
     if export.is_export(path):
         return export.read(path)
     run = runs.load(path)

@@ -6,6 +6,7 @@ Every figure but the first is of `python -m ifanp_jax.main` with the same config
 own and temporary folders. Memory growth is of 5,000 steps of that configuration.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from ifanp_jax import command_line, configuration, runs, writers
+from ifanp_jax import command_line, configuration, interruption, runs, writers
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 
@@ -52,16 +53,12 @@ def run(config: ConfigDict, arguments: list[str]) -> dict:
     result = {"config": config.to_dict(), "python": platform.python_version(), "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        try:
+        with interruption.deferred(), _ending_processes():
             result["start"] = measure_starts(arguments, folder)
             logger.info("Measured the starts.")
             result["interruption"] = measure_interruptions(arguments, folder)
             logger.info("Measured signals and kills.")
             result["growth"] = measure_growth(arguments, folder / "growth")
-        finally:
-            for process in _started:
-                process.kill()
-                process.wait()
         # Last: from here on the accelerator is this process's.
         result["save"] = measure_saves(config, sources.get(config.data).train.shape[1:], folder / "saves")
     return result | {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
@@ -206,6 +203,16 @@ def list_rows(result: dict) -> list[tuple[str, str]]:
     ]
 
 
+@contextlib.contextmanager
+def _ending_processes():
+    try:
+        yield
+    finally:
+        for process in _started:
+            process.kill()
+            process.wait()
+
+
 def _log_of(workdir):
     return workdir.with_name(f"{workdir.name}.txt")
 
@@ -227,6 +234,8 @@ def _start(arguments, workdir, *more):
 
 def _wait(process, workdir, is_reached):
     while not is_reached():
+        if interruption.received():
+            raise SystemExit(interruption.exit_status(interruption.received()))
         if process.poll() is not None:
             lines = _log_of(workdir).read_text().strip().splitlines() or ["it said nothing"]
             raise UserError(f"A training ended by itself: {lines[-1]}")

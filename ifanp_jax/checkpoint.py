@@ -9,6 +9,8 @@ not match its checksums was damaged later.
 """
 
 import concurrent.futures
+import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -23,8 +25,9 @@ import jax
 import orbax.checkpoint
 from orbax.checkpoint import v1 as ocp
 
+from ifanp_jax import errors
 from ifanp_jax import sharding as mesh_sharding
-from ifanp_jax.errors import UserError
+from ifanp_jax.errors import PassingError, UserError
 from ifanp_jax.state import TrainState
 from ifanp_jax.version import __version__
 
@@ -34,9 +37,12 @@ FORMAT = 2  # 1: Orbax's own folder checkpoints/12, without checksums
 RECORD_FILE = "checkpoint.json"
 CHECKSUMS_FILE = "SHA256SUMS"
 ARRAYS_FOLDER = "state"
+LOCK_FILE = ".lock"  # beside the folder of the checkpoints
 STEP_NAME = re.compile(r"step_(\d+)")
 FORMAT_1_NAME = re.compile(r"\d+")
 _NONE, _FAILED = -1, -2  # what process 0 may answer in place of a step
+# What reading says of a bad disk, or of a file where a folder should be: an older step may be whole.
+_UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR)
 
 
 def exists(workdir: str | pathlib.Path) -> bool:
@@ -48,8 +54,9 @@ def exists(workdir: str | pathlib.Path) -> bool:
 class Checkpoints:
     """The checkpoints of one working directory.
 
-    Saving is asynchronous and atomic. Restoring verifies: a damaged step is set aside as `damaged_12` and the
-    one before is taken; where none is whole, it is an error, never a fresh start.
+    Saving is asynchronous and atomic; a save that fails is told, and may be made good by the next one.
+    Restoring verifies: a damaged step is set aside as `damaged_12` and the one before is taken; where none is
+    whole, it is an error, never a fresh start.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, num_kept: int, keep_every: int = 0, is_writer: bool):
@@ -60,19 +67,25 @@ class Checkpoints:
           num_kept: newest steps kept.
           keep_every: steps that are a multiple of it are kept as well; 0 = none.
           is_writer: only a training may write: that removes what an interrupted save left.
+
+        Raises:
+          PassingError: when another training writes to this directory.
         """
         self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._num_kept, self._keep_every = num_kept, keep_every
         self._is_writer = is_writer
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending = None  # the save under way: its step and its future
+        self._has_failed = False  # the save before
+        self._lock = None
         if is_writer and mesh_sharding.is_first_process():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _lock(self._directory.with_name(LOCK_FILE))
             for path in self._directory.glob("unfinished_*"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
-        """Saves in the background, after the save before is on disk.
+        """Saves in the background, after the save before is on disk or has failed.
 
         Args:
           step: optimiser steps done, more than at any save before.
@@ -80,9 +93,9 @@ class Checkpoints:
           record: JSON values that go into `checkpoint.json`, such as the configuration.
 
         Raises:
-          UserError: when the save before failed.
+          UserError: when the two saves before failed, or this one fails at once.
         """
-        self.wait()
+        self._settle()
         unfinished = self._directory / f"unfinished_{step}"
         tree = _to_tree(state)
         record = {"format": FORMAT, "step": step, "arrays": _describe(tree), "versions": _versions()} | record
@@ -93,22 +106,45 @@ class Checkpoints:
             response = ocp.save_async(unfinished / ARRAYS_FOLDER, tree)
         except Exception as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            self._raise(step, error)
+            raise self._explain(step, error) or error from None
         self._pending = step, self._executor.submit(self._finish, step, response, unfinished, text)
+
+    def must_save_again(self) -> bool:
+        """Whether the save under way has failed by now, so that the caller had better save at once.
+
+        Raises:
+          UserError: when the one before failed too.
+        """
+        if self._pending is None or not self._pending[1].done():
+            return False
+        self._settle()
+        return self._has_failed
 
     def wait(self) -> None:
         """Waits until everything is on disk.
 
         Raises:
-          UserError: when it could not be written.
+          UserError: when the newest state could not be written.
         """
+        self._settle(is_last=True)
+
+    def _settle(self, *, is_last=False):
+        """Waits for the save under way. Where it fails, that is told once; raised if it has no successor."""
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
         try:
             future.result()
         except Exception as error:
-            self._raise(step, error)
+            problem = self._explain(step, error)
+            if problem is None:  # a lost process
+                raise
+            if is_last or self._has_failed:
+                raise problem from None
+            logger.warning("%s", problem)
+            self._has_failed = True
+        else:
+            self._has_failed = False
 
     def restore(
         self, abstract_state: TrainState, sharding: jax.sharding.Sharding
@@ -138,12 +174,14 @@ class Checkpoints:
         except Exception as error:
             if jax.process_count() > 1:
                 raise  # a lost process is as likely
-            reason = _file_system_reason(error) or (str(error).strip().splitlines() or [type(error)])[0]
-            raise UserError(
+            code = _file_system_code(error)
+            reason = os.strerror(code) if code else (str(error).strip().splitlines() or [type(error)])[0]
+            message = (
                 f"Step {step} in {path} cannot be read ({reason}); it was written with "
                 f"{record.get('versions', 'an older version')}: install these versions, or remove the step "
                 "to go on from the one before."
-            ) from None
+            )
+            raise (errors.of_file(code, message) if code else UserError(message)) from None
         return abstract_state.replace(**restored), record
 
     def close(self) -> None:
@@ -152,6 +190,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._executor.shutdown()
+            if self._lock:
+                self._lock.close()
 
     def __enter__(self):
         return self
@@ -205,7 +245,7 @@ class Checkpoints:
             try:
                 found = self._find_whole_step()
                 step = _NONE if found is None else found
-            except UserError as error:
+            except (UserError, OSError) as error:
                 problem, step = error, _FAILED
         step = mesh_sharding.agree(step)
         if problem:
@@ -257,17 +297,33 @@ class Checkpoints:
         path = self._directory / f"step_{step}"
         return path if path.exists() else self._directory / str(step)
 
-    def _raise(self, step, error):
-        """Raises what the file system said as one sentence, anything else (a lost process) as it is."""
-        reason = _file_system_reason(error)
-        if reason is None:
-            raise error
+    def _explain(self, step, error):
+        """What the file system said, as an error of one sentence; None where it was not that."""
+        code = _file_system_code(error)
+        if code is None:
+            return None
         steps = sorted(self._list_steps())
         last = f"the last one on disk is step {steps[-1]}" if steps else "there is none on disk yet"
-        raise UserError(
-            f"The checkpoint of step {step} cannot be written to {self._directory} ({reason}); "
-            f"{last}: make room or make the folder writable, and run the same command again."
+        return errors.of_file(
+            code,
+            f"The checkpoint of step {step} cannot be written to {self._directory} ({os.strerror(code)}); "
+            f"{last}: make room or make the folder writable, and run the same command again.",
+        )
+
+
+def _lock(path):
+    """The open file that keeps other trainings out; the system lets go of it when the process ends."""
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise PassingError(
+            f"Another training writes to {path.parent}; wait until it ends or choose another --workdir."
         ) from None
+    except OSError as error:  # a file system without locks
+        logger.debug("%s is not locked: %s.", path, error.strerror)
+    return file
 
 
 def _to_tree(state: TrainState) -> dict[str, Any]:
@@ -335,6 +391,10 @@ def _find_damage(path: pathlib.Path) -> str | None:
             return f"{path / CHECKSUMS_FILE} is cut off"
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        return f"{error.filename or path} cannot be read ({error.strerror})"
     except ValueError:
         return f"{path / CHECKSUMS_FILE} is no list of checksums"
     return None
@@ -369,13 +429,13 @@ def _check_arrays(path, record, tree):
     )
 
 
-def _file_system_reason(error):
-    """What the file system said, which Orbax wraps in errors of many kinds; None where it was not that."""
+def _file_system_code(error):
+    """The `errno` that Orbax wraps in errors of many kinds; None where the file system said nothing."""
     while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore
         if code:
-            return os.strerror(int(code.group(1)))
+            return int(code.group(1))
         error = error.__cause__
     return None

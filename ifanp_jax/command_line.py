@@ -1,6 +1,5 @@
 """What the commands share: the flags of every one, and errors of one sentence."""
 
-import errno
 import faulthandler
 import logging
 import os
@@ -13,16 +12,10 @@ import absl.logging
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from ifanp_jax import interruption, peers
+from ifanp_jax import errors, interruption, peers
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger("ifanp_jax")
-
-# What a new start would meet again; other errors of files, such as those of a network folder, may pass.
-LASTING = (
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
-    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
-)  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, for example configs/digits_ifanp.py."
@@ -96,11 +89,12 @@ def run(command: Callable[[], None]) -> None:
         except OSError as error:
             if error.errno is None:  # a download, not a file
                 raise
-            _exit_with(_explain_os_error(error), 1 if error.errno in LASTING else peers.EXIT_STATUS)
+            _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
         except Exception as error:
             if "RESOURCE_EXHAUSTED" in str(error):
                 reason = str(error).splitlines()[0]
-                _exit_with(f"the device has too little memory ({reason}); lower config.train.batch_size.")
+                message = f"the device has too little memory ({reason}); lower config.train.batch_size."
+                _exit_with(UserError(message))
             peers.await_verdict(error)
             raise
 
@@ -108,10 +102,10 @@ def run(command: Callable[[], None]) -> None:
     app.run(main, flags_parser=_parse_flags)
 
 
-def _exit_with(error, status=1):
+def _exit_with(error: UserError):
     print(f"error: {error}", file=sys.stderr, flush=True)
-    peers.leave(status)
-    sys.exit(status)
+    peers.leave(error.exit_status)
+    sys.exit(error.exit_status)
 
 
 def _explain_os_error(error):
@@ -130,7 +124,7 @@ def _parse_flags(argv):
             _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
         return rest
     except Exception as error:  # a configuration file is Python and may raise anything
-        _exit_with(_explain(error, argv))
+        _exit_with(UserError(_explain(error, argv)))
 
 
 def _explain(error: Exception, argv: list[str]) -> str:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from ifanp_jax import writers
 from ifanp_jax.data import folder, masks, pictures
 from ifanp_jax.errors import UserError
 
@@ -495,7 +496,8 @@ def _write_png(stem: pathlib.Path, name: str, values: np.ndarray) -> None:
     from PIL import Image
 
     values = values[..., 0] if values.shape[-1] == 1 else values
-    Image.fromarray(values).save(stem.with_name(f"{stem.name}_{name}.png"))
+    with writers.replacing(stem.with_name(f"{stem.name}_{name}.png")) as path:
+        Image.fromarray(values).save(path)
 
 
 def _explain(error: Exception) -> str:

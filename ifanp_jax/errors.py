@@ -1,8 +1,36 @@
-"""The one error that is meant for the person at the keyboard."""
+"""The errors that are meant for the person at the keyboard."""
+
+import errno
+
+PASSING_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start the run again
+
+# What a new start would meet again; other errors of files, such as those of a network folder, may pass.
+_LASTING = (
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 
 
 class UserError(ValueError):
     """Bad input: its message is one sentence that says what was got, what is allowed and what to do.
 
-    The command line prints the message without a traceback and exits with status 1.
+    The command line prints the message without a traceback and exits with `exit_status`.
     """
+
+    exit_status = 1
+
+
+class PassingError(UserError):
+    """A problem that may be gone by itself: a launcher may start the run again."""
+
+    exit_status = PASSING_STATUS
+
+
+def of_file(code: int, message: str) -> UserError:
+    """The error for what a file system said.
+
+    Args:
+      code: `errno` of it; most lasting ones (no room, not allowed) are told from those that may pass.
+      message: one sentence.
+    """
+    return (UserError if code in _LASTING else PassingError)(message)

@@ -366,9 +366,8 @@ def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathli
       values: from `run`.
       workdir: that exists.
     """
-    unfinished = pathlib.Path(workdir) / "evaluation.unfinished.npz"
-    np.savez(unfinished, **values)
-    unfinished.replace(unfinished.with_name("evaluation.npz"))
+    with writers.replacing(pathlib.Path(workdir) / "evaluation.npz") as unfinished:
+        np.savez(unfinished, **values)
     lines = [caption(evaluation), "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row) + " |" for row in table_rows(evaluation)]
     methods = list(dict.fromkeys(row["method"] for row in evaluation["classical"]))

@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 
+from ifanp_jax import writers
+
 UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures nor faces hold
 NUM_SAMPLES_SHOWN = 3
 
@@ -65,8 +67,7 @@ def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: st
                 if row == 0:
                     axis.set_title(columns[column], fontsize=8)
     figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
-    figure.savefig(path, dpi=130, bbox_inches="tight")
-    figure_module.close(figure)
+    _save(figure, path, dpi=130, bbox_inches="tight")
 
 
 def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
@@ -98,8 +99,7 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
                 axis.set_ylim(low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1))
         elif is_positive:  # a model without z has no KL
             axis.set_yscale("log")
-    figure.savefig(path, dpi=120)
-    figure_module.close(figure)
+    _save(figure, path, dpi=120)
 
 
 def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: dict[str, list[float]]) -> None:
@@ -121,8 +121,7 @@ def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: di
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    figure_module.close(figure)
+    _save(figure, path, dpi=120)
 
 
 def draw_grid(
@@ -157,8 +156,7 @@ def draw_grid(
                 axis.set_title(name, fontsize=7)
         if labels:
             axes[index, 0].set_ylabel(labels[index], fontsize=7)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
-    figure_module.close(figure)
+    _save(figure, path, dpi=130, bbox_inches="tight")
 
 
 def draw_curves(path: str | pathlib.Path, curves: dict[str, list[tuple[int, float]]], *, label: str) -> None:
@@ -178,8 +176,13 @@ def draw_curves(path: str | pathlib.Path, curves: dict[str, list[tuple[int, floa
     axis.set_yscale("log")
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
-    figure_module.close(figure)
+    _save(figure, path, dpi=130)
+
+
+def _save(figure, path, **options):
+    with writers.replacing(pathlib.Path(path)) as unfinished:
+        figure.savefig(unfinished, **options)
+    _pyplot().close(figure)
 
 
 def _pyplot():

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +37,17 @@ def install() -> None:
     _is_installed = True
 
 
-@contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], int]]:
-    """While it is open the first signal is only noted: a training saves and ends by itself.
+def received() -> int:
+    """The number of the first signal, or 0."""
+    return _received
 
-    Yields:
-      `received() -> int`, the number of the signal or 0.
-    """
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """While it is open the first signal is only noted for `received`: a training saves and ends by itself."""
     _set_deferred(True)
     try:
-        yield lambda: _received
+        yield
     finally:
         _set_deferred(False)
     if _received:
@@ -73,9 +74,9 @@ def _watch(reader):
         name = signal.Signals(number).name
         with _lock:
             if not _is_deferred or _received:
-                # All files are written whole or not at all, so nothing is left half done.
+                # All files are written beside their place and renamed, so nothing is left half done.
                 logger.warning("%s: ended at once.", name)
                 sys.stderr.flush()
                 os._exit(exit_status(number))
             _received = number
-        logger.warning("%s: the step under way is saved, then the process ends; once more ends it now.", name)
+        logger.warning("%s: what is under way is saved, then the process ends; once more ends it now.", name)

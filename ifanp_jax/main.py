@@ -1,6 +1,7 @@
 """The command line: `python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits`."""
 
 import logging
+import os
 import pathlib
 import sys
 
@@ -45,6 +46,11 @@ def main():
     """Runs the chosen mode."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; name the folder of the run.")
+    if "://" in _WORKDIR.value:
+        raise UserError(
+            f"--workdir={_WORKDIR.value} is no folder; name one, or mount the bucket (gcsfuse) and name that."
+        )
+    flags.FLAGS.workdir = os.path.expanduser(_WORKDIR.value)  # no shell does it behind an equals sign
     if pathlib.Path(_WORKDIR.value).is_file():
         raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
     command_line.start_jax()

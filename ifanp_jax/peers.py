@@ -14,9 +14,10 @@ import time
 import traceback
 from collections.abc import Iterator
 
+from ifanp_jax.errors import PASSING_STATUS
+
 logger = logging.getLogger(__name__)
 
-EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with this process, start the run again
 KEY = "ifanp_jax/heartbeat"
 BEATS = 6  # per heartbeat time
 DONE = "done"
@@ -32,7 +33,7 @@ def report_progress(step: int) -> None:
 
 
 def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
-    """Ends this process with EXIT_STATUS when another one is gone, or when no step ends any more.
+    """Ends this process with `PASSING_STATUS` when another one is gone, or when no step ends any more.
 
     Does nothing where there is one process.
 
@@ -51,7 +52,7 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
 
 @contextlib.contextmanager
 def deadline(seconds: float, message: str) -> Iterator[None]:
-    """Ends the process with EXIT_STATUS when what is inside takes longer, where JAX would end it with a dump.
+    """Ends the process with `PASSING_STATUS` when what is inside takes longer; JAX would end it with a dump.
 
     Args:
       seconds: allowed.
@@ -60,7 +61,7 @@ def deadline(seconds: float, message: str) -> Iterator[None]:
 
     def end():
         print(f"error: {message}", file=sys.stderr, flush=True)
-        os._exit(EXIT_STATUS)
+        os._exit(PASSING_STATUS)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -182,4 +183,4 @@ class _Watch:
             file=sys.stderr,
             flush=True,
         )
-        os._exit(EXIT_STATUS)
+        os._exit(PASSING_STATUS)

@@ -13,7 +13,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from ifanp_jax import checkpoint, configuration, models, optimizer, writers
+from ifanp_jax import checkpoint, configuration, errors, models, optimizer, writers
 from ifanp_jax import state as train_state
 from ifanp_jax.errors import UserError
 
@@ -77,9 +77,10 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
     try:
         writers.write_whole(path, text + "\n")
     except OSError as error:
-        raise UserError(
+        raise errors.of_file(
+            error.errno,
             f"{path} cannot be written ({error.strerror}); make room or make the folder writable, or choose "
-            "another --workdir."
+            "another --workdir.",
         ) from None
 
 
@@ -99,7 +100,8 @@ def open_checkpoints(
             is_writer=is_writer,
         )
     except OSError as error:
-        raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from None
+        message = f"{workdir} cannot be made ({error.strerror}); choose another --workdir."
+        raise errors.of_file(error.errno, message) from None
 
 
 def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]] | None:

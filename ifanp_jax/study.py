@@ -4,6 +4,7 @@ Every model sees the same images, contexts, number of steps and seeds. Each (mod
 of its own, so a study that was killed goes on where it was: finished runs are read, the next is resumed.
 """
 
+import contextlib
 import csv
 import json
 import logging
@@ -15,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax import complete, configuration, evaluate, figures, metrics, report, runs, train, writers
+from ifanp_jax.data import arrays
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
 
@@ -114,7 +116,8 @@ def _check_same_images(directory, config, dataset):
 
 
 def _read_evaluation(directory):
-    return json.loads((directory / "evaluation.json").read_text())
+    with _refusing_damage(directory):
+        return json.loads((directory / "evaluation.json").read_text())
 
 
 def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict:
@@ -196,8 +199,23 @@ def _facts(config, workdir, name):
 
 
 def _read_values(directory):
-    with np.load(directory / "evaluation.npz", allow_pickle=False) as archive:
+    with (
+        _refusing_damage(directory),
+        (directory / "evaluation.npz").open("rb") as file,  # NumPy leaves it open when it is damaged
+        np.load(file, allow_pickle=False) as archive,
+    ):
         return dict(archive)
+
+
+@contextlib.contextmanager
+def _refusing_damage(directory):
+    try:
+        yield
+    except arrays.DAMAGED as error:
+        raise UserError(
+            f"The evaluation in {directory} cannot be read ({error}); remove its evaluation.json, and the "
+            "same command evaluates the run again."
+        ) from None
 
 
 def _of_cell(archive, kind, fraction):
@@ -237,7 +255,7 @@ def write(study: dict, workdir: str | pathlib.Path) -> None:
     names = [name for name in SCALARS if name in study["rows"][0]]
     facts = ("model", "mask", "fraction", "num_parameters", "training_seconds", "num_images")
     intervals = [f"{name}_interval" for name in evaluate.PSNR_NAMES]
-    with (workdir / "study.csv").open("w", newline="") as file:
+    with writers.replacing(workdir / "study.csv") as path, path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*facts, *names, *(f"{name}_{end}" for name in intervals for end in ("low", "high"))])
         for row in study["rows"]:

@@ -164,7 +164,7 @@ def choose_steps_per_dispatch(config: ConfigDict, model, tx, abstract_state, ima
     if jax.default_backend() == "cpu":
         return 1
     step_flops = count_step_flops(config, model, tx, abstract_state, image_shape) / jax.device_count()
-    periods = (config.train.checkpoint_every, config.train.validate_every)
+    periods = (*_checkpoint_periods(config), config.train.validate_every)
     most = max(1, min(MAX_STEPS_PER_DISPATCH, round(DISPATCH_FLOPS / step_flops), *filter(None, periods)))
     # A divisor leaves no remainder, which would be compiled for itself.
     divisor = max(size for size in range(1, most + 1) if math.gcd(*periods) % size == 0)
@@ -232,7 +232,7 @@ def run(
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     model, tx, init = runs.make_model(config, image_shape)
     with (
-        interruption.deferred() as received_signal,
+        interruption.deferred(),
         runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints,
     ):
         restored = checkpoints.restore(jax.eval_shape(init, init_key), sharding.replicated(mesh))
@@ -266,7 +266,7 @@ def run(
             start,
             config.train.num_steps,
             steps_per_dispatch=steps_per_dispatch,
-            periods=(config.train.checkpoint_every, config.train.validate_every),
+            periods=(*_checkpoint_periods(config), config.train.validate_every),
         )
         is_streamed = must_stream(config, dataset.train, mesh)
         train_steps = make_train_step(
@@ -284,9 +284,11 @@ def run(
                 is_time = _is_time(saved_at, config.train)
                 if is_time:
                     saved_at = time.monotonic()  # wish once: several processes answer a dispatch later
-                wish = vote(received_signal() or SAVE_NOW * is_time)
+                wish = vote(interruption.received() or SAVE_NOW * (is_time or checkpoints.must_save_again()))
                 is_validation = _is_due(step, config.train.validate_every, config)
-                is_checkpoint = wish or _is_due(step, config.train.checkpoint_every, config)
+                is_checkpoint = wish or any(
+                    _is_due(step, period, config) for period in _checkpoint_periods(config)
+                )
                 if is_checkpoint or is_validation:
                     log.flush()
                     if is_validation:
@@ -479,6 +481,11 @@ class MetricLog:
         self._writer.write(step, row)
         self._progress.show(step, row)
         self.window, self._seconds = [], []
+
+
+def _checkpoint_periods(config):
+    """Steps between two checkpoints, and between two that are kept for ever."""
+    return config.train.checkpoint_every, config.train.get("keep_every", 0)  # older runs do not have it
 
 
 def _is_due(step: int, period: int, config: ConfigDict) -> bool:

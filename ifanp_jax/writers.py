@@ -3,10 +3,10 @@
 import contextlib
 import json
 import logging
-import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -15,15 +15,34 @@ LINE_EVERY_SECONDS = 15
 FLUSH_EVERY_SECONDS = 10  # of TensorBoard events
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Has a file written whole or not at all.
+
+    Args:
+      path: of the file; one that is there is replaced when the new one is whole.
+
+    Yields:
+      Where to write it: a path beside it with the same suffix.
+
+    Raises:
+      OSError: that names the path, which the error of a write does not.
+    """
+    temporary = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
+        yield temporary
+        temporary.replace(path)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)
         raise
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all; an OSError names it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 class MetricWriter:

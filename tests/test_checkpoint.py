@@ -1,7 +1,10 @@
 """Checkpoints: what is saved, kept, and found again after files were damaged."""
 
+import concurrent.futures
+import errno
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -17,7 +20,7 @@ import ifanp_jax
 from configs import digits_ifanp
 from ifanp_jax import checkpoint, configuration, runs, train
 from ifanp_jax.data import sources
-from ifanp_jax.errors import UserError
+from ifanp_jax.errors import PassingError, UserError
 from ifanp_jax.state import TrainState
 from tests.fixtures import make_run
 
@@ -252,6 +255,121 @@ def test_steps_set_aside_are_never_a_fresh_start(workdir, is_writer):
         (workdir / f"checkpoints/step_{step}").rename(workdir / f"checkpoints/damaged_{step}")
     with pytest.raises(UserError, match="holds damaged checkpoints only"):
         restore(workdir, is_writer=is_writer)
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+def test_a_file_that_the_disk_cannot_read_is_damage(workdir, caplog, monkeypatch, is_writer):
+    def read(path):
+        if "step_3" in path.parts and path.name == "manifest.ocdbt":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # as `read` does, without a name
+        return hash_of(path)
+
+    hash_of = checkpoint._hash
+    monkeypatch.setattr(checkpoint, "_hash", read)
+    assert_restores(workdir, 2, is_writer=is_writer)
+    assert "step_3 cannot be read (Input/output error)" in caplog.text
+
+
+def test_a_network_folder_that_fails_is_no_damage_and_may_pass(workdir, monkeypatch):
+    def read(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(checkpoint, "_hash", read)
+    with pytest.raises(OSError, match="Stale file handle"):
+        restore(workdir)
+    assert list_names(workdir) == {"step_1", "step_2", "step_3"}
+
+
+def test_a_file_in_the_place_of_a_step_is_damage(workdir, caplog):
+    shutil.rmtree(workdir / "checkpoints/step_3")
+    (workdir / "checkpoints/step_3").write_text("not a folder")
+    assert_restores(workdir, 2)
+    assert list_names(workdir) == {"step_1", "step_2", "damaged_3"}
+    assert "step_3" in caplog.text
+
+
+# Saves that fail, and two trainings in one folder
+
+
+def tiny_config(**train_fields):
+    config = digits_ifanp.get_config()
+    config.model.update(name="image_np.IFNP", width=4, latent_dim=2, encoder_depth=0, decoder_depth=0)
+    config.train.update(batch_size=4, validate_every=0, **train_fields)
+    return config
+
+
+def fail_to_save(monkeypatch, *steps, code):
+    """Has the saves of these steps fail in the background."""
+    format_checksums = checkpoint._format_checksums
+
+    def fail(folder):
+        if folder.name in {f"unfinished_{step}" for step in steps}:
+            raise OSError(code, os.strerror(code))
+        return format_checksums(folder)
+
+    monkeypatch.setattr(checkpoint, "_format_checksums", fail)
+
+
+def test_a_save_that_fails_is_told_and_made_good_by_the_next(tmp_path, caplog, monkeypatch):
+    fail_to_save(monkeypatch, 2, 4, code=errno.ENOSPC)
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3, 4, 5):
+            checkpoints.save(step, make_state(step), {"note": f"of step {step}"})
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.split(" cannot")[0] for message in messages] == [
+        "The checkpoint of step 2",
+        "The checkpoint of step 4",
+    ]
+    assert "(No space left on device); the last one on disk is step 1: make room" in messages[0]
+    assert list_names(tmp_path) == {"step_1", "step_3", "step_5"}
+    assert_restores(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ENOSPC, UserError), (errno.ESTALE, PassingError), (errno.EIO, PassingError)]
+)
+def test_two_saves_that_fail_or_the_last_are_an_error(tmp_path, monkeypatch, code, kind):
+    fail_to_save(monkeypatch, 2, 3, code=code)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(1), {})
+        checkpoints.save(2, make_state(2), {})
+        with pytest.raises(UserError, match="checkpoint of step 2 cannot be written") as caught:
+            checkpoints.wait()
+        assert type(caught.value) is kind
+        checkpoints.save(2, make_state(2), {})
+        checkpoints.save(3, make_state(3), {})
+        with pytest.raises(UserError, match="checkpoint of step 3 cannot be written"):
+            checkpoints.save(4, make_state(4), {})
+    assert list_names(tmp_path) == {"step_1"}
+
+
+def test_a_training_saves_again_as_soon_as_a_save_has_failed(tmp_path, caplog, monkeypatch):
+    def wait_and_ask(checkpoints):  # a save takes as long as many of these steps
+        if checkpoints._pending:
+            concurrent.futures.wait([checkpoints._pending[1]])
+        return must_save_again(checkpoints)
+
+    must_save_again = checkpoint.Checkpoints.must_save_again
+    monkeypatch.setattr(checkpoint.Checkpoints, "must_save_again", wait_and_ask)
+    fail_to_save(monkeypatch, 4, code=errno.EDQUOT)
+    train.run(tiny_config(num_steps=12, checkpoint_every=4), tmp_path, sources.get(tiny_config().data))
+    assert "The checkpoint of step 4 cannot be written" in caplog.text
+    assert list_names(tmp_path) == {"step_5", "step_8", "step_12"}
+
+
+def test_two_trainings_never_write_to_one_folder(workdir):
+    with open_checkpoints(workdir) as first:
+        with pytest.raises(PassingError, match=f"Another training writes to {workdir}; wait until it ends"):
+            open_checkpoints(workdir)
+        assert_restores(workdir, 3, is_writer=False)
+        first.save(4, make_state(4), {"note": "of step 4"})
+    assert_restores(workdir, 4)
+
+
+def test_steps_that_are_kept_are_saved_between_the_other_checkpoints(tmp_path):
+    config = tiny_config(num_steps=11, checkpoint_every=3, keep_every=5, num_checkpoints=1)
+    train.run(config, tmp_path, sources.get(config.data))
+    assert list_names(tmp_path) == {"step_5", "step_10", "step_11"}
 
 
 # Another model, other versions

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import tokenize
 import zipfile
 
 import numpy as np
@@ -10,7 +11,8 @@ from ifanp_jax.data import pictures
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
-_DAMAGED = (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile)
+# What NumPy raises on damaged files.
+DAMAGED = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 
 
 def get(config_data) -> Dataset:
@@ -108,7 +110,7 @@ def _keys(path: pathlib.Path) -> list[str]:
 def _load(path: pathlib.Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(path) from error
 
 
@@ -132,7 +134,7 @@ def _open_archive(path: pathlib.Path):
         raise
     except MemoryError as error:  # or its header is damaged and promises too much
         raise UserError(f"{path} does not fit into the memory ({error}): save it as .npy.") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(path) from error
 
 

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import tempfile
+import time
 
 import numpy as np
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = 2  # raise it when decoding or resizing changes its result
 _RECORD = "record"
+ABANDONED_SECONDS = 24 * 3600  # a file that is written for longer is no longer written
 
 Arrays = dict[str, np.ndarray]
 Build = collections.abc.Callable[[], tuple[Arrays, tuple[str, ...]]]
@@ -110,6 +112,9 @@ def _save(path: pathlib.Path, arrays: Arrays, skipped: tuple[str, ...], source_f
         "skipped": list(skipped),
     }
     encoded = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    for left in path.parent.glob(".writing-*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            left.unlink(missing_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".writing-", suffix=".npz", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

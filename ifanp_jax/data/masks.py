@@ -198,13 +198,13 @@ def load(path: str):
     """
     import numpy as np
 
-    from ifanp_jax.data import pictures
+    from ifanp_jax.data import arrays, pictures
 
     if not path.lower().endswith(".npy"):
         return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError, MemoryError) as error:
+    except arrays.DAMAGED as error:
         raise UserError(
             f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W)."
         ) from None

@@ -9,6 +9,8 @@ import numpy as np
 from ifanp_jax.errors import UserError
 
 MAX_PIXELS = 64_000_000
+# By content, whatever the name says. Pillow knows more, and hands PostScript to another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = {"PA": "RGBA", "RGBa": "RGBA", "RGBA": "RGBA", "La": "LA", "LA": "LA"}
@@ -124,7 +126,7 @@ def _decode(source, name: str) -> np.ndarray:
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     too_large = f"{name} has more than {MAX_PIXELS:,} pixels, the largest picture allowed: make it smaller."
     try:
-        with Image.open(source) as picture:
+        with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UserError(too_large)
@@ -135,7 +137,7 @@ def _decode(source, name: str) -> np.ndarray:
         raise UserError(too_large) from error
     except PIL.UnidentifiedImageError as error:
         raise UserError(
-            f"{name} is not a picture that Pillow can read: convert it to PNG or JPEG."
+            f"{name} is no picture of the formats {', '.join(FORMATS)}: convert it to PNG or JPEG."
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         reason = (
