@@ -187,6 +187,11 @@ def test_other_training_images_are_refused_wherever_they_lie(workdir, digits):
     assert int(train.run(small_config(), workdir, others, allowed_changes=["data"]).step) == 8
 
 
+def test_a_run_is_loaded_from_below_the_home_folder(workdir, monkeypatch):
+    monkeypatch.setenv("HOME", str(workdir.parent))
+    assert ifanp_jax.load("~/run").step == 8
+
+
 def test_a_run_without_its_configuration_is_refused(workdir):
     (workdir / "run.json").unlink()
     with pytest.raises(UserError, match=r"run whose run\.json is missing; put it back"):

@@ -92,6 +92,12 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     np.testing.assert_array_equal(mean[mask], pixels[mask])
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = run("--mode=evaluate", "--workdir=~/run")
+    assert result.stderr.startswith(f"error: {tmp_path}/run holds no run")
+
+
 def test_help_names_the_flags():
     result = run("--help")
     assert "--workdir" in result.stdout and "--mode" in result.stdout
@@ -114,6 +120,7 @@ def test_help_names_the_flags():
         ((CONFIG, "--workdir=nowhere", "--config.evaluate.fractions=abc"), "give observed shares"),
         ((CONFIG, "--workdir=nowhere", "--config.mask.kind=file", "--config.mask.file=none.png"), "none.png"),
         ((CONFIG, "--workdir=README.md"), "is a file"),
+        ((CONFIG, "--workdir=gs://bucket/run"), "is no folder"),
         ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),

@@ -46,10 +46,10 @@ PATIENCE = 600  # seconds until a test gives up; nothing is decided by how long 
 class Process:
     """A run of the command line; what it writes goes to a file, so that it never waits for a reader."""
 
-    def __init__(self, workdir, *arguments, name="log"):
+    def __init__(self, workdir, *arguments, name="log", module="ifanp_jax.main"):
         self.workdir = workdir
         self.log = workdir.with_name(f"{workdir.name}_{name}.txt")
-        command = ["-m", "ifanp_jax.main", "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
+        command = ["-m", module, "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
         command += [f"--config.{field}" for field in FIELDS] + list(arguments)
         command += [f"--compilation_cache={workdir.parent.parent / 'programs'}"]  # the tests start many
         with self.log.open("w") as log:
@@ -204,7 +204,7 @@ def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
     assert "Saved" not in process.text and list_steps(process.workdir) == []
 
 
-def start_two(start, workdir, *arguments):
+def start_two(start, workdir, *arguments, **options):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -214,6 +214,7 @@ def start_two(start, workdir, *arguments):
             *(f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={index}"),
             *arguments,
             name=f"process_{index}",
+            **options,
         )
         for index in range(2)
     ]
@@ -227,6 +228,26 @@ def test_two_processes_agree_where_to_stop_when_one_gets_a_signal(start, tmp_pat
     assert [process.end() for process in processes] == [128 + number] * 2, processes[1].text
     step = int(re.search(r"Saved step (\d+);", processes[0].text)[1])
     assert list_steps(tmp_path / "run")[-1] == step == int(runs.load(tmp_path / "run").state.step)
+
+
+def test_two_processes_that_evaluate_end_at_once(start, tmp_path):
+    processes = start_two(start, tmp_path / "run", "--config.train.num_steps=100")
+    processes[0].wait_for_text("Evaluating")
+    for process in processes:
+        process.send(signal.SIGTERM)
+    assert [process.end() for process in processes] == [143, 143], processes[1].text
+    assert list_steps(tmp_path / "run")[-1] == 100 and not (tmp_path / "run/evaluation.json").exists()
+    assert not any("Traceback" in process.text for process in processes)
+
+
+def test_a_process_whose_steps_end_no_more_is_named(start, tmp_path):
+    options = ("--heartbeat_seconds=5", "--stall_seconds=5", "--config.train.num_steps=1000000")
+    processes = start_two(start, tmp_path / "run", *options, module="tests.stalled_worker")
+    assert processes[0].end() == 75, processes[0].text
+    assert processes[1].end() in (75, -signal.SIGABRT), processes[1].text  # by JAX where the other was first
+    texts = [process.text for process in processes]
+    assert any("no step ended any more: this process is at step 3" in text for text in texts), texts
+    assert not any("Traceback" in text for text in texts)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -267,3 +288,23 @@ def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
     first, last = record["bytes"][:3], record["bytes"][-3:]
     assert statistics.median(last) < 1.02 * statistics.median(first), record
     assert record["compilations"][-1] == record["compilations"][0] > 0, record
+
+
+def list_children(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="there is no /proc")
+def test_a_terminated_benchmark_leaves_no_training_behind(tmp_path):
+    command = [sys.executable, "-m", "ifanp_jax.benchmark_reliability", "--config=configs/digits_ifanp.py"]
+    environ = os.environ | ENVIRONMENT | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + PATIENCE
+        while not (children := list_children(process.pid)):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, text = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143 and "Traceback" not in text, text
+    assert not any(pathlib.Path(f"/proc/{child}").exists() for child in children)
+    assert not list(tmp_path.iterdir())

@@ -196,6 +196,18 @@ def test_finished_runs_of_other_images_are_refused(finished, digits, part, name)
         study.run(tiny_config(), finished[0], other)
 
 
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation.npz"])
+@pytest.mark.parametrize("content", [b"", b'{"cells": [', b"PK\x03\x04 cut off"])
+def test_a_finished_run_with_damaged_tables_says_what_to_do(finished, digits, tmp_path, name, content):
+    workdir = shutil.copytree(finished[0], tmp_path / "study")
+    (workdir / "image_np.IFANP_seed0" / name).write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"IFANP_seed0 cannot be read .*; remove its evaluation\.json"
+    ) as caught:
+        study.run(tiny_config(), workdir, digits)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_wrong_model_ends_before_anything_is_trained(tmp_path, digits):
     config = tiny_config()
     config.study.models = ("image_np.IFNP", "point_np.Unknown")
