@@ -98,6 +98,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.num_images = 0  # first held-out images; 0 = all
     config.evaluate.num_samples = 8  # latent samples: prediction = mean, log_prob = importance-weighted
     config.evaluate.batch_size = 64  # images; does not change any number
-    config.evaluate.classical_images = 200  # at most, for the interpolation baselines; 0 = leave them out
+    config.evaluate.classical_images = 1000  # at most, for the interpolation baselines; 0 = none
     config.evaluate.figure_images = 6  # rows of completions.png
     return config

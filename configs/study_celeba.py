@@ -25,5 +25,5 @@ def get_config():
     config.study.published = PUBLISHED
     config.data.eval_split = "test"
     config.data.max_train_images = 60_000
-    config.evaluate.num_images = 5000
+    config.evaluate.num_images = config.evaluate.classical_images = 5000
     return config

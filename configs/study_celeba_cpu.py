@@ -19,7 +19,7 @@ def for_two_cores(config):
     config.train.learning_rate = 3e-3
     config.train.ema_decay = 0.99
     config.train.checkpoint_every = 100
-    config.evaluate.num_images = config.evaluate.classical_images = 500
+    config.evaluate.num_images = 500
     return config
 
 

@@ -13,5 +13,5 @@ def get_config():
     """Returns the configuration."""
     config = study_digits.add_study(mnist_ifanp.get_config(), vae={"width": 20, "num_halvings": 3})
     config.study.seeds = (0, 1, 2)
-    config.evaluate.num_images = 5000
+    config.evaluate.num_images = config.evaluate.classical_images = 5000
     return config
