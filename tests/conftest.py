@@ -14,11 +14,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """Keeps compiled programs for the other tests of this process, which train the same small models."""
+    """Keeps compiled programs for the other tests of this process and the processes that they start."""
     folder = tempfile.TemporaryDirectory(prefix="programs_")
     config.add_cleanup(folder.cleanup)
-    jax.config.update("jax_compilation_cache_dir", folder.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.15)
+    for name, value in (
+        ("jax_compilation_cache_dir", folder.name),
+        ("jax_persistent_cache_min_compile_time_secs", 0.15),
+    ):
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 def pytest_collection_modifyitems(items):

@@ -362,7 +362,8 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_with_room(sma
 def test_files_that_may_not_grow_end_the_run_in_one_sentence(workdir, finished, what, overrides):
     limit = 8 * 1024  # bytes of one file
     prefix = (sys.executable, "-c", LIMITED, str(limit))
-    message = run(workdir, "--allow_config_change=train.num_steps", prefix=prefix, **LATER, **overrides)
+    options = {"prefix": prefix, "environ": NO_CACHE} | LATER | overrides
+    message = run(workdir, "--allow_config_change=train.num_steps", **options)
     assert re.search(what, message) and str(workdir) in message and "File too large" in message
     assert_intact(workdir, finished)
 
@@ -373,11 +374,13 @@ def test_tables_that_cannot_be_written_are_one_sentence_and_leave_the_old_ones(w
     (workdir / "evaluation.json").write_text("old")
     before = snapshot(workdir)
     prefix = (sys.executable, "-c", LIMITED, "1024")
-    message = run(workdir, "--mode=evaluate", prefix=prefix, **{"train.num_steps": config.train.num_steps})
+    fields = {"train.num_steps": config.train.num_steps}
+    message = run(workdir, "--mode=evaluate", prefix=prefix, environ=NO_CACHE, **fields)
     assert str(workdir / "evaluation.npz") in message and "File too large" in message
     assert snapshot(workdir) == before
 
 
+NO_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # JAX would warn that it cannot write there either
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
