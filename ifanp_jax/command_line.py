@@ -72,6 +72,7 @@ def run(command: Callable[[], None]) -> None:
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
     # Orbax writes forty lines per checkpoint, and dumps from its threads what it raises as well.
     absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _print_unless_late
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
@@ -100,6 +101,12 @@ def run(command: Callable[[], None]) -> None:
 
     interruption.install()
     app.run(main, flags_parser=_parse_flags)
+
+
+def _print_unless_late(unraisable):
+    """Where one array cannot be written, Orbax leaves the others to report to a closed event loop."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _exit_with(error: UserError):

@@ -388,6 +388,36 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+LATE = """
+import asyncio, sys, threading, tensorstore
+from ifanp_jax import command_line
+
+def command():
+    promise, future = tensorstore.Promise.new()
+    loop = asyncio.new_event_loop()
+    async def wait():
+        await future
+    task = loop.create_task(wait())
+    task._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    promise.set_result(None)
+    class Other:
+        def __del__(self):
+            raise ValueError("of another kind")
+    Other()
+
+command_line.run(command)
+"""
+
+
+def test_writes_that_end_after_a_failed_save_are_not_told():
+    result = subprocess.run(
+        [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert "of another kind" in result.stderr and "Event loop is closed" not in result.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(workdir, finished):
     prefix = ()
     if os.geteuid() == 0:  # whom permissions do not bind
