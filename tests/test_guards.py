@@ -583,9 +583,9 @@ def odd_pictures(tmp_path):
     reasons = {
         "bomb.png": "more than 64,000,000 pixels",
         "cut.jpg": "cut.jpg",
-        "text.png": "is no picture of the formats",
-        "nothing.png": "is no picture of the formats",
-        "postscript.png": "is no picture of the formats",  # Pillow would start another program
+        "text.png": "is not a picture of the formats",
+        "nothing.png": "is not a picture of the formats",
+        "postscript.png": "is not a picture of the formats",  # Pillow would start another program
         "float.tif": "is a float picture",
     }
     return folder, grey, reasons

@@ -137,7 +137,7 @@ def _decode(source, name: str) -> np.ndarray:
         raise UserError(too_large) from error
     except PIL.UnidentifiedImageError as error:
         raise UserError(
-            f"{name} is no picture of the formats {', '.join(FORMATS)}: convert it to PNG or JPEG."
+            f"{name} is not a picture of the formats {', '.join(FORMATS)}: convert it to PNG or JPEG."
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         reason = (
