@@ -67,6 +67,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.mask.fraction = (0.3, 0.6)
     config.mask.file = ""  # "file": picture or .npy, white or True = observed
 
+    config.step = ml_collections.ConfigDict()
+    config.step.name = ""  # the way of training, a file of ifanp_jax/training/steps; "" = as the model says
+
     config.objective = ml_collections.ConfigDict()
     config.objective.target = "all"  # pixels whose likelihood counts: "all" or "unobserved"
     config.objective.num_samples = 1  # K latent samples per image

@@ -10,7 +10,7 @@ __all__ = ["UserError", "__version__", "load"]
 
 
 def load(path):
-    """Loads the newest checkpoint of a training, or an exported model, as a `complete.CompletionModel`.
+    """Loads the newest checkpoint of a training, or an exported model, as a `completion.CompletionModel`.
 
     Args:
       path: the `--workdir` of a training, or the `--output` of `--mode=export`.
@@ -20,13 +20,15 @@ def load(path):
     """
     import pathlib
 
-    from ifanp_jax import complete, export, runs  # here, so that importing the package stays cheap
+    from ifanp_jax.completion import export
+    from ifanp_jax.completion import model as completion_model
+    from ifanp_jax.training import runs  # here, so that importing the package stays cheap
 
     path = pathlib.Path(path).expanduser()
     if export.is_export(path):
         return export.read(path)
     run = runs.load(path)
-    return complete.CompletionModel(
+    return completion_model.CompletionModel(
         module=run.model,
         params=run.state.evaluation_params,
         config=run.config,

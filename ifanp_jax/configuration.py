@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from ifanp_jax import objectives
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import likelihood
+from ifanp_jax.models import heads
 from ifanp_jax.modules import gca
 
 # What a protocol sets, whatever the fields say.
@@ -41,7 +41,7 @@ CHOICES = {
     "data.placement": ("auto", "device", "stream"),
     "mask.kind": masks.KINDS,
     "objective.target": objectives.TARGETS,
-    "model.likelihood": likelihood.LIKELIHOODS,
+    "model.likelihood": heads.LIKELIHOODS,
     "model.gca_embedding": gca.EMBEDDINGS,
     "model.compute_dtype": ("float32", "bfloat16"),
 }
@@ -154,20 +154,18 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 def changes(old: ConfigDict, new: ConfigDict, *, allowed: Sequence[str] = ()) -> list[str]:
     """Lists the `differences` that change a run, less those of the fields (or groups of fields) `allowed`.
 
-    A field that an older version did not have yet is no change.
-
     Args:
       old: of the run so far.
       new: asked for now.
       allowed: dotted names such as "train.num_steps", or "train" for all of that group.
     """
-    free, known = (*FREE_FIELDS, *allowed), flatten(old)
-    return [
-        line
-        for line in differences(old, new)
-        if (name := line.partition(":")[0]) in known
-        and not any(name == field or name.startswith(f"{field}.") for field in free)
-    ]
+    free = (*FREE_FIELDS, *allowed)
+    return [line for line in differences(old, new) if not _is_of(line.partition(":")[0], free)]
+
+
+def _is_of(name: str, fields: Sequence[str]) -> bool:
+    """Whether a field is one of `fields`, or in a group of them."""
+    return any(name == field or name.startswith(f"{field}.") for field in fields)
 
 
 def flatten(config: ConfigDict, *, prefix: str = "") -> dict[str, object]:

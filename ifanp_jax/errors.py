@@ -34,3 +34,9 @@ def of_file(code: int, message: str) -> UserError:
       message: one sentence.
     """
     return (UserError if code in _LASTING else PassingError)(message)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop; the name of its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -7,8 +7,8 @@ import sys
 
 from absl import flags
 
-from ifanp_jax import command_line
 from ifanp_jax.errors import UserError
+from ifanp_jax.runtime import command_line
 
 logger = logging.getLogger("ifanp_jax")
 
@@ -38,7 +38,7 @@ _SIZE = flags.DEFINE_enum(
     "complete: at the picture's own size, or resized to the trained size and pasted back.",
 )
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
-    "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
+    "allow_config_change", [], "train: fields in which a run that goes on may differ, as loop.num_steps."
 )
 
 
@@ -65,8 +65,8 @@ def main():
 
 
 def _train():
-    from ifanp_jax import runs, train
     from ifanp_jax.data import sources
+    from ifanp_jax.training import loop, runs
 
     config = command_line.get_config()
     if config is None:
@@ -75,14 +75,14 @@ def _train():
     runs.check_same_model(_WORKDIR.value, config, None)
     runs.make_model(config, (8, 8, 1))  # an unknown model or field ends here, before the data is read
     dataset = _load_data(sources, config)
-    state = train.run(config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value)
+    state = loop.run(config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value)
     model, _, _ = runs.make_model(config, dataset.train.shape[1:])
     _report(config, model, state, dataset)
 
 
 def _evaluate():
-    from ifanp_jax import runs
     from ifanp_jax.data import sources
+    from ifanp_jax.training import runs
 
     run = runs.load(_WORKDIR.value)
     config = command_line.get_config() or run.config
@@ -94,8 +94,8 @@ def _evaluate():
 
 
 def _study():
-    from ifanp_jax import study
     from ifanp_jax.data import sources
+    from ifanp_jax.study import run as study
 
     config = command_line.get_config()
     if config is None or "study" not in config:
@@ -125,10 +125,11 @@ def _load_data(sources, config):
 
 
 def _report(config, model, state, dataset):
-    from ifanp_jax import evaluate, report, sharding
+    from ifanp_jax.evaluation import evaluate, report
+    from ifanp_jax.runtime import device_mesh
 
     evaluation, values = evaluate.run(config, model, state, dataset)
-    if not sharding.is_first_process():  # the others also evaluate, so that none waits for long
+    if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
         return
     evaluate.write(evaluation, values, _WORKDIR.value)
     logger.info("Drawing the figures.")
@@ -139,12 +140,12 @@ def _report(config, model, state, dataset):
 
 def _complete():
     import ifanp_jax
-    from ifanp_jax import complete
+    from ifanp_jax.completion import model as completion_model
 
     for flag in (_INPUT, _OUTPUT):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; --mode=complete needs --input and --output.")
-    failures = complete.complete_files(
+    failures = completion_model.complete_files(
         ifanp_jax.load(_WORKDIR.value),
         input=_INPUT.value,
         mask=_MASK.value,
@@ -159,7 +160,8 @@ def _complete():
 
 
 def _export():
-    from ifanp_jax import export, runs
+    from ifanp_jax.completion import export
+    from ifanp_jax.training import runs
 
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")

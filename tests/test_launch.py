@@ -15,7 +15,7 @@ import chex
 import pytest
 import yaml
 
-from ifanp_jax import runs, writers
+from ifanp_jax.training import metrics_file, runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
@@ -278,7 +278,7 @@ def test_local_processes_train_as_one_process_with_two_devices_bit_for_bit(tmp_p
 def rows_without_speed(workdir):
     return [
         {name: value for name, value in row.items() if not name.endswith("_per_second")}
-        for row in writers.read_metrics(workdir)
+        for row in metrics_file.read_metrics(workdir)
     ]
 
 

@@ -21,7 +21,7 @@ import time
 import chex
 import pytest
 
-from ifanp_jax import runs, writers
+from ifanp_jax.training import metrics_file, runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 1500
@@ -73,7 +73,7 @@ class Process:
         return self.wait_until(lambda: text in self.text)
 
     def wait_for_row(self, step):
-        path = self.workdir / writers.METRICS_FILE
+        path = self.workdir / metrics_file.METRICS_FILE
 
         def is_reached():
             steps = re.findall(r'"step": (\d+)', path.read_text()[-2000:]) if path.exists() else []
@@ -127,7 +127,7 @@ def assert_same_run(workdir, expected):
     rows, expected_rows = (
         [
             {name: value for name, value in row.items() if not name.endswith("_per_second")}
-            for row in writers.read_metrics(path)
+            for row in metrics_file.read_metrics(path)
         ]
         for path in (workdir, expected)
     )

@@ -5,7 +5,6 @@ Every fraction is the observed share of the pixels, in [0, 1].
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -180,12 +179,6 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
     return sample
 
 
-def apply(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns `image` (B, H, W, C) with the unobserved pixels of `mask` (B, H, W, 1) set to 0, even NaN."""
-    chex.assert_rank([image, mask], 4)
-    return jnp.where(mask, image, 0)
-
-
 def load(path: str):
     """Reads a mask file: bool (H, W) NumPy array, True = observed.
 
@@ -198,7 +191,8 @@ def load(path: str):
     """
     import numpy as np
 
-    from ifanp_jax.data import arrays, pictures
+    from ifanp_jax.data import pictures
+    from ifanp_jax.data.sources import arrays
 
     if not path.lower().endswith(".npy"):
         return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128

@@ -63,21 +63,21 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def batch_indices(key: jax.Array, step: jax.Array, *, num_images: int, batch_size: int) -> jax.Array:
-    """Image indices of one step: every image once per epoch, each epoch in an order of its own.
+def batch_indices(key: jax.Array, number: jax.Array, *, num_images: int, batch_size: int) -> jax.Array:
+    """Image indices of one batch: every image once per epoch, each epoch in an order of its own.
 
     A batch may end one epoch and begin the next, so no image is dropped.
 
     Args:
       key: PRNG key of the run's data order.
-      step: scalar integer; `step * batch_size` must stay under 2^32.
+      number: of the batch, a scalar integer; `number * batch_size` must stay under 2^32.
       num_images: images per epoch.
       batch_size: B.
 
     Returns:
       uint32 (B,).
     """
-    position = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size) + jnp.arange(
+    position = jnp.asarray(number, jnp.uint32) * jnp.uint32(batch_size) + jnp.arange(
         batch_size, dtype=jnp.uint32
     )
     epoch, within = position // jnp.uint32(num_images), position % jnp.uint32(num_images)
@@ -94,26 +94,26 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def make_sampler(
-    key: jax.Array, sample_mask: Callable, *, num_images: int, batch_size: int
+    order_key: jax.Array, mask_key: jax.Array, sample_mask: Callable, *, num_images: int, batch_size: int
 ) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], Batch]]:
-    """Returns `list_indices(step) -> uint32 (B,)` and `make_batch(images, step) -> Batch`.
+    """Returns `list_indices(number) -> uint32 (B,)` and `make_batch(images, number) -> Batch`.
 
-    The images of a step, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the device
-    or read by the host. The contexts are made on the device.
+    The images of batch `number`, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the
+    device or read by the host. The contexts are made on the device.
 
     Args:
-      key: PRNG key of order and contexts.
+      order_key: PRNG key of the order of the images.
+      mask_key: PRNG key of the contexts.
       sample_mask: from `masks.make_sampler`.
       num_images: images per epoch.
       batch_size: B.
     """
-    order_key, mask_key = jax.random.split(key)
 
-    def list_indices(step):
-        return batch_indices(order_key, step, num_images=num_images, batch_size=batch_size)
+    def list_indices(number):
+        return batch_indices(order_key, number, num_images=num_images, batch_size=batch_size)
 
-    def make_batch(images, step):
-        mask = sample_mask(jax.random.fold_in(mask_key, step), images.shape[:3])
+    def make_batch(images, number):
+        mask = sample_mask(jax.random.fold_in(mask_key, number), images.shape[:3])
         return Batch(image=to_float(images), mask=mask)
 
     return list_indices, make_batch

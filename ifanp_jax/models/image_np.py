@@ -21,11 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.data import coordinates, masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
-from ifanp_jax.modules import conv, gca, lpa, points, squeeze_excitation
+from ifanp_jax.models import heads
+from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.modules import conv, gca, grid, lpa, points, squeeze_excitation
 
 ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
@@ -51,6 +50,8 @@ class ImageNeuralProcess(nn.Module):
       sigma_floor: lower bound of a learned or per-pixel sigma; sigma = floor + (1 - floor) * softplus(s).
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
+
+    step = "elbo"  # the way of training
 
     channels: int
     encoder_extra: str = "lpa"
@@ -85,15 +86,15 @@ class ImageNeuralProcess(nn.Module):
                 gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
                 for _ in range(self.gca_blocks)
             ]
-        out_channels = likelihoods.num_outputs(self.likelihood, self.channels)
+        out_channels = heads.num_outputs(self.likelihood, self.channels)
         self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, out_channels, dtype=dtype)
         if self.likelihood == "learned":
-            start = likelihoods.initial_raw_sigma(self.sigma, self.sigma_floor)
+            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
             self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
-    ) -> ElboTerms:
+    ) -> Terms:
         """Returns the terms of the ELBO; needs the rng stream `sample`.
 
         Args:
@@ -113,7 +114,7 @@ class ImageNeuralProcess(nn.Module):
         z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
         samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         kl_per_dim = objectives.gaussian_kl(*full, *context)
-        return likelihoods.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
@@ -134,17 +135,17 @@ class ImageNeuralProcess(nn.Module):
         if self.encoder_extra != "none":
             features = self.extra(features)
         r = conv.masked_mean_pool(features, mask)  # (B, D)
-        return likelihoods.latent_gaussian(self.encoder3(r))
+        return heads.latent_gaussian(self.encoder3(r))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:
         """Deterministic path: R_pred, (B, H, W, D), or None for a variant without it."""
         if not self.has_deterministic_path:
             return None
         features = self.encoder2(_masked_input(image, mask))  # R_M+
-        grid = coordinates.grid(*image.shape[1:3])
-        prediction = self.attention[0](features, mask, grid)
+        positions = grid.coordinates(*image.shape[1:3])
+        prediction = self.attention[0](features, mask, positions)
         for block in self.attention[1:]:
-            prediction = prediction + block(prediction, mask, grid)
+            prediction = prediction + block(prediction, mask, positions)
         return prediction
 
     def sample_latent(self, mean: jax.Array, scale: jax.Array, *, train: bool, num_samples: int) -> jax.Array:
@@ -159,19 +160,15 @@ class ImageNeuralProcess(nn.Module):
         Returns:
           float32 (S, B, Z).
         """
-        return likelihoods.sample_latent(
-            self.make_rng("sample"), mean, scale, train=train, num_samples=num_samples
-        )
+        return heads.sample_latent(self.make_rng("sample"), mean, scale, train=train, num_samples=num_samples)
 
     def decode(
         self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of y for each z (S, B, Z); float32 (S, B, H, W, C) each."""
-        out = self.decoder(z, features, coordinates.grid(*size))
+        out = self.decoder(z, features, grid.coordinates(*size))
         raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return likelihoods.gaussian(
-            out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma
-        )
+        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)
 
 
 IFNP = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=False)
@@ -185,15 +182,15 @@ IFANP = functools.partial(ImageNeuralProcess, encoder_extra="lpa", has_determini
 
 def _masked_input(image: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(image * mask, coordinates * mask), (B, H, W, C + 2)."""
-    grid = jnp.broadcast_to(coordinates.grid(*image.shape[1:3])[None], (*image.shape[:3], 2))
-    return masks.apply(jnp.concatenate([image, grid.astype(image.dtype)], axis=-1), mask)
+    positions = jnp.broadcast_to(grid.coordinates(*image.shape[1:3])[None], (*image.shape[:3], 2))
+    return grid.hide_unobserved(jnp.concatenate([image, positions.astype(image.dtype)], axis=-1), mask)
 
 
 def _check_choices(model: ImageNeuralProcess) -> None:
     choices = {
         "encoder_extra": ENCODER_EXTRAS,
         "gca_embedding": gca.EMBEDDINGS,
-        "likelihood": likelihoods.LIKELIHOODS,
+        "likelihood": heads.LIKELIHOODS,
     }
     for name, allowed in choices.items():
         if getattr(model, name) not in allowed:

@@ -6,23 +6,27 @@ import jax
 
 
 @flax.struct.dataclass
-class ElboTerms:
-    """Per-image terms of the ELBO and the prediction behind them.
+class Terms:
+    """Per-image terms of an objective and the prediction behind them; None where a model has no such thing.
 
     Attributes:
-      log_prob: float32 (B,), sum over target pixels and channels, mean over latent samples, in nats.
-      kl: float32 (B,), KL(q(z | full image) || q(z | context)), sum over dimensions, in nats; of a VAE in
-        training, KL(q(z | full image) || Normal(0, 1)).
-      kl_per_dim: float32 (B, Z).
+      reconstruction: float32 (B,), what a training maximises besides the KL, mean over latent samples, in
+        nats per image. It is `log_prob` for every likelihood but "per_image".
       prediction: float32 (B, H, W, C), mean over latent samples of the predicted mean.
+      log_prob: float32 (B,), log-likelihood, sum over target pixels and channels, mean over latent samples,
+        in nats; None without a scale.
+      kl: float32 (B,), KL(q(z | full image) || q(z | context)), sum over dimensions, in nats; of a VAE in
+        training, KL(q(z | full image) || Normal(0, 1)); None without a latent variable.
+      kl_per_dim: float32 (B, Z).
       scale: float32 (B, H, W, C), the likelihood's standard deviation, mean over latent samples.
     """
 
-    log_prob: jax.Array
-    kl: jax.Array
-    kl_per_dim: jax.Array
+    reconstruction: jax.Array
     prediction: jax.Array
-    scale: jax.Array
+    log_prob: jax.Array | None = None
+    kl: jax.Array | None = None
+    kl_per_dim: jax.Array | None = None
+    scale: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -31,11 +35,14 @@ class Completion:
 
     Attributes:
       samples: float32 (S, B, H, W, C), the predicted mean for each draw of z, observed pixels included.
-      scale: float32 (S, B, H, W, C), the likelihood's standard deviation around it.
+      scale: float32 (S, B, H, W, C), the standard deviation around it; None for a model without one.
+      cholesky: float32 (S, B, H, W, C, C), lower-triangular factor of the covariance of a pixel's channels;
+        None where they are independent.
     """
 
     samples: jax.Array
-    scale: jax.Array
+    scale: jax.Array | None = None
+    cholesky: jax.Array | None = None
 
 
 def check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:

@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.data import coordinates
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
-from ifanp_jax.modules import gca, points
+from ifanp_jax.models import heads
+from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.modules import gca, grid, points
 
 
 class PointNeuralProcess(nn.Module):
@@ -45,6 +44,8 @@ class PointNeuralProcess(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
+    step = "elbo"  # the way of training
+
     channels: int
     has_deterministic_path: bool = True
     has_latent_path: bool = True
@@ -62,7 +63,7 @@ class PointNeuralProcess(nn.Module):
 
     def setup(self):
         """Builds the parts."""
-        likelihoods.check(self.likelihood)
+        heads.check(self.likelihood)
         if self.has_attention and (self.num_heads < 1 or self.width % self.num_heads):
             raise UserError(f"num_heads is {self.num_heads}; it must divide width, which is {self.width}.")
         if self.has_attention and self.encoder_depth < 1:
@@ -83,16 +84,16 @@ class PointNeuralProcess(nn.Module):
         self.decoder = PointDecoder(
             self.width,
             self.decoder_depth,
-            likelihoods.num_outputs(self.likelihood, self.channels),
+            heads.num_outputs(self.likelihood, self.channels),
             dtype=dtype,
         )
         if self.likelihood == "learned":
-            start = likelihoods.initial_raw_sigma(self.sigma, self.sigma_floor)
+            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
             self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
-    ) -> ElboTerms:
+    ) -> Terms:
         """Returns the terms of the ELBO (of the log-likelihood, without z); needs the rng stream `sample`.
 
         Args:
@@ -106,7 +107,7 @@ class PointNeuralProcess(nn.Module):
         full = self.latent(image, jnp.ones_like(mask))
         samples, sigma = self._sample(full if train else context, image, mask, train, num_samples)
         kl_per_dim = objectives.gaussian_kl(*full, *context)
-        return likelihoods.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
@@ -119,7 +120,7 @@ class PointNeuralProcess(nn.Module):
         samples, sigma = self._sample(self.latent(image, mask), image, mask, False, num_samples)
         return Completion(samples=samples, scale=sigma)
 
-    def latent(self, image: jax.Array, mask: jax.Array) -> likelihoods.Gaussian:
+    def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | context), float32 (B, Z) each; Z = 0 without a latent path."""
         pairs, observed = self._pairs(image, mask)
         if not self.has_latent_path:
@@ -127,7 +128,7 @@ class PointNeuralProcess(nn.Module):
         features = self.latent_encoder(pairs)
         if self.has_attention and self.has_self_attention:
             features = features + self.latent_self_attention(features, observed)
-        return likelihoods.latent_gaussian(self.to_latent(masked_mean(features, observed)))
+        return heads.latent_gaussian(self.to_latent(masked_mean(features, observed)))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:
         """r: (B, 1, D), the same for every point, or (B, N, D) by attention; None without the path."""
@@ -139,29 +140,27 @@ class PointNeuralProcess(nn.Module):
             return masked_mean(features, observed)[:, None].astype(features.dtype)
         if self.has_self_attention:
             features = features + self.self_attention(features, observed)
-        grid = coordinates.grid(*image.shape[1:3]).reshape(-1, 2)
-        return self.cross_attention(self.position_encoder(grid), features, observed)
+        positions = grid.coordinates(*image.shape[1:3]).reshape(-1, 2)
+        return self.cross_attention(self.position_encoder(positions), features, observed)
 
     def _pairs(self, image, mask):
         """Points (x, y), y = 0 where unobserved: (B, N, 2 + C), and (B, N) which are context."""
         check_inputs(image, mask, self.channels)
         b, h, w, c = image.shape
-        x = jnp.broadcast_to(coordinates.grid(h, w).reshape(1, h * w, 2), (b, h * w, 2))
+        x = jnp.broadcast_to(grid.coordinates(h, w).reshape(1, h * w, 2), (b, h * w, 2))
         y = jnp.where(mask, image, 0).reshape(b, h * w, c)
         return jnp.concatenate([x, y.astype(jnp.float32)], axis=-1), mask.reshape(b, h * w)
 
     def _sample(self, z_distribution, image, mask, train, num_samples):
         """Predicted mean and standard deviation, float32 (S, B, H, W, C) each."""
         b, h, w, _ = image.shape
-        z = likelihoods.sample_latent(
+        z = heads.sample_latent(
             self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
         )
-        out = self.decoder(coordinates.grid(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
+        out = self.decoder(grid.coordinates(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
         out = out.reshape(num_samples, b, h, w, -1)
         raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return likelihoods.gaussian(
-            out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma
-        )
+        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)
 
 
 CNP = functools.partial(PointNeuralProcess, has_latent_path=False)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import likelihood as likelihoods
-from ifanp_jax.models.outputs import Completion, ElboTerms, check_inputs
+from ifanp_jax.models import heads
+from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.modules import grid
 
 
 class VAE(nn.Module):
@@ -29,6 +29,8 @@ class VAE(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
+    step = "elbo"  # the way of training
+
     channels: int
     width: int = 32
     num_halvings: int = 2
@@ -41,7 +43,7 @@ class VAE(nn.Module):
     def __post_init__(self):
         """Checks the fields."""
         super().__post_init__()
-        likelihoods.check(self.likelihood)
+        heads.check(self.likelihood)
         if self.num_halvings < 0:
             raise UserError(f"num_halvings is {self.num_halvings}; it must be at least 0.")
 
@@ -56,15 +58,15 @@ class VAE(nn.Module):
             nn.ConvTranspose(self.width, (4, 4), strides=(2, 2), dtype=dtype)
             for _ in range(self.num_halvings)
         ]
-        out_channels = likelihoods.num_outputs(self.likelihood, self.channels)
+        out_channels = heads.num_outputs(self.likelihood, self.channels)
         self.to_image = nn.Conv(out_channels, (3, 3), dtype=dtype)
         if self.likelihood == "learned":
-            start = likelihoods.initial_raw_sigma(self.sigma, self.sigma_floor)
+            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
             self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
-    ) -> ElboTerms:
+    ) -> Terms:
         """Returns the terms of the ELBO; needs the rng stream `sample`.
 
         Args:
@@ -83,7 +85,7 @@ class VAE(nn.Module):
             z_distribution = self.latent(image, mask)
             kl_per_dim = objectives.gaussian_kl(*full, *z_distribution)
         samples, sigma = self._sample(z_distribution, image.shape[1:3], train, num_samples)
-        return likelihoods.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Reconstructs each masked image `num_samples` times; needs the rng stream `sample`.
@@ -96,18 +98,18 @@ class VAE(nn.Module):
         samples, sigma = self._sample(self.latent(image, mask), image.shape[1:3], False, num_samples)
         return Completion(samples=samples, scale=sigma)
 
-    def latent(self, image: jax.Array, mask: jax.Array) -> likelihoods.Gaussian:
+    def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
         check_inputs(image, mask, self.channels)
-        x = masks.apply(image, mask)
+        x = grid.hide_unobserved(image, mask)
         for layer in self.encoder:
             x = nn.gelu(layer(x))
-        return likelihoods.latent_gaussian(self.to_latent(x.reshape(x.shape[0], -1).astype(jnp.float32)))
+        return heads.latent_gaussian(self.to_latent(x.reshape(x.shape[0], -1).astype(jnp.float32)))
 
     @nn.compact
     def _sample(self, z_distribution, size, train, num_samples):
         """Predicted mean and standard deviation, float32 (S, B, H, W, C) each."""
-        z = likelihoods.sample_latent(
+        z = heads.sample_latent(
             self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
         )
         s, b, num_dims = z.shape
@@ -122,6 +124,4 @@ class VAE(nn.Module):
         out = self.to_image(nn.gelu(x))[:, :h, :w].astype(jnp.float32)  # odd sides were rounded up
         out = jnp.swapaxes(out.reshape(b, s, h, w, -1), 0, 1)
         raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return likelihoods.gaussian(
-            out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma
-        )
+        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)

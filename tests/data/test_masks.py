@@ -148,7 +148,7 @@ def test_a_user_error_says_what_was_got(fields, message):
 def test_apply_zeroes_whatever_was_hidden():
     image = jnp.array([1.0, jnp.nan, jnp.inf, 4.0]).reshape(1, 2, 2, 1)
     mask = jnp.array([True, False, False, True]).reshape(1, 2, 2, 1)
-    np.testing.assert_array_equal(masks.apply(image, mask).ravel(), [1, 0, 0, 4])
+    np.testing.assert_array_equal(grid.hide_unobserved(image, mask).ravel(), [1, 0, 0, 4])
 
 
 PATTERN = np.random.default_rng(0).random((6, 8)) < 0.5

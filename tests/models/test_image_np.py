@@ -9,7 +9,7 @@ import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import image_np
-from ifanp_jax.state import count_parameters
+from ifanp_jax.training.parameters import count_parameters
 
 SMALL = {
     "channels": 1,

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from ifanp_jax import models, optimizer, sharding, state, train
+from ifanp_jax import models
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import image_np
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import loop, optimizer, parameters
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -20,11 +22,13 @@ def test_every_config_takes_one_training_step(name):
     side, channels = config.data.image_size or 8, config.data.channels or 1
     model = models.get(config.model, channels=channels)
     tx = optimizer.make_optimizer(config.train)
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    train_steps = train.make_train_step(jax.random.key(1), config, model, tx, mesh=mesh, num_images=100)
+    mesh = device_mesh.make_mesh(devices=jax.devices()[:1])
+    train_steps = loop.make_train_step(jax.random.key(1), config, model, tx, mesh=mesh, num_images=100)
 
     def start(key):
-        return state.init_state(key, model, tx, (side, side, channels), has_ema=config.train.ema_decay > 0)
+        return parameters.init_state(
+            key, model, tx, (side, side, channels), has_ema=config.train.ema_decay > 0
+        )
 
     images = jax.ShapeDtypeStruct((100, side, side, channels), jnp.uint8)
     before = jax.eval_shape(start, jax.random.key(2))

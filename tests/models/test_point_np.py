@@ -10,11 +10,15 @@ import optax
 import pytest
 from scipy import special
 
-from ifanp_jax import complete, evaluate, objectives, state, steps
-from ifanp_jax.data import coordinates, sampling
+from ifanp_jax import objectives
+from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import likelihood as likelihoods
+from ifanp_jax.evaluation import evaluate
+from ifanp_jax.models import heads as likelihoods
 from ifanp_jax.models import point_np
+from ifanp_jax.modules import grid
+from ifanp_jax.training import parameters
+from ifanp_jax.training.steps import elbo
 
 SMALL = {
     "channels": 1,
@@ -103,7 +107,7 @@ def abstract(model, image, mask, *, num_samples=1):
 def test_exact_parameter_count(name):
     image, mask = jnp.zeros((1, H, W, 1)), jnp.ones((1, H, W, 1), bool)
     params = abstract(make_model(name), image, mask)[2]
-    assert state.count_parameters(params) == PARAMETER_COUNTS[name]
+    assert parameters.count_parameters(params) == PARAMETER_COUNTS[name]
 
 
 def test_every_public_model_is_listed():
@@ -289,7 +293,7 @@ def test_the_cross_attention_of_an_anp_weighs_by_position_alone():
         pairs, observed = module._pairs(image, mask)
         values = module.encoder(pairs)
         values = values + module.self_attention(values, observed)
-        positions = module.position_encoder(coordinates.grid(H, W).reshape(H * W, 2))
+        positions = module.position_encoder(grid.coordinates(H, W).reshape(H * W, 2))
         return module.cross_attention(positions, values, observed)
 
     apply = functools.partial(make_model("ANP").apply, variables)
@@ -302,7 +306,7 @@ def test_the_cross_attention_of_an_anp_weighs_by_position_alone():
 def test_an_anp_without_self_attention_has_less_parameters():
     image, mask = jnp.zeros((1, H, W, 1)), jnp.ones((1, H, W, 1), bool)
     params = abstract(make_model("ANP", has_self_attention=False), image, mask)[2]
-    assert state.count_parameters(params) == PARAMETER_COUNTS["ANP"] - 2 * 264
+    assert parameters.count_parameters(params) == PARAMETER_COUNTS["ANP"] - 2 * 264
 
 
 @pytest.mark.parametrize(("likelihood", "target"), [("fixed", "all"), ("learned", "unobserved")])
@@ -383,8 +387,10 @@ def test_two_steps(name):
     model, tx = make_model(name), optax.adam(1e-2)
     batch = sampling.Batch(*images_and_masks())
     params = random_variables(model, batch.image, batch.mask)["params"]
-    before = state.TrainState(step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=None)
-    step = jax.jit(steps.make_elbo_step(jax.random.key(3), model, tx))
+    before = parameters.TrainState(
+        step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=None
+    )
+    step = jax.jit(elbo.make_elbo_step(jax.random.key(3), model, tx))
     for _ in range(2):
         after, logged = step(before, batch)
         chex.assert_tree_all_finite((after, logged))
@@ -406,7 +412,7 @@ def test_a_cnp_is_evaluated_and_completes_without_z():
     chex.assert_tree_all_finite(values)
     assert values["kl_per_dim"].shape == (B, 0)
     np.testing.assert_array_equal(values["kl"], np.zeros(B))
-    samples, scale = complete.sample_completions(module=make_model("CNP"), image=image, **call)
+    samples, scale = answers.complete_batch(module=make_model("CNP"), image=image, **call)
     assert samples.shape == scale.shape == (4, B, H, W, 1)
     one = answer(image, mask, jax.random.key(0))[1]
     np.testing.assert_allclose(samples, np.broadcast_to(one.samples[:1], samples.shape), atol=1e-5)

@@ -7,10 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from ifanp_jax import objectives, state, steps
+from ifanp_jax import objectives
 from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import vae
+from ifanp_jax.training import parameters
+from ifanp_jax.training.steps import elbo
 
 SMALL = {"channels": 1, "width": 4, "latent_dim": 3, "likelihood": "per_pixel"}
 # With SMALL and F = ceil(H / 4) * ceil(W / 4) * 4 values before z. Encoder 40 + 2 * 148, to z 6 F + 6, from
@@ -82,7 +84,7 @@ def test_exact_parameter_count(shape):
     h, w, c = shape
     image, mask = jnp.zeros((1, h, w, c)), jnp.ones((1, h, w, 1), bool)
     params = abstract(vae.VAE(**SMALL | {"channels": c}), image, mask)[2]
-    assert state.count_parameters(params) == PARAMETER_COUNTS[shape]
+    assert parameters.count_parameters(params) == PARAMETER_COUNTS[shape]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (7, 5), (1, 2)])
@@ -109,7 +111,7 @@ def test_any_number_of_halvings_fits_any_size(num_halvings, size):
     chex.assert_shape(completion.samples, (2, 2, *size, 1))
     num_small = np.prod([-(-side // 2**num_halvings) for side in size])
     count = 40 + num_halvings * (148 + 260) + 6 + 74 + 10 * 4 * num_small
-    assert state.count_parameters(params) == count
+    assert parameters.count_parameters(params) == count
 
 
 @pytest.mark.parametrize("options", [{}, {"likelihood": "learned"}, {"compute_dtype": "bfloat16"}])
@@ -221,8 +223,10 @@ def test_a_completion_depends_neither_on_the_batch_nor_on_the_place_in_it():
 def test_a_step_changes_every_parameter_and_stays_finite():
     model, tx = vae.VAE(**SMALL), optax.adam(1e-2)
     params = random_variables(model)["params"]
-    before = state.TrainState(step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=None)
-    step = jax.jit(steps.make_elbo_step(jax.random.key(3), model, tx))
+    before = parameters.TrainState(
+        step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=None
+    )
+    step = jax.jit(elbo.make_elbo_step(jax.random.key(3), model, tx))
     after, logged = step(before, sampling.Batch(*images_and_masks()))
     chex.assert_tree_all_finite((after, logged))
     is_changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)

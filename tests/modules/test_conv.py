@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.data import coordinates
-from ifanp_jax.modules import conv
+from ifanp_jax.modules import conv, grid
 
 GRIDS = [(4, 4), (3, 5), (1, 6)]
 
@@ -48,7 +47,7 @@ def test_decoder_shape_and_dtype(h, w, dtype, has_features):
 def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
     z = jax.random.normal(jax.random.key(0), (2, 3, 4))
     features = jax.random.normal(jax.random.key(1), (3, 2, 5, 6))
-    grid = coordinates.grid(2, 5)
+    grid = grid.coordinates(2, 5)
     decoder = conv.DeconvDecoder(7, 0, 1)
     out, variables = jax.jit(decoder.init_with_output)(jax.random.key(2), z, features, grid)
     params = jax.tree.map(np.asarray, variables["params"])

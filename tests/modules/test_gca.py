@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.data import coordinates
-from ifanp_jax.modules import gca
+from ifanp_jax.modules import gca, grid
 
 B, H, W, D = 3, 4, 5, 6
 N = H * W
@@ -192,7 +191,7 @@ def test_unobserved_values_are_never_read():
 def test_module_attends_with_each_head_over_its_own_channels(embedding, num_heads):
     features = jax.random.normal(jax.random.key(0), (B, H, W, D))
     mask = jax.random.bernoulli(jax.random.key(1), 0.3, (B, H, W, 1))
-    grid = coordinates.grid(H, W)
+    grid = grid.coordinates(H, W)
     module = gca.GlobalCrossAttention(D, num_heads, embedding)
     out, variables = jax.jit(module.init_with_output)(jax.random.key(2), features, mask, grid)
     params = jax.tree.map(np.asarray, variables["params"]["theta"])
@@ -221,7 +220,7 @@ def test_module_shape_and_dtype(h, w, dtype):
     features, mask = jnp.ones((2, h, w, D)), jnp.ones((2, h, w, 1), bool)
     module = gca.GlobalCrossAttention(D, dtype=dtype)
     out, variables = jax.eval_shape(
-        module.init_with_output, jax.random.key(0), features, mask, coordinates.grid(h, w)
+        module.init_with_output, jax.random.key(0), features, mask, grid.coordinates(h, w)
     )
     chex.assert_shape(out, (2, h, w, D))
     chex.assert_type(out, dtype)

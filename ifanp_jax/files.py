@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Has a file written whole or not at all.
+
+    Args:
+      path: of the file; one that is there is replaced when the new one is whole.
+
+    Yields:
+      Where to write it: a path beside it with the same suffix.
+
+    Raises:
+      OSError: that names the path, which the error of a write does not.
+    """
+    temporary = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)
+        raise
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all; an OSError names it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)

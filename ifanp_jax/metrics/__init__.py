@@ -1,0 +1,25 @@
+"""How good and how honest a completion is, per image: (B,)."""
+
+from ifanp_jax.metrics.image import (
+    SSIM_WINDOW,
+    keep_observed,
+    masked_mse,
+    mse,
+    psnr,
+    psnr_completed,
+    psnr_unobserved,
+    ssim,
+)
+from ifanp_jax.metrics.intervals import bootstrap_interval
+
+__all__ = [
+    "SSIM_WINDOW",
+    "bootstrap_interval",
+    "keep_observed",
+    "masked_mse",
+    "mse",
+    "psnr",
+    "psnr_completed",
+    "psnr_unobserved",
+    "ssim",
+]

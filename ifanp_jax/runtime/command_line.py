@@ -1,0 +1,159 @@
+"""What the commands share: the flags of every one, and errors of one sentence."""
+
+import faulthandler
+import logging
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+
+import absl.logging
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from ifanp_jax import errors
+from ifanp_jax.errors import UserError
+from ifanp_jax.runtime import interruption, peers
+
+logger = logging.getLogger("ifanp_jax")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, for example configs/digits_ifanp.py."
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "", "Folder of your own for compiled programs: a second start compiles nothing."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "host:port of process 0; TPU pods, GKE, Slurm and Open MPI need none of these three."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run, with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one from 0, with --coordinator.")
+_HEARTBEAT = flags.DEFINE_float(
+    "heartbeat_seconds",
+    60,
+    "Several processes: silence after which one counts as gone (exit status 75).",
+    lower_bound=1,
+)
+_STALL = flags.DEFINE_float(
+    "stall_seconds",
+    1800,
+    "Several processes: time without a step after which the run counts as stuck.",
+    lower_bound=1,
+)
+
+
+def get_config() -> ConfigDict | None:
+    """The configuration that --config names, with its overrides; None where the flag is missing."""
+    return _CONFIG.value
+
+
+def start_jax() -> None:
+    """Follows the flags that must be followed before JAX is used."""
+    from ifanp_jax.runtime import compilation_cache, device_mesh
+
+    if _COMPILATION_CACHE.value:
+        compilation_cache.enable(_COMPILATION_CACHE.value)
+    device_mesh.initialize(
+        coordinator=_COORDINATOR.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
+        heartbeat_seconds=_HEARTBEAT.value,
+    )
+    interruption.install()  # again: JAX has taken SIGTERM for itself
+    peers.watch(heartbeat_seconds=_HEARTBEAT.value, stall_seconds=_STALL.value)
+    if not device_mesh.is_first_process():
+        logger.setLevel(logging.WARNING)  # one process tells of all
+
+
+def run(command: Callable[[], None]) -> None:
+    """Parses the flags and runs a command: quiet libraries; a UserError is one sentence and exit status 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Configuration files say `from configs import default`; that must work from any folder.
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    # Orbax writes forty lines per checkpoint, and dumps from its threads what it raises as well.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _print_unless_late
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+    def main(argv):
+        faulthandler.disable()  # absl's: where JAX ends a process it would hide the reason under every stack
+        try:
+            if len(argv) > 1:
+                raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
+            command()
+        except UserError as error:
+            _exit_with(error)
+        except OSError as error:
+            if error.errno is None:  # a download, not a file
+                raise
+            _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                reason = str(error).splitlines()[0]
+                message = f"the device has too little memory ({reason}); lower config.train.batch_size."
+                _exit_with(UserError(message))
+            peers.await_verdict(error)
+            raise
+
+    interruption.install()
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _print_unless_late(unraisable):
+    """Where one array cannot be written, Orbax leaves the others to report to a closed event loop."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def _exit_with(error: UserError):
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    peers.leave(error.exit_status)
+    sys.exit(error.exit_status)
+
+
+def _explain_os_error(error):
+    name = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{name}{error.strerror or error}; make room, or give a place that can be read and written, and run "
+        "the same command again: what was saved is whole."
+    )
+
+
+def _parse_flags(argv):
+    """Parses as absl does, with one sentence where a configuration or a flag is wrong."""
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
+        return rest
+    except Exception as error:  # a configuration file is Python and may raise anything
+        _exit_with(UserError(_explain(error, argv)))
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One sentence for what absl and ml_collections raise on a wrong flag."""
+    files = re.findall(r"--config[= ](\S+)", " ".join(argv))
+    if files and not pathlib.Path(files[-1].split(":")[0]).is_file():
+        return f"--config={files[-1]} is no file; give a file such as configs/digits_ifanp.py."
+    message = " ".join(str(error).split()) or type(error).__name__
+    wrong_value = re.match(
+        r"flag --(\S+?)=(.*): invalid literal for (\w+)|flag --(\S+?)=(.*): could not convert", message
+    )
+    if wrong_value:
+        name, value = (
+            wrong_value.group(1) or wrong_value.group(4),
+            wrong_value.group(2) or wrong_value.group(5),
+        )
+        return f"--{name} is {value!r}; it must be a {'whole number' if wrong_value.group(3) else 'number'}."
+    if isinstance(error, AttributeError | KeyError):
+        given = [argument.split("=")[0].lstrip("-") for argument in argv if argument.startswith("--config.")]
+        unknown = [name for name in given if message.strip("\"'") in name.split(".")]
+        if unknown:
+            return f"{unknown[0]} is no field of the configuration; configs/default.py lists them all."
+        return f"the configuration {' '.join(files)} cannot be used: {message}."
+    return message if message.endswith(".") else f"{message}."

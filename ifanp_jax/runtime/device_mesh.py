@@ -1,0 +1,279 @@
+"""The mesh: one axis, "data", over the devices of all processes. The only file that knows it.
+
+A batch is split over the axis, parameters are held by every device. The compiled step sees whole arrays, so
+the same code runs on one CPU and on a pod, with the same result up to rounding.
+"""
+
+import glob
+import importlib.util
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.runtime import peers
+
+logger = logging.getLogger(__name__)
+
+AXIS = "data"
+JOIN_SECONDS = 300  # until all processes must have started
+CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")  # of a container, in bytes or "max"
+# Set by what starts several processes, with their number; JAX then finds the rest by itself.
+NUM_PROCESSES_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def initialize(
+    *, coordinator: str = "", num_processes: int = 0, process_id: int = -1, heartbeat_seconds: float = 60
+) -> None:
+    """Joins the processes of a run; does nothing where there is one. Call it before any other use of JAX.
+
+    Args:
+      coordinator: host:port of process 0; "" = found by JAX on TPU pods (also on GKE), Slurm and Open MPI.
+      num_processes: of the run; given together with `coordinator`.
+      process_id: of this one, from 0; given together with `coordinator`.
+      heartbeat_seconds: as for `peers.watch`; JAX's own heartbeat is longer, so that ours speaks first.
+
+    Raises:
+      UserError: when only some of the three are given, or they cannot be right.
+    """
+    given = (bool(coordinator), num_processes > 0, process_id >= 0)
+    if any(given) and not all(given):
+        raise UserError(
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id} are not "
+            "complete; give all three, or none where the cluster tells them."
+        )
+    if all(given):
+        if ":" not in coordinator:
+            raise UserError(f"--coordinator is {coordinator!r}; give host:port of process 0.")
+        if process_id >= num_processes:
+            raise UserError(
+                f"--process_id is {process_id}; it must be below --num_processes, which is {num_processes}."
+            )
+        if num_processes > 1:
+            _join(
+                heartbeat_seconds,
+                coordinator_address=coordinator,
+                num_processes=num_processes,
+                process_id=process_id,
+            )
+    elif has_several_processes(os.environ) or _is_tpu_vm():
+        _join(heartbeat_seconds)
+
+
+def has_several_processes(environ: Mapping[str, str]) -> bool:
+    """Whether the environment says that this process was started as one of several.
+
+    Args:
+      environ: like `os.environ`: Slurm steps, Open MPI, and TPU slices on GKE are known.
+    """
+    counts = [environ.get(name, "") for name in NUM_PROCESSES_VARIABLES]
+    if any(count.isdigit() and int(count) > 1 for count in counts):
+        return True
+    return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def _join(heartbeat_seconds, **arguments):
+    where = f" at {arguments['coordinator_address']}" if arguments else ""
+    late = (
+        f"Not all processes of this run came together{where} within {JOIN_SECONDS} s; start every one of "
+        "them again with the same command."
+    )
+    try:
+        with peers.deadline(JOIN_SECONDS, late):
+            jax.distributed.initialize(
+                heartbeat_timeout_seconds=int(3 * heartbeat_seconds + 10),
+                initialization_timeout=JOIN_SECONDS + 60,
+                **arguments,
+            )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        if arguments:
+            raise UserError(
+                f"The processes cannot be joined{where} ({reason}); give a --coordinator that all of them "
+                "reach."
+            ) from None
+        if has_several_processes(os.environ):
+            raise UserError(
+                f"JAX does not find the other processes of this run ({reason}); give --coordinator, "
+                "--num_processes and --process_id."
+            ) from None
+        logger.warning("This TPU machine is no part of a pod that JAX knows; it works alone.")
+
+
+def _is_tpu_vm() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "tpu" not in platforms:
+        return False
+    has_chips = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+    return has_chips and importlib.util.find_spec("libtpu") is not None
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of the run."""
+    return jax.process_index() == 0
+
+
+def make_mesh(*, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axis "data" over `devices`, or over all of all processes.
+
+    The devices of a process stand side by side, so that its rows of a batch are one slice.
+    (`jax.make_mesh` orders them otherwise on TPU pods and refuses several GPU hosts.)
+    """
+    devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+    """The devices share the array along `axis`."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError when the devices cannot share a batch equally."""
+    if batch_size % mesh.size:
+        lower, higher = batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size
+        nearest = " or ".join(str(size) for size in (lower, higher) if size)
+        raise UserError(
+            f"config.train.batch_size is {batch_size} but {mesh.size} devices share a batch equally; "
+            f"choose {nearest}."
+        )
+
+
+def put_rows(images: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Shares images among the devices; a process reads only the rows of its own.
+
+    Args:
+      images: (N, ...) in host memory or memory-mapped, the same in every process.
+      mesh: from `make_mesh`.
+
+    Returns:
+      (M, ...), M the next multiple of the number of devices; rows from N on are zeros.
+    """
+    num_rows = -(-len(images) // mesh.size) * mesh.size
+
+    def read(index):
+        rows = np.asarray(images[index])
+        start, stop, _ = index[0].indices(num_rows)
+        return np.pad(rows, ((0, stop - start - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
+
+    return jax.make_array_from_callback((num_rows, *images.shape[1:]), batched(mesh), read)
+
+
+def local_rows(batch_size: int, mesh: Mesh) -> slice:
+    """The rows of a batch that the devices of this process hold: one slice, see `make_mesh`."""
+    index_of = batched(mesh).addressable_devices_indices_map((batch_size,))
+    bounds = [index[0].indices(batch_size)[:2] for index in index_of.values()]
+    return slice(min(start for start, _ in bounds), max(stop for _, stop in bounds))
+
+
+def put_local_rows(images: np.ndarray, mesh: Mesh, *, axis: int) -> jax.Array:
+    """Makes an array split along `axis` of the rows that each process read.
+
+    Args:
+      images: the `local_rows` of this process along `axis`.
+      mesh: from `make_mesh`.
+      axis: of the batch.
+
+    Returns:
+      The whole array, every row on its device.
+    """
+    num_rows = images.shape[axis] * mesh.size // len(mesh.local_devices)
+    shape = (*images.shape[:axis], num_rows, *images.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(batched(mesh, axis=axis), images, shape)
+
+
+def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns `gather(images, index) -> images[index]`, a batch split over the devices, for use in `jit`."""
+
+    def gather(images, index):
+        # Every device computes every index: that is less than sending them.
+        index = jax.lax.with_sharding_constraint(index, replicated(mesh))
+        return jax.lax.with_sharding_constraint(images[index], batched(mesh))
+
+    return gather
+
+
+def agree(value: int) -> int:
+    """What the first process says: all must then do the same."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
+
+
+def make_vote(mesh: Mesh) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    """Returns `vote(wishes) -> wishes`, the largest of all processes one by one.
+
+    Each process calls it after every dispatch.
+
+    Accelerators answer one dispatch late, so that nothing waits (first with zeros); all processes get the
+    same answer.
+
+    Args:
+      mesh: from `make_mesh`.
+    """
+    if jax.process_count() == 1:
+        return lambda wishes: wishes
+    largest = jax.jit(lambda rows: rows.max(axis=0), out_shardings=replicated(mesh))
+    is_late = jax.default_backend() != "cpu"  # processes on CPUs must not overlap what they compute
+    answers = []
+
+    def vote(wishes):
+        rows = np.tile(np.asarray(wishes, np.int32), (len(mesh.local_devices), 1))
+        answers.append(largest(put_local_rows(rows, mesh, axis=0)))
+        if len(answers) <= is_late:
+            return (0,) * len(wishes)
+        return tuple(np.asarray(answers.pop(0)).tolist())
+
+    return vote
+
+
+def first_copy(tree: Any) -> Any:
+    """The first copy of replicated arrays that this process holds, for work that it does alone."""
+    return jax.tree.map(lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree)
+
+
+def device_bytes(device: jax.Device) -> int:
+    """Memory of a device in bytes; a CPU device has that of the machine, or of its container."""
+    stats = device.memory_stats() or {}
+    if stats.get("bytes_limit"):
+        return stats["bytes_limit"]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if CGROUP_LIMIT.is_file() and (text := CGROUP_LIMIT.read_text().strip()).isdigit():
+        limits.append(int(text))
+    return min(limits)
+
+
+def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError when a compiled step will not fit on its devices.
+
+    Args:
+      compiled: the training step.
+      batch_size: images of a step, over all devices.
+      mesh: of the devices.
+    """
+    device, analysis = mesh.local_devices[0], compiled.memory_analysis()
+    if analysis is None or not (device.platform == "cpu" or device.memory_stats()):
+        return  # nothing is known
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    needed, available = held + analysis.temp_size_in_bytes, device_bytes(device)
+    if needed <= available:
+        return
+    share = max(0, available - held) / max(1, analysis.temp_size_in_bytes)
+    fitting = int(0.9 * share * batch_size) // mesh.size * mesh.size
+    advice = f"config.train.batch_size={fitting} should fit" if fitting else "take more devices"
+    raise UserError(
+        f"A step of config.train.batch_size={batch_size} needs about {needed / 2**30:.1f} GiB on each "
+        f"device, which has {available / 2**30:.1f} GiB; {advice}, or take a smaller model or images."
+    )

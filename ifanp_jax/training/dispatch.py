@@ -1,0 +1,190 @@
+"""Steps cut into dispatches: how many at once, the program that does them, and its memory."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ifanp_jax.data import masks, sampling
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import flops
+from ifanp_jax.training.keys import Streams
+from ifanp_jax.training.runs import Run
+
+# A dispatch of an accelerator holds about as many operations: 0.1 to 1 s of it. More steps would only delay
+# what happens between dispatches.
+DISPATCH_FLOPS = 2e13
+MAX_STEPS_PER_DISPATCH = 200
+
+
+def list_dispatches(
+    start: int, end: int, *, steps_per_dispatch: int, periods: tuple[int, ...]
+) -> Iterator[tuple[int, int]]:
+    """Cuts the steps after `start` into dispatches that end at every multiple of each period.
+
+    Args:
+      start: steps done.
+      end: steps to do in all.
+      steps_per_dispatch: at most.
+      periods: in steps; 0 = never.
+
+    Yields:
+      (steps done before, number of steps).
+    """
+    while start < end:
+        ends = [start + period - start % period for period in periods if period]
+        num_steps = min([end, start + steps_per_dispatch, *ends]) - start
+        yield start, num_steps
+        start += num_steps
+
+
+def choose_steps_per_dispatch(run: Run, periods: tuple[int, ...]) -> int:
+    """Steps per dispatch: as configured, else 1 on a CPU, and what fills 0.1 to 1 s of an accelerator.
+
+    It follows from the operations of a step, not from a clock, so that a run is cut alike each time.
+
+    Args:
+      run: with its state, or the shapes and dtypes of it.
+      periods: steps at which a dispatch must end; 0 = never.
+    """
+    if run.config.train.steps_per_dispatch:
+        return run.config.train.steps_per_dispatch
+    if jax.default_backend() == "cpu":
+        return 1
+    return fit_steps(count_step_flops(run) / jax.device_count(), periods)
+
+
+def fit_steps(step_flops: float, periods: tuple[int, ...]) -> int:
+    """Steps that hold about `DISPATCH_FLOPS` operations, and divide the periods where that costs little.
+
+    Args:
+      step_flops: operations of a step on each device.
+      periods: steps at which a dispatch must end; 0 = never.
+    """
+    most = max(1, min(MAX_STEPS_PER_DISPATCH, round(DISPATCH_FLOPS / step_flops), *filter(None, periods)))
+    # A divisor leaves no remainder, which would be compiled for itself.
+    divisor = max(size for size in range(1, most + 1) if math.gcd(*periods) % size == 0)
+    return divisor if 2 * divisor >= most else most
+
+
+def count_step_flops(run: Run) -> int:
+    """Operations of one training step on the whole batch: matrix products and convolutions.
+
+    Args:
+      run: with its state, or the shapes and dtypes of it.
+    """
+    n, b, (h, w, c) = run.step.num_batches, run.config.train.batch_size, run.image_shape
+    batches = sampling.Batch(
+        image=jax.ShapeDtypeStruct((n, b, h, w, c), jnp.float32),
+        mask=jax.ShapeDtypeStruct((n, b, h, w, 1), bool),
+    )
+    return flops.count(run.step.update, jax.random.key(0), run.state, batches)
+
+
+def make_sampler(streams: Streams, config: ConfigDict, num_images: int) -> tuple[Callable, Callable]:
+    """`sampling.make_sampler` with the options of the configuration."""
+    return sampling.make_sampler(
+        streams.order,
+        streams.masks,
+        masks.make_sampler(config.mask),
+        num_images=num_images,
+        batch_size=config.train.batch_size,
+    )
+
+
+def make_train_steps(
+    streams: Streams,
+    run: Run,
+    *,
+    mesh: jax.sharding.Mesh,
+    num_images: int,
+    is_streamed: bool = False,
+) -> Callable:
+    """Returns the compiled `train_steps(state, images, num_steps) -> (state, metrics)`.
+
+    It makes its batches, does `num_steps` optimiser steps in one dispatch and donates the state; the metrics
+    are those of each step, (num_steps,). How steps are cut into dispatches changes rounding at most.
+
+    Args:
+      streams: of the run.
+      run: its configuration, model and step.
+      mesh: of the devices.
+      num_images: training images, N.
+      is_streamed: `images` are then the steps' own, uint8 (num_steps * num_batches, B, H, W, C) from
+        `streaming.stream`; otherwise all of them, uint8 (M, H, W, C) with M >= N, from
+        `device_mesh.put_rows`.
+    """
+    list_indices, make_batch = make_sampler(streams, run.config, num_images)
+    gather = device_mesh.make_gather(mesh)
+    num_batches = run.step.num_batches
+
+    def make_batches(step, images, step_images):
+        batches = []
+        for index in range(num_batches):
+            number = step * num_batches + index
+            chosen = step_images[index] if is_streamed else gather(images, list_indices(number))
+            batch = make_batch(chosen, number)
+            batches.append(jax.lax.with_sharding_constraint(batch, device_mesh.batched(mesh)))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+    def train_steps(state, images, num_steps):
+        def step(state, step_images):
+            return run.step.update(streams.noise, state, make_batches(state.step, images, step_images))
+
+        by_step = images.reshape(num_steps, num_batches, *images.shape[1:]) if is_streamed else None
+        if num_steps == 1:
+            state, metrics = step(state, by_step[0] if is_streamed else None)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        # XLA on CPU runs convolutions in a loop many times slower, and rounds them otherwise: unroll there.
+        is_cpu = jax.default_backend() == "cpu"
+        return jax.lax.scan(step, state, by_step, length=num_steps, unroll=is_cpu)
+
+    replicated = device_mesh.replicated(mesh)
+    return jax.jit(
+        train_steps,
+        static_argnums=2,
+        donate_argnums=0,
+        in_shardings=(replicated, device_mesh.batched(mesh, axis=int(is_streamed))),
+        out_shardings=replicated,
+    )
+
+
+def with_memory_check(train_steps: Callable, batch_size: int, mesh: jax.sharding.Mesh) -> Callable:
+    """Compiles `train_steps` at its first call for each number of steps, and checks that it will fit.
+
+    Args:
+      train_steps: from `make_train_steps`.
+      batch_size: images of a step, over all devices.
+      mesh: of the devices.
+    """
+    programs = {}
+
+    def checked_steps(state, images, num_steps):
+        if num_steps not in programs:
+            programs[num_steps] = train_steps.lower(state, images, num_steps).compile()
+            device_mesh.check_memory(programs[num_steps], batch_size, mesh)
+        return programs[num_steps](state, images)
+
+    return checked_steps
+
+
+def run_dispatches(train_steps: Callable, state: Any, feed: Iterable) -> Iterator[tuple[int, int, Any, Any]]:
+    """Runs the feed, waiting for no result.
+
+    Args:
+      train_steps: from `make_train_steps`.
+      state: donated.
+      feed: from `feed.make_feed`.
+
+    Yields:
+      Steps done before the dispatch, its number of steps, the state (which the next dispatch consumes) and
+      the metrics (num_steps,).
+    """
+    for (first, num_steps), images in feed:
+        state, metrics = train_steps(state, images, num_steps)
+        if jax.default_backend() == "cpu" and jax.device_count() > 1:
+            jax.block_until_ready(metrics)  # fake devices on few cores deadlock when dispatches overlap
+        yield first, num_steps, state, metrics

@@ -1,0 +1,181 @@
+"""Metrics of the steps: averaged into rows, written, and shown on the terminal."""
+
+import logging
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import guards
+from ifanp_jax.training.metrics_file import MetricWriter
+from ifanp_jax.training.runs import Run
+
+logger = logging.getLogger(__name__)
+
+LINE_EVERY_SECONDS = 15
+
+
+class MetricLog:
+    """Turns metrics into rows one dispatch late, so that the device computes while the host waits.
+
+    A row is the mean over the last `log_every` steps. What a checkpoint finds of the next row and of the time
+    is saved with it as `record`, so that a resumed run averages over the same steps and goes on counting.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workdir: str | pathlib.Path,
+        *,
+        record: dict[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Opens the logs of `workdir` to go on after the steps of `run`; only the first process writes.
+
+        Args:
+          run: with its state.
+          workdir: of the run.
+          record: of the checkpoint that the run goes on from; {} at the start.
+          clock: seconds.
+        """
+        is_first = device_mesh.is_first_process()
+        self._run, self._train, self._clock = run, run.config.train, clock
+        self._writer = MetricWriter(workdir, step=run.num_steps_done, is_writer=is_first)
+        self._progress = Progress(
+            self._train.num_steps, step=run.num_steps_done, is_shown=is_first, clock=clock
+        )
+        self._pending = None  # the newest dispatch
+        self._window = list(record.get("metrics_window", ()))  # metrics of the steps since the last row
+        self._training_seconds = record.get("training_seconds", 0.0)
+        self._step_seconds = []  # since the last row, without compilation
+        self._compiled = set()  # numbers of steps whose program is there: the first time counts compilation
+        self.restart_clock()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the log, as JSON values."""
+        return {"metrics_window": self._window, "training_seconds": self._training_seconds}
+
+    def restart_clock(self) -> None:
+        """Leaves out of the speed what was done since the last metrics."""
+        self._started = self._clock()
+
+    def add(self, first: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics (n,) of the dispatch after step `first`, and writes those of the one before."""
+        previous, self._pending = self._pending, (first, metrics)
+        if previous:
+            self._write_dispatch(*previous)
+
+    def flush(self) -> None:
+        """Writes all that is known."""
+        if self._pending:
+            self._write_dispatch(*self._pending)
+        self._pending = None
+        self._writer.flush()
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        """Writes a row of other numbers."""
+        self._writer.write(step, row)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._progress.close()
+        self._writer.close()
+
+    def _write_dispatch(self, first, metrics):
+        metrics = jax.device_get(metrics)
+        num_steps = len(next(iter(metrics.values())))
+        seconds = self._clock() - self._started
+        self._training_seconds += seconds
+        self.restart_clock()
+        is_compiled = num_steps in self._compiled
+        if not self._compiled:
+            logger.info("Compiled and first %d steps in %.1f s.", num_steps, seconds)
+        for index in range(num_steps):
+            step = first + index + 1
+            self._window.append({name: float(values[index]) for name, values in metrics.items()})
+            guards.check_finite(step, self._window[-1], self._run)
+            if is_compiled:
+                self._step_seconds.append(seconds / num_steps)
+            if guards.is_due(step, self._train.log_every, self._train.num_steps):
+                self._write_row(step)
+        self._compiled.add(num_steps)
+        self._progress.advance(num_steps)
+
+    def _write_row(self, step):
+        averages = _average(self._window)
+        row = {f"train/{name}": value for name, value in averages.items()}
+        row["train/learning_rate"] = float(self._run.step.schedule(step - 1))
+        row["train/seconds"] = self._training_seconds
+        steps_per_second = 0.0
+        if self._step_seconds:
+            steps_per_second = len(self._step_seconds) / sum(self._step_seconds)
+            row["train/steps_per_second"] = steps_per_second
+            row["train/images_per_second"] = steps_per_second * self._train.batch_size
+        self._writer.write(step, row)
+        self._progress.show(step, self._run.step.show(averages), steps_per_second, self._train.batch_size)
+        self._window, self._step_seconds = [], []
+
+
+def _average(window: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in window])) for name in window[0]}
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(
+        self,
+        num_steps: int,
+        *,
+        step: int,
+        is_shown: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Starts at `step` of `num_steps`; of several processes only one shows it."""
+        from tqdm import tqdm
+
+        self._num_steps, self._is_shown, self._clock = num_steps, is_shown, clock
+        self._last_line = clock()
+        self._bar = tqdm(
+            total=num_steps,
+            initial=step,
+            unit="step",
+            disable=not (is_shown and sys.stderr.isatty()),
+            dynamic_ncols=True,
+        )
+
+    def advance(self, num_steps: int) -> None:
+        """Counts steps done."""
+        self._bar.update(num_steps)
+
+    def show(self, step: int, text: str, steps_per_second: float, batch_size: int) -> None:
+        """Shows the newest row and the speed, which leaves compilation out.
+
+        Args:
+          step: steps done.
+          text: of the row, from `Step.show`.
+          steps_per_second: over the steps of the row; 0 = not known yet.
+          batch_size: images of a step.
+        """
+        if steps_per_second:
+            left = (self._num_steps - step) / steps_per_second
+            speed = f"{steps_per_second:.1f} steps/s  {steps_per_second * batch_size:,.0f} images/s"
+            text = f"{text}  {speed}  {left:.0f} s left"
+        self._bar.set_postfix_str(text)
+        now = self._clock()
+        is_line = self._is_shown and self._bar.disable
+        if is_line and (now - self._last_line >= LINE_EVERY_SECONDS or step == self._num_steps):
+            self._last_line = now
+            logger.info("step %d/%d  %s", step, self._num_steps, text)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()

@@ -1,0 +1,121 @@
+"""The ELBO step: one network, one optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from ifanp_jax import metrics, objectives
+from ifanp_jax.training import optimizer, parameters
+from ifanp_jax.training.steps import Step
+
+
+@flax.struct.dataclass
+class TrainState:
+    """State of a training; data and noise follow from the seed and `step`.
+
+    Attributes:
+      step: int32 scalar, optimiser steps done.
+      params: the model's parameters.
+      opt_state: the optimiser's state.
+      ema_params: moving average of the parameters, or None where none is kept.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    ema_params: Any
+
+
+def make_step(config: ConfigDict, model: nn.Module) -> Step:
+    """Builds the step on the negative ELBO.
+
+    Args:
+      config: the whole configuration; uses `objective` and `train`.
+      model: any neural process or VAE of `ifanp_jax.models`.
+    """
+    tx = optimizer.make_optimizer(config.train)
+    has_ema = config.train.ema_decay > 0
+
+    def init(key, image_shape):
+        params = parameters.init_variables(key, model, image_shape)["params"]
+        ema_params = jax.tree.map(jnp.copy, params) if has_ema else None
+        return TrainState(step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=ema_params)
+
+    return Step(
+        init=init,
+        update=make_update(model, tx, ema_decay=config.train.ema_decay, **config.objective),
+        variables=evaluation_variables,
+        schedule=optimizer.learning_rate_schedule(config.train),
+        finite_metrics=("loss", "grad_norm"),
+        show=lambda row: f"loss {row['loss']:.1f}  psnr {row['psnr']:.2f} dB",
+    )
+
+
+def evaluation_variables(state: TrainState) -> dict[str, Any]:
+    """The moving average of the parameters where there is one, else the parameters."""
+    return {"params": state.params if state.ema_params is None else state.ema_params}
+
+
+def make_update(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    num_samples: int = 1,
+    target: str = "all",
+    kl_weight: float = 1.0,
+    ema_decay: float = 0.0,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns `update(key, state, batches) -> (state, metrics)`, one optimiser step on the negative ELBO.
+
+    The loss is the batch mean of -ELBO in nats per image; the latent noise follows from
+    `fold_in(key, state.step)`.
+
+    Args:
+      model: any neural process or VAE of `ifanp_jax.models`.
+      tx: the optimiser.
+      num_samples: K, latent samples per image.
+      target: "all" or "unobserved" pixels.
+      kl_weight: 1 gives the ELBO.
+      ema_decay: of the moving average that the state may hold.
+    """
+
+    def loss_fn(params, batch, sample_key):
+        terms = model.apply(
+            {"params": params},
+            batch.image,
+            batch.mask,
+            train=True,
+            num_samples=num_samples,
+            target=target,
+            rngs={"sample": sample_key},
+        )
+        bound = terms.reconstruction
+        if terms.kl is not None:
+            bound = objectives.elbo(terms.reconstruction, terms.kl, kl_weight=kl_weight)
+        return -bound.mean(), terms
+
+    def update(key, state, batches):
+        batch = jax.tree.map(lambda x: x[0], batches)
+        sample_key = jax.random.fold_in(key, state.step)
+        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, sample_key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = parameters.update_average(state.ema_params, params, ema_decay, state.step)
+        optional = {"log_prob": terms.log_prob, "kl": terms.kl}
+        logged = {
+            "loss": loss,
+            **{name: value.mean() for name, value in optional.items() if value is not None},
+            "mse": metrics.mse(terms.prediction, batch.image).mean(),
+            "psnr": metrics.psnr(terms.prediction, batch.image).mean(),
+            "grad_norm": optax.tree.norm(grads),
+        }
+        state = TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params)
+        return state, logged
+
+    return update

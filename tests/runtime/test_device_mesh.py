@@ -1,0 +1,253 @@
+"""The mesh: what starts several processes, and that neither devices nor processes change the numbers."""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import types
+
+import chex
+import jax
+import numpy as np
+import pytest
+import sharding_worker
+
+from ifanp_jax.data import sources
+from ifanp_jax.errors import UserError
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import loop, metrics_file, runs
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"SLURM_STEP_NUM_TASKS": ""}, False),
+        ({"SLURM_STEP_NUM_TASKS": "many"}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, False),  # a batch script, itself one process
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": ""}, False),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "host-0,host-1"}, True),
+    ],
+)
+def test_several_processes_are_known_by_the_environment(environ, expected):
+    assert device_mesh.has_several_processes(environ) is expected
+
+
+def test_the_devices_of_a_process_stand_side_by_side():
+    class Device:
+        platform = "gpu"
+
+        def __init__(self, process_index, id):
+            self.process_index, self.id, self.slice_index = process_index, id, process_index
+
+    devices = [Device(1, 2), Device(0, 0), Device(1, 3), Device(0, 1)]
+    mesh = device_mesh.make_mesh(devices=devices)
+    assert [device.id for device in mesh.devices.flat] == [0, 1, 2, 3]
+
+
+@pytest.fixture
+def joins(monkeypatch):
+    """Arguments of every call of `jax.distributed.initialize`, on a machine of one process."""
+    calls = []
+
+    def initialize(*, heartbeat_timeout_seconds, initialization_timeout, **arguments):
+        assert heartbeat_timeout_seconds > 60 and initialization_timeout > device_mesh.JOIN_SECONDS
+        calls.append(tuple(arguments.values()))
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(sharding, "_is_tpu_vm", lambda: False)
+    for name in (*device_mesh.NUM_PROCESSES_VARIABLES, "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    return calls
+
+
+def test_one_process_joins_nothing(joins):
+    device_mesh.initialize()
+    device_mesh.initialize(coordinator="localhost:1234", num_processes=1, process_id=0)
+    assert joins == []
+
+
+def test_processes_join_as_told(joins):
+    device_mesh.initialize(coordinator="localhost:1234", num_processes=3, process_id=2)
+    assert joins == [("localhost:1234", 3, 2)]
+
+
+def test_processes_of_a_cluster_are_found_by_jax(joins, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    device_mesh.initialize()
+    assert joins == [()]
+
+
+def test_a_tpu_machine_asks_jax_for_the_others(joins, monkeypatch):
+    monkeypatch.setattr(sharding, "_is_tpu_vm", lambda: True)
+    device_mesh.initialize()
+    assert joins == [()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"coordinator": "localhost:1234"}, "are not complete; give all three"),
+        ({"num_processes": 2}, "are not complete"),
+        ({"process_id": 0}, "are not complete"),
+        ({"num_processes": 2, "process_id": 0}, "are not complete"),
+        ({"coordinator": "localhost:1234", "num_processes": 2}, "are not complete"),
+        ({"coordinator": "localhost:1234", "process_id": 0}, "are not complete"),
+        ({"coordinator": "localhost", "num_processes": 2, "process_id": 0}, "give host:port"),
+        ({"coordinator": "localhost:1234", "num_processes": 2, "process_id": 2}, "must be below"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_told_in_one_sentence(joins, arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        device_mesh.initialize(**arguments)
+    text = str(caught.value)
+    assert text.endswith(".") and text.count(". ") == 0 and "\n" not in text
+    assert joins == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "nearest"), [(10, "8 or 12"), (3, "4"), (5, "4 or 8"), (4, None), (64, None)]
+)
+def test_a_batch_that_devices_cannot_share_names_its_neighbours(batch_size, nearest):
+    mesh = types.SimpleNamespace(size=4)
+    if nearest is None:
+        device_mesh.check_batch_size(batch_size, mesh)
+        return
+    with pytest.raises(UserError, match=rf"is {batch_size} but 4 devices .* choose {nearest}\.$"):
+        device_mesh.check_batch_size(batch_size, mesh)
+
+
+def test_the_mesh_has_one_axis_over_all_devices():
+    mesh = device_mesh.make_mesh()
+    assert mesh.axis_names == ("data",)
+    assert mesh.devices.tolist() == jax.devices()
+
+
+def test_rows_are_put_and_gathered_on_one_device():
+    mesh = device_mesh.make_mesh(devices=jax.devices()[:1])
+    sharding_worker.check_rows(mesh)
+
+
+def test_rows_of_memory_mapped_images_are_put(tmp_path):
+    images = np.arange(24, dtype=np.uint8).reshape(4, 3, 2, 1)
+    np.save(tmp_path / "train.npy", images)
+    put = device_mesh.put_rows(np.load(tmp_path / "train.npy", mmap_mode="r"), device_mesh.make_mesh())
+    np.testing.assert_array_equal(put, images)
+
+
+def start_worker(*arguments, num_devices):
+    environ = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.sharding_worker", *map(str, arguments)],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(*workers):
+    """Waits for all; shows what they wrote when one failed or hangs."""
+    try:
+        errors = [worker.communicate(timeout=600)[1] for worker in workers]
+    except subprocess.TimeoutExpired:
+        for worker in workers:
+            worker.kill()
+        pytest.fail("\n".join(worker.communicate()[1] for worker in workers))
+    if any(worker.returncode for worker in workers):
+        pytest.fail("\n".join(errors))
+
+
+@pytest.fixture(scope="module")
+def steps_by_devices(tmp_path_factory):
+    path = tmp_path_factory.mktemp("steps") / "results.npz"
+    wait_for(start_worker("steps", path, num_devices=max(sharding_worker.DEVICE_COUNTS)))
+    return dict(np.load(path))
+
+
+@pytest.mark.parametrize("count", sharding_worker.DEVICE_COUNTS[1:])
+def test_several_devices_train_as_one(steps_by_devices, count):
+    one, several = (steps_by_devices[f"losses_{number}"] for number in (1, count))
+    assert len(np.unique(one)) == sharding_worker.NUM_STEPS  # each step had a batch of its own
+    np.testing.assert_allclose(several, one, rtol=1e-5)
+    one, several = (steps_by_devices[f"params_{number}"] for number in (1, count))
+    np.testing.assert_allclose(several, one, rtol=0, atol=1e-5)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return sources.get(sharding_worker.small_config().data)
+
+
+def forget_after(step, workdir):
+    """Removes the later checkpoints, so that a run goes on from there."""
+    checkpoints = workdir / "checkpoints"
+    for path in checkpoints.iterdir():
+        if int(path.name.removeprefix("step_")) > step:
+            shutil.rmtree(path)
+    assert (checkpoints / f"step_{step}").is_dir()
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """Runs of one process with two devices and of two processes with a device each.
+
+    The third, streamed, goes on with two processes where one process made the first steps.
+    """
+    path = tmp_path_factory.mktemp("processes")
+    wait_for(start_worker("run", 0, 1, "", f"{path}/one=device", num_devices=2))
+    shutil.copytree(path / "one", path / "two_resumed")
+    forget_after(3, path / "two_resumed")
+    coordinator = f"127.0.0.1:{free_port()}"
+    tasks = [f"{path}/two=device", f"{path}/two_resumed=stream"]
+    wait_for(
+        *(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)),
+    )
+    return path
+
+
+def rows_without_speed(workdir):
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_per_second")}
+        for row in metrics_file.read_metrics(workdir)
+    ]
+
+
+@pytest.mark.parametrize("name", ["two", "two_resumed"])
+def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name):
+    two, one = (runs.load(workdirs / directory).state for directory in (name, "one"))
+    assert int(two.step) == 6
+    chex.assert_trees_all_equal(two, one)
+    rows = rows_without_speed(workdirs / name)
+    assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
+    assert rows == rows_without_speed(workdirs / "one")
+
+
+def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, digits, tmp_path):
+    shutil.copytree(workdirs / "two", tmp_path / "run")
+    forget_after(3, tmp_path / "run")
+    state = loop.run(sharding_worker.small_config(), tmp_path / "run", digits)
+    chex.assert_trees_all_close(state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
+    rows, expected = rows_without_speed(tmp_path / "run"), rows_without_speed(workdirs / "two")
+    assert rows[:1] == expected[:1]  # those up to the checkpoint are left as they were
+    chex.assert_trees_all_close(rows, expected, rtol=1e-4)

@@ -1,0 +1,439 @@
+"""Checkpoints: what is saved, kept, and found again after files were damaged."""
+
+import concurrent.futures
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.fixtures import make_run
+
+import ifanp_jax
+from configs import digits_ifanp
+from ifanp_jax import configuration
+from ifanp_jax.data import sources
+from ifanp_jax.errors import PassingError, UserError
+from ifanp_jax.training import checkpoint, loop, runs
+from ifanp_jax.training.parameters import TrainState
+
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def make_state(step, *, shape=(4, 3), dtype=jnp.float32, has_ema=True):
+    """A state of every kind of array, another one at each step."""
+    values = np.random.default_rng(step).normal(size=shape)
+    params = {"decoder": {"kernel": jnp.asarray(values, dtype)}, "bias": jnp.ones(3)}
+    ema_params = jax.tree.map(lambda x: x / 3, params) if has_ema else None
+    return TrainState(jnp.int32(step), params, optax.adam(1e-3).init(params), ema_params)
+
+
+def open_checkpoints(workdir, *, num_kept=3, is_writer=True, **options):
+    return checkpoint.Checkpoints(workdir, num_kept=num_kept, is_writer=is_writer, **options)
+
+
+def save(workdir, *steps, **options):
+    with open_checkpoints(workdir, **options) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, make_state(step), {"note": f"of step {step}"})
+
+
+def restore(workdir, *, is_writer=True, **options):
+    abstract_state = jax.eval_shape(lambda: make_state(0, **options))
+    with open_checkpoints(workdir, is_writer=is_writer) as checkpoints:
+        return checkpoints.restore(abstract_state, DEVICE)
+
+
+def assert_restores(workdir, step, **options):
+    state, record = restore(workdir, **options)
+    chex.assert_trees_all_equal(state, make_state(step))
+    assert record["step"] == step and record["note"] == f"of step {step}"
+
+
+def list_names(workdir):
+    return {path.name for path in (workdir / "checkpoints").iterdir()}
+
+
+def list_files(folder):
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+def write_checksums(step_folder):
+    """As `sha256sum` would, after a file was changed on purpose."""
+    files = {name: path for name, path in list_files(step_folder).items() if name != "SHA256SUMS"}
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in files.items()]
+    (step_folder / "SHA256SUMS").write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("three")
+    save(workdir, 1, 2, 3)
+    return workdir
+
+
+@pytest.fixture
+def workdir(three_steps, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(three_steps, tmp_path / "run")
+
+
+# What is saved
+
+
+def test_the_newest_step_comes_back_bit_for_bit(three_steps):
+    assert_restores(three_steps, 3, is_writer=False)
+
+
+def test_nothing_saved_is_none(tmp_path):
+    assert not checkpoint.exists(tmp_path)
+    assert restore(tmp_path) is None
+    assert not checkpoint.exists(tmp_path)
+    save(tmp_path, 1)
+    assert checkpoint.exists(tmp_path)
+
+
+def test_a_save_is_not_changed_by_what_becomes_of_donated_arrays(tmp_path):
+    shape = (1024, 1024)
+    overwrite = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+
+    def address(state):
+        return state.params["decoder"]["kernel"].unsafe_buffer_pointer()
+
+    state = overwrite(make_state(7, shape=shape))
+    before = address(state)
+    state = overwrite(state)
+    assert address(state) == before  # so donated arrays are overwritten indeed
+    expected = jax.tree.map(jnp.copy, state)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, state, {})
+        for _ in range(100):
+            state = overwrite(state)
+        jax.block_until_ready(state)
+    restored, _ = restore(tmp_path, shape=shape)
+    chex.assert_trees_all_equal(restored, expected)
+
+
+def test_the_newest_steps_and_every_nth_are_kept(tmp_path):
+    save(tmp_path, *range(1, 9), num_kept=2, keep_every=3)
+    assert list_names(tmp_path) == {"step_3", "step_6", "step_7", "step_8"}
+
+
+def test_a_writer_removes_what_an_interrupted_save_left_and_a_reader_does_not(workdir):
+    steps = {"step_1", "step_2", "step_3"}
+    for name in ("unfinished_4", "unfinished_removal_0"):
+        (workdir / "checkpoints" / name / "state").mkdir(parents=True)
+        (workdir / "checkpoints" / name / "state/data").write_text("half")
+    assert_restores(workdir, 3, is_writer=False)
+    assert list_names(workdir) == steps | {"unfinished_4", "unfinished_removal_0"}
+    assert_restores(workdir, 3)
+    assert list_names(workdir) == steps
+
+
+def test_only_the_owner_may_read(three_steps):
+    folder = three_steps / "checkpoints"
+    assert {path.stat().st_mode & 0o777 for path in [folder, *folder.rglob("*")] if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in list_files(folder).values()} == {0o600}
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="sha256sum is not installed")
+def test_sha256sum_reads_the_checksums(workdir):
+    folder = workdir / "checkpoints/step_3"
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    subprocess.run(command, cwd=folder, check=True)
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == len(list_files(folder)) - 1
+    flip(-1, folder / "checkpoint.json")
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 1
+
+
+# Damage
+
+
+def flip(position, path):
+    """Flips a bit of one byte; `position` as a share of the file, or -1 for the last."""
+    content = bytearray(path.read_bytes())
+    if content:
+        content[-1 if position == -1 else int(position * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(share, path):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+DAMAGES = {
+    "half is there": lambda path: truncate(0.5, path),
+    "the last byte is gone": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: truncate(0, path),
+    "deleted": lambda path: path.unlink(),
+    "first byte flipped": lambda path: flip(0, path),
+    "middle byte flipped": lambda path: flip(0.5, path),
+    "last byte flipped": lambda path: flip(-1, path),
+}
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_is_found_and_the_step_before_is_taken(
+    three_steps, tmp_path, caplog, damage, is_writer
+):
+    names = list_files(three_steps / "checkpoints/step_3")
+    kinds = {"checkpoint.json", "SHA256SUMS", "state/state/_METADATA", "state/state/manifest.ocdbt"}
+    assert kinds < set(names)
+    for number, name in enumerate(names):
+        if damage != "deleted" and not names[name].read_bytes():
+            continue  # Orbax leaves a mark without content, which nothing else can happen to
+        workdir = shutil.copytree(three_steps, tmp_path / str(number))
+        DAMAGES[damage](workdir / "checkpoints/step_3" / name)
+        damaged = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+        caplog.clear()
+        assert_restores(workdir, 2, is_writer=is_writer)
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert message.startswith("Step 3 is damaged: ") and pathlib.PurePath(name).name in message
+        assert "\n" not in message
+        if is_writer:
+            assert "damaged_3" in message
+            assert list_names(workdir) == {"step_1", "step_2", "damaged_3"}
+            assert set(list_files(workdir / "checkpoints/damaged_3")) >= set(names) - {name}
+        else:
+            assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == damaged
+
+
+@pytest.mark.parametrize("name", ["state/state/d/more", "note.txt"])
+def test_a_file_too_many_is_damage(workdir, caplog, name):
+    (workdir / "checkpoints/step_3" / name).write_text("")
+    assert_restores(workdir, 2)
+    assert name in caplog.text and "is not in" in caplog.text
+
+
+def test_a_step_without_anything_in_it_is_damage(workdir, caplog):
+    for step, reason in ((3, "SHA256SUMS is missing"), (2, "is cut off")):
+        shutil.rmtree(workdir / f"checkpoints/step_{step}")
+        (workdir / f"checkpoints/step_{step}").mkdir()
+        if step == 2:
+            (workdir / "checkpoints/step_2/SHA256SUMS").touch()
+        assert_restores(workdir, step - 1)
+        assert reason in caplog.text
+
+
+def test_several_damaged_steps_are_set_aside_each(workdir, caplog):
+    (workdir / "checkpoints/damaged_2").mkdir()  # of an earlier time
+    for step in (2, 3):
+        flip(0.5, workdir / f"checkpoints/step_{step}/checkpoint.json")
+    assert_restores(workdir, 1)
+    assert len(caplog.records) == 2
+    assert list_names(workdir) == {"step_1", "damaged_2", "damaged_2_2", "damaged_3"}
+    save(workdir, 2)  # the run does them again
+    assert_restores(workdir, 2)
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+def test_damaged_steps_only_are_an_error_that_names_each_and_moves_nothing(workdir, is_writer):
+    (workdir / "checkpoints/step_1/checkpoint.json").unlink()
+    truncate(0, workdir / "checkpoints/step_2/SHA256SUMS")
+    flip(0, workdir / "checkpoints/step_3/state/state/manifest.ocdbt")
+    with pytest.raises(UserError) as caught:
+        restore(workdir, is_writer=is_writer)
+    message = str(caught.value)
+    for step, name in ((1, "checkpoint.json"), (2, "SHA256SUMS"), (3, "manifest.ocdbt")):
+        assert f"step {step}: " in message and f"step_{step}/" in message and name in message
+    assert list_names(workdir) == {"step_1", "step_2", "step_3"}
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+def test_steps_set_aside_are_never_a_fresh_start(workdir, is_writer):
+    for step in (1, 2, 3):
+        (workdir / f"checkpoints/step_{step}").rename(workdir / f"checkpoints/damaged_{step}")
+    with pytest.raises(UserError, match="holds damaged checkpoints only"):
+        restore(workdir, is_writer=is_writer)
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+def test_a_file_that_the_disk_cannot_read_is_damage(workdir, caplog, monkeypatch, is_writer):
+    def read(path):
+        if "step_3" in path.parts and path.name == "manifest.ocdbt":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # as `read` does, without a name
+        return hash_of(path)
+
+    hash_of = checkpoint._hash
+    monkeypatch.setattr(checkpoint, "_hash", read)
+    assert_restores(workdir, 2, is_writer=is_writer)
+    assert "step_3 cannot be read (Input/output error)" in caplog.text
+
+
+def test_a_network_folder_that_fails_is_no_damage_and_may_pass(workdir, monkeypatch):
+    def read(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(checkpoint, "_hash", read)
+    with pytest.raises(OSError, match="Stale file handle"):
+        restore(workdir)
+    assert list_names(workdir) == {"step_1", "step_2", "step_3"}
+
+
+def test_a_file_in_the_place_of_a_step_is_damage(workdir, caplog):
+    shutil.rmtree(workdir / "checkpoints/step_3")
+    (workdir / "checkpoints/step_3").write_text("not a folder")
+    assert_restores(workdir, 2)
+    assert list_names(workdir) == {"step_1", "step_2", "damaged_3"}
+    assert "step_3" in caplog.text
+
+
+# Saves that fail, and two trainings in one folder
+
+
+def tiny_config(**train_fields):
+    config = digits_ifanp.get_config()
+    config.model.update(name="image_np.IFNP", width=4, latent_dim=2, encoder_depth=0, decoder_depth=0)
+    config.train.update(batch_size=4, validate_every=0, **train_fields)
+    return config
+
+
+def fail_to_save(monkeypatch, *steps, code):
+    """Has the saves of these steps fail in the background."""
+    format_checksums = checkpoint._format_checksums
+
+    def fail(folder):
+        if folder.name in {f"unfinished_{step}" for step in steps}:
+            raise OSError(code, os.strerror(code))
+        return format_checksums(folder)
+
+    monkeypatch.setattr(checkpoint, "_format_checksums", fail)
+
+
+def test_a_save_that_fails_is_told_and_made_good_by_the_next(tmp_path, caplog, monkeypatch):
+    fail_to_save(monkeypatch, 2, 4, code=errno.ENOSPC)
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3, 4, 5):
+            checkpoints.save(step, make_state(step), {"note": f"of step {step}"})
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.split(" cannot")[0] for message in messages] == [
+        "The checkpoint of step 2",
+        "The checkpoint of step 4",
+    ]
+    assert "(No space left on device); the last one on disk is step 1: make room" in messages[0]
+    assert list_names(tmp_path) == {"step_1", "step_3", "step_5"}
+    assert_restores(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ENOSPC, UserError), (errno.ESTALE, PassingError), (errno.EIO, PassingError)]
+)
+def test_two_saves_that_fail_or_the_last_are_an_error(tmp_path, monkeypatch, code, kind):
+    fail_to_save(monkeypatch, 2, 3, code=code)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(1), {})
+        checkpoints.save(2, make_state(2), {})
+        with pytest.raises(UserError, match="checkpoint of step 2 cannot be written") as caught:
+            checkpoints.wait()
+        assert type(caught.value) is kind
+        checkpoints.save(2, make_state(2), {})
+        checkpoints.save(3, make_state(3), {})
+        with pytest.raises(UserError, match="checkpoint of step 3 cannot be written"):
+            checkpoints.save(4, make_state(4), {})
+    assert list_names(tmp_path) == {"step_1"}
+
+
+def test_a_training_saves_again_as_soon_as_a_save_has_failed(tmp_path, caplog, monkeypatch):
+    def wait_and_ask(checkpoints):  # a save takes as long as many of these steps
+        if checkpoints._pending:
+            concurrent.futures.wait([checkpoints._pending[1]])
+        return must_save_again(checkpoints)
+
+    must_save_again = checkpoint.Checkpoints.must_save_again
+    monkeypatch.setattr(checkpoint.Checkpoints, "must_save_again", wait_and_ask)
+    fail_to_save(monkeypatch, 4, code=errno.EDQUOT)
+    loop.run(tiny_config(num_steps=12, checkpoint_every=4), tmp_path, sources.get(tiny_config().data))
+    assert "The checkpoint of step 4 cannot be written" in caplog.text
+    assert list_names(tmp_path) == {"step_5", "step_8", "step_12"}
+
+
+def test_two_trainings_never_write_to_one_folder(workdir):
+    with open_checkpoints(workdir) as first:
+        with pytest.raises(PassingError, match=f"Another training writes to {workdir}; wait until it ends"):
+            open_checkpoints(workdir)
+        assert_restores(workdir, 3, is_writer=False)
+        first.save(4, make_state(4), {"note": "of step 4"})
+    assert_restores(workdir, 4)
+
+
+def test_steps_that_are_kept_are_saved_between_the_other_checkpoints(tmp_path):
+    config = tiny_config(num_steps=11, checkpoint_every=3, keep_every=5, num_checkpoints=1)
+    loop.run(config, tmp_path, sources.get(config.data))
+    assert list_names(tmp_path) == {"step_5", "step_10", "step_11"}
+
+
+# Another model, other versions
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"dtype": jnp.bfloat16}, r"params/decoder/kernel: float32\[4,3\] -> bfloat16\[4,3\]"),
+        ({"shape": (4, 5)}, r"params/decoder/kernel: float32\[4,3\] -> float32\[4,5\]"),
+        ({"has_ema": False}, r"ema_params/bias: float32\[3\] -> absent"),
+    ],
+)
+def test_other_arrays_than_the_models_are_refused_old_to_new(workdir, options, difference):
+    with pytest.raises(UserError, match=difference):
+        restore(workdir, **options)
+    assert list_names(workdir) == {"step_1", "step_2", "step_3"}  # that is no damage
+
+
+def test_a_newer_format_is_one_sentence(workdir):
+    folder = workdir / "checkpoints/step_3"
+    record = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps(record | {"format": checkpoint.FORMAT + 1}))
+    write_checksums(folder)
+    with pytest.raises(UserError, match=r"step_3 has format 3, .* reads up to 2: update the package\.$"):
+        restore(workdir)
+    assert list_names(workdir) == {"step_1", "step_2", "step_3"}
+
+
+def go_on(workdir, caplog):
+    """Trains the run of a fixture two steps further with a configuration of today."""
+    old, _ = runs.read(workdir)
+    config = digits_ifanp.get_config()
+    config.update_from_flattened_dict(configuration.flatten(old))
+    config.train.num_steps = 6
+    with caplog.at_level("INFO", "ifanp_jax"):
+        state = loop.run(config, workdir, sources.get(config.data), allowed_changes=["train.num_steps"])
+    assert f"Resumed {workdir} at step 4." in caplog.text
+    assert int(state.step) == 6
+    assert list_names(workdir) == {"step_6"}
+    chex.assert_trees_all_equal(runs.load(workdir).state, state)
+
+
+def test_a_run_of_format_1_completes_images_and_goes_on(tmp_path, caplog):
+    workdir = shutil.copytree(FIXTURES / "run_format_1", tmp_path / "run")
+    image, mask = np.full((8, 8, 1), 128, np.uint8), np.eye(8, dtype=bool)
+    result = ifanp_jax.load(workdir).complete(image, mask, num_samples=2)
+    assert result.samples.shape == (2, 8, 8, 1) and np.isfinite(result.samples).all()
+    assert "is of an older version: it has no checksums" in caplog.text
+    go_on(workdir, caplog)
+
+
+def test_a_run_of_format_2_is_read_as_it_was_and_goes_on(tmp_path, caplog):
+    workdir = shutil.copytree(FIXTURES / "run_format_2", tmp_path / "run")
+    parameters = make_run.name_parameters(runs.load(workdir).state)
+    with np.load(workdir / "expected.npz", allow_pickle=False) as expected:
+        chex.assert_trees_all_equal(parameters, dict(expected))
+    assert not caplog.records  # the checksums are right
+    go_on(workdir, caplog)
+
+
+def test_damage_to_a_run_of_format_2_is_found(tmp_path):
+    workdir = shutil.copytree(FIXTURES / "run_format_2", tmp_path / "run")
+    flip(0.5, max(list_files(workdir / "checkpoints").values(), key=lambda path: path.stat().st_size))
+    with pytest.raises(UserError, match=r"step 4: .* does not match its checksum"):
+        runs.load(workdir)

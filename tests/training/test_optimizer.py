@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from ifanp_jax.training import optimizer
+
+
+def make_config(**fields):
+    defaults = {
+        "num_steps": 20,
+        "learning_rate": 0.1,
+        "warmup_steps": 4,
+        "weight_decay": 0.0,
+        "max_grad_norm": 0.0,
+    }
+    return ml_collections.ConfigDict(defaults | fields)
+
+
+def updates(config, gradients, *, params=None):
+    """The updates of successive gradients."""
+    tx = optimizer.make_optimizer(config)
+    params = {"w": jnp.zeros(2)} if params is None else params
+    opt_state, made = tx.init(params), []
+    for gradient in gradients:
+        update, opt_state = tx.update({"w": jnp.asarray(gradient)}, opt_state, params)
+        made.append(np.asarray(update["w"]))
+    return made
+
+
+def test_schedule_warms_up_linearly_and_ends_at_zero_on_a_cosine():
+    schedule = optimizer.learning_rate_schedule(make_config())
+    rates = np.array([schedule(step) for step in range(21)])
+    np.testing.assert_allclose(rates[:5], [0, 0.025, 0.05, 0.075, 0.1], rtol=1e-6)
+    cosine = 0.05 * (1 + np.cos(np.pi * np.arange(17) / 16))
+    np.testing.assert_allclose(rates[4:], cosine, atol=1e-7)
+
+
+@pytest.mark.parametrize(("num_steps", "warmup_steps"), [(1, 100), (2, 100), (10, 0), (10, 8)])
+def test_short_trainings_still_reach_the_peak(num_steps, warmup_steps):
+    schedule = optimizer.learning_rate_schedule(make_config(num_steps=num_steps, warmup_steps=warmup_steps))
+    rates = [float(schedule(step)) for step in range(num_steps)]
+    assert max(rates) == pytest.approx(0.1)
+    assert float(schedule(max(num_steps, 2))) == pytest.approx(0.0, abs=1e-8)
+
+
+def test_without_decay_it_is_adam():
+    gradients = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    tx = optax.adam(optimizer.learning_rate_schedule(make_config()))
+    opt_state = tx.init({"w": jnp.zeros(2)})
+    for gradient, update in zip(gradients, updates(make_config(), gradients), strict=True):
+        expected, opt_state = tx.update({"w": jnp.asarray(gradient)}, opt_state)
+        np.testing.assert_allclose(update, expected["w"], rtol=1e-5)
+
+
+def test_clipping_bounds_the_global_norm_before_adam():
+    # Adam forgets the scale of one gradient but not the ratio of two: 3000 then counts as much as 1.
+    config = make_config(max_grad_norm=1.0, warmup_steps=0)
+    clipped = updates(config, [[3000.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(
+        clipped, updates(make_config(warmup_steps=0), [[1.0, 0.0], [1.0, 0.0]]), rtol=1e-5
+    )
+    unclipped = updates(make_config(warmup_steps=0), [[3000.0, 0.0], [1.0, 0.0]])
+    assert abs(unclipped[1][0]) < 0.8 * abs(clipped[1][0])
+
+
+def test_weight_decay_shrinks_parameters_without_gradient():
+    config = make_config(weight_decay=0.5, warmup_steps=0)
+    (update,) = updates(config, [[0.0, 0.0]], params={"w": jnp.array([2.0, -4.0])})
+    np.testing.assert_allclose(update, [-0.1, 0.2], rtol=1e-6)
+
+
+def test_update_may_be_compiled():
+    tx = optimizer.make_optimizer(make_config(max_grad_norm=1.0))
+    params = {"w": jnp.ones(2)}
+    opt_state = tx.init(params)
+    eager, compiled = (
+        f({"w": jnp.ones(2)}, opt_state, params)[0]["w"] for f in (tx.update, jax.jit(tx.update))
+    )
+    np.testing.assert_allclose(eager, compiled, rtol=1e-6)
