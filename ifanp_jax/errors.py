@@ -1,6 +1,10 @@
 """The errors that are meant for the person at the keyboard."""
 
+import contextlib
 import errno
+from collections.abc import Iterator
+
+FULL_DEVICE = "RESOURCE_EXHAUSTED"  # in what JAX says
 
 PASSING_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start the run again
 
@@ -40,3 +44,22 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line without its full stop; the name of its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def full_device(advice: str) -> Iterator[None]:
+    """Says what to do when a device has too little memory for what is inside; also a decorator.
+
+    Args:
+      advice: such as "lower config.train.batch_size".
+
+    Raises:
+      UserError: then.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or FULL_DEVICE not in str(error):
+            raise
+        message = f"the device has too little memory ({first_line(error)}); {advice}."
+        raise UserError(message) from error

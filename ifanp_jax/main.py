@@ -1,5 +1,6 @@
-"""The command line: `python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits`."""
+"""The command line: `python -m ifanp_jax.main --config=digits_ifanp --workdir=runs/digits`."""
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -7,6 +8,7 @@ import sys
 
 from absl import flags
 
+from ifanp_jax import errors
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import command_line
 
@@ -38,7 +40,7 @@ _SIZE = flags.DEFINE_enum(
     "complete: at the picture's own size, or resized to the trained size and pasted back.",
 )
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
-    "allow_config_change", [], "train: fields in which a run that goes on may differ, as loop.num_steps."
+    "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
 )
 
 
@@ -54,107 +56,73 @@ def main():
     if pathlib.Path(_WORKDIR.value).is_file():
         raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
     command_line.start_jax()
-    modes = {
-        "train": _train,
-        "evaluate": _evaluate,
-        "complete": _complete,
-        "export": _export,
-        "study": _study,
-    }
-    modes[_MODE.value]()
+    MODES[_MODE.value]()
 
 
 def _train():
-    from ifanp_jax.data import sources
-    from ifanp_jax.training import loop, runs
+    from ifanp_jax import training
+    from ifanp_jax.evaluation import validation
+    from ifanp_jax.training import runs
 
     config = command_line.get_config()
     if config is None:
-        raise UserError("--config is missing; give a file such as configs/digits_ifanp.py.")
+        raise UserError("--config is missing; give a file or a shipped name such as digits_ifanp.")
     _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
-    runs.make_model(config, (8, 8, 1))  # an unknown model or field ends here, before the data is read
-    dataset = _load_data(sources, config)
-    state = loop.run(config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value)
-    model, _, _ = runs.make_model(config, dataset.train.shape[1:])
-    _report(config, model, state, dataset)
+    runs.make(config, (8, 8, 1))  # an unknown model, step or field ends here, before the data is read
+    dataset = _load_data(config)
+    validate = _evaluation_memory()(validation.make_validation(config, dataset))
+    with errors.full_device("lower config.train.batch_size, or take a smaller model or images"):
+        run = training.run(
+            config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value, validate=validate
+        )
+    _report(run, dataset)
 
 
 def _evaluate():
-    from ifanp_jax.data import sources
     from ifanp_jax.training import runs
 
     run = runs.load(_WORKDIR.value)
     config = command_line.get_config() or run.config
     _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
-    dataset = _load_data(sources, config)
+    dataset = _load_data(config)
     runs.check_same_model(_WORKDIR.value, config, dataset.train.shape[1:])
-    _report(config, run.model, run.state, dataset)
+    _report(dataclasses.replace(run, config=config), dataset)
 
 
 def _study():
-    from ifanp_jax.data import sources
     from ifanp_jax.study import run as study
 
     config = command_line.get_config()
     if config is None or "study" not in config:
-        raise UserError("--mode=study needs --config with a study, such as configs/study_digits.py.")
+        raise UserError("--mode=study needs --config with a study, such as study_digits.")
     _prepare(config)
-    dataset = _load_data(sources, config)
-    result = study.run(config, _WORKDIR.value, dataset)
+    dataset = _load_data(config)
+    with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
+        result = study.run(config, _WORKDIR.value, dataset)
     print("\n".join(study.list_lines(result)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 
-def _prepare(config):
-    from ifanp_jax import configuration
-
-    if "protocol" in config:  # runs of older versions have none
-        configuration.apply_protocol(config)
-    configuration.check(config)
-
-
-def _load_data(sources, config):
-    dataset = sources.get(config.data)
-    for name in dataset.skipped[:20]:
-        logger.warning("Skipped %s", name)
-    if dataset.skipped:
-        logger.warning("Skipped %d files of %s in all.", len(dataset.skipped), dataset.name)
-    return dataset
-
-
-def _report(config, model, state, dataset):
-    from ifanp_jax.evaluation import evaluate, report
-    from ifanp_jax.runtime import device_mesh
-
-    evaluation, values = evaluate.run(config, model, state, dataset)
-    if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
-        return
-    evaluate.write(evaluation, values, _WORKDIR.value)
-    logger.info("Drawing the figures.")
-    report.draw(config, model, state, dataset, evaluation, _WORKDIR.value)
-    evaluate.print_table(evaluation)
-    logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
-
-
 def _complete():
     import ifanp_jax
-    from ifanp_jax.completion import model as completion_model
+    from ifanp_jax.completion import pictures
 
     for flag in (_INPUT, _OUTPUT):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; --mode=complete needs --input and --output.")
-    failures = completion_model.complete_files(
-        ifanp_jax.load(_WORKDIR.value),
-        input=_INPUT.value,
-        mask=_MASK.value,
-        output=_OUTPUT.value,
-        num_samples=_NUM_SAMPLES.value,
-        seed=_SEED.value,
-        size=_SIZE.value,
-        invert_mask=_INVERT_MASK.value,
-    )
+    with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
+        failures = pictures.complete_files(
+            ifanp_jax.load(_WORKDIR.value),
+            input=_INPUT.value,
+            mask=_MASK.value,
+            output=_OUTPUT.value,
+            num_samples=_NUM_SAMPLES.value,
+            seed=_SEED.value,
+            size=_SIZE.value,
+            invert_mask=_INVERT_MASK.value,
+        )
     if failures:
         sys.exit(1)
 
@@ -165,9 +133,61 @@ def _export():
 
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")
-    export.write(runs.load(_WORKDIR.value), _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
+    with errors.full_device("lower --num_samples"):
+        export.write(runs.load(_WORKDIR.value), _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 
-if __name__ == "__main__":
+MODES = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "complete": _complete,
+    "export": _export,
+    "study": _study,
+}
+
+
+def _prepare(config):
+    from ifanp_jax import configuration
+
+    configuration.apply_protocol(config)
+    configuration.check(config)
+
+
+def _load_data(config):
+    from ifanp_jax.data import sources
+
+    dataset = sources.get(config.data)
+    for name in dataset.skipped[:20]:
+        logger.warning("Skipped %s", name)
+    if dataset.skipped:
+        logger.warning("Skipped %d files of %s in all.", len(dataset.skipped), dataset.name)
+    return dataset
+
+
+def _evaluation_memory():
+    return errors.full_device("lower config.evaluate.batch_size or config.evaluate.num_samples")
+
+
+def _report(run, dataset):
+    from ifanp_jax.evaluation import evaluate, report, tables
+    from ifanp_jax.runtime import device_mesh
+
+    with _evaluation_memory():
+        evaluation, values = evaluate.evaluate(run, dataset)
+        if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
+            return
+        tables.write(evaluation, values, _WORKDIR.value)
+        logger.info("Drawing the figures.")
+        report.draw(run, dataset, evaluation, _WORKDIR.value)
+    tables.print_table(evaluation)
+    logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
+
+
+def run():
+    """The command `ifanp-jax`, the same as `python -m ifanp_jax.main`."""
     command_line.run(main)
+
+
+if __name__ == "__main__":
+    run()

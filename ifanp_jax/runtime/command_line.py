@@ -1,10 +1,9 @@
 """What the commands share: the flags of every one, and errors of one sentence."""
 
 import faulthandler
+import functools
 import logging
 import os
-import pathlib
-import re
 import sys
 from collections.abc import Callable
 
@@ -14,12 +13,12 @@ from ml_collections import ConfigDict, config_flags
 
 from ifanp_jax import errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import interruption, peers
+from ifanp_jax.runtime import config_files, flag_errors, interruption, peers
 
 logger = logging.getLogger("ifanp_jax")
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, for example configs/digits_ifanp.py."
+    "config", None, "Configuration: a file, or the name of a shipped one such as digits_ifanp."
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "", "Folder of your own for compiled programs: a second start compiles nothing."
@@ -67,47 +66,61 @@ def start_jax() -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Parses the flags and runs a command: quiet libraries; a UserError is one sentence and exit status 1."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Configuration files say `from configs import default`; that must work from any folder.
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-    # Orbax writes forty lines per checkpoint, and dumps from its threads what it raises as well.
-    absl.logging.set_verbosity(absl.logging.FATAL)
-    sys.unraisablehook = _print_unless_late
+    """Parses the flags and runs a command: quiet libraries; a UserError is one sentence and exit status 1.
+
+    Args:
+      command: of the module that the process was started with, or that a console script names.
+    """
+    _show_flags_of(command.__module__)
+    config_files.make_importable()
+    _quieten_libraries()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-    def main(argv):
-        faulthandler.disable()  # absl's: where JAX ends a process it would hide the reason under every stack
-        try:
-            if len(argv) > 1:
-                raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
-            command()
-        except UserError as error:
-            _exit_with(error)
-        except OSError as error:
-            if error.errno is None:  # a download, not a file
-                raise
-            _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
-        except Exception as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                reason = str(error).splitlines()[0]
-                message = f"the device has too little memory ({reason}); lower config.train.batch_size."
-                _exit_with(UserError(message))
-            peers.await_verdict(error)
-            raise
-
     interruption.install()
-    app.run(main, flags_parser=_parse_flags)
+    app.run(functools.partial(_run_command, command), flags_parser=_parse_flags)
+
+
+def _show_flags_of(module: str) -> None:
+    """Has --help list the flags of a module also where a console script was started in its place."""
+    if module == "__main__":
+        return
+    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(module):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _quieten_libraries() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Orbax writes forty lines per checkpoint, and dumps from its threads what it raises as well.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _print_unless_late
 
 
 def _print_unless_late(unraisable):
     """Where one array cannot be written, Orbax leaves the others to report to a closed event loop."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
+
+
+def _run_command(command, argv):
+    faulthandler.disable()  # absl's: where JAX ends a process it would hide the reason under every stack
+    try:
+        if len(argv) > 1:
+            raise UserError(f"{argv[1]!r} is no flag; write --name=value.")
+        with errors.full_device("take a smaller batch, model or images"):
+            command()
+    except UserError as error:
+        _exit_with(error)
+    except OSError as error:
+        if error.errno is None:  # a download, not a file
+            raise
+        _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
+    except Exception as error:
+        peers.await_verdict(error)
+        raise
 
 
 def _exit_with(error: UserError):
@@ -127,33 +140,16 @@ def _explain_os_error(error):
 def _parse_flags(argv):
     """Parses as absl does, with one sentence where a configuration or a flag is wrong."""
     try:
-        rest = flags.FLAGS(argv)
+        given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+        given = list(config_files.resolve_flags(given))
+    except (UserError, flags.Error) as error:
+        _exit_with(UserError(str(error)))
+    try:
+        rest = flags.FLAGS([argv[0], *given])
         if _CONFIG.value is not None:
             _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
         return rest
+    except SystemExit:  # after --help, which absl ends with 1
+        sys.exit(0)
     except Exception as error:  # a configuration file is Python and may raise anything
-        _exit_with(UserError(_explain(error, argv)))
-
-
-def _explain(error: Exception, argv: list[str]) -> str:
-    """One sentence for what absl and ml_collections raise on a wrong flag."""
-    files = re.findall(r"--config[= ](\S+)", " ".join(argv))
-    if files and not pathlib.Path(files[-1].split(":")[0]).is_file():
-        return f"--config={files[-1]} is no file; give a file such as configs/digits_ifanp.py."
-    message = " ".join(str(error).split()) or type(error).__name__
-    wrong_value = re.match(
-        r"flag --(\S+?)=(.*): invalid literal for (\w+)|flag --(\S+?)=(.*): could not convert", message
-    )
-    if wrong_value:
-        name, value = (
-            wrong_value.group(1) or wrong_value.group(4),
-            wrong_value.group(2) or wrong_value.group(5),
-        )
-        return f"--{name} is {value!r}; it must be a {'whole number' if wrong_value.group(3) else 'number'}."
-    if isinstance(error, AttributeError | KeyError):
-        given = [argument.split("=")[0].lstrip("-") for argument in argv if argument.startswith("--config.")]
-        unknown = [name for name in given if message.strip("\"'") in name.split(".")]
-        if unknown:
-            return f"{unknown[0]} is no field of the configuration; configs/default.py lists them all."
-        return f"the configuration {' '.join(files)} cannot be used: {message}."
-    return message if message.endswith(".") else f"{message}."
+        _exit_with(flag_errors.explain(error, given))

@@ -1,0 +1,1 @@
+"""What runs a command: flags, processes, devices, signals and compiled programs."""
