@@ -22,8 +22,8 @@ import chex
 import pytest
 
 from ifanp_jax.training import metrics_file, runs
+from tests import helpers
 
-ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 1500
 FIELDS = (
     "model.width=8",
@@ -39,7 +39,11 @@ FIELDS = (
     "evaluate.classical_images=0",
     "evaluate.figure_images=2",
 )
-ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # resumed = uninterrupted must hold for programs as users run them
+}
 PATIENCE = 600  # seconds until a test gives up; nothing is decided by how long things take
 
 
@@ -54,7 +58,11 @@ class Process:
         command += [f"--compilation_cache={workdir.parent.parent / 'programs'}"]  # the tests start many
         with self.log.open("w") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=log, stderr=log
+                [sys.executable, *command],
+                cwd=helpers.ROOT,
+                env=os.environ | ENVIRONMENT,
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -124,13 +132,7 @@ def list_steps(workdir):
 def assert_same_run(workdir, expected):
     """Parameters, optimiser's state and moving average, bit for bit; rows but for speed; tables."""
     chex.assert_trees_all_equal(runs.load(workdir).state, runs.load(expected).state)
-    rows, expected_rows = (
-        [
-            {name: value for name, value in row.items() if not name.endswith("_per_second")}
-            for row in metrics_file.read_metrics(path)
-        ]
-        for path in (workdir, expected)
-    )
+    rows, expected_rows = helpers.read_rows(workdir), helpers.read_rows(expected)
     assert rows == expected_rows
     assert rows[-1]["step"] == NUM_STEPS and len(rows) == -(-NUM_STEPS // 7) + NUM_STEPS // 100
     tables = [json.loads((path / "evaluation.json").read_text()) for path in (workdir, expected)]
@@ -242,7 +244,7 @@ def test_two_processes_that_evaluate_end_at_once(start, tmp_path):
 
 def test_a_process_whose_steps_end_no_more_is_named(start, tmp_path):
     options = ("--heartbeat_seconds=5", "--stall_seconds=5", "--config.train.num_steps=1000000")
-    processes = start_two(start, tmp_path / "run", *options, module="tests.stalled_worker")
+    processes = start_two(start, tmp_path / "run", *options, module="tests.training.stalled_worker")
     assert processes[0].end() == 75, processes[0].text
     assert processes[1].end() in (75, -signal.SIGABRT), processes[1].text  # by JAX where the other was first
     texts = [process.text for process in processes]
@@ -268,15 +270,17 @@ def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
 
 
 def test_processes_that_do_not_come_together_are_started_again():
-    code = "import time; from ifanp_jax import peers\nwith peers.deadline(0.1, 'late'): time.sleep(100)"
+    code = (
+        "import time; from ifanp_jax.runtime import peers\nwith peers.deadline(0.1, 'late'): time.sleep(100)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (75, "error: late\n")
 
 
 def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "tests.growth_worker", str(tmp_path / "run")],
-        cwd=ROOT,
+        [sys.executable, "-m", "tests.training.growth_worker", str(tmp_path / "run")],
+        cwd=helpers.ROOT,
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -296,9 +300,11 @@ def list_children(pid):
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="there is no /proc")
 def test_a_terminated_benchmark_leaves_no_training_behind(tmp_path):
-    command = [sys.executable, "-m", "ifanp_jax.benchmark_reliability", "--config=configs/digits_ifanp.py"]
+    command = [sys.executable, "-m", "ifanp_jax.benchmark", "reliability", "--config=configs/digits_ifanp.py"]
     environ = os.environ | ENVIRONMENT | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=helpers.ROOT, env=environ, stderr=subprocess.PIPE, text=True
+    ) as process:
         end = time.monotonic() + PATIENCE
         while not (children := list_children(process.pid)):
             assert process.poll() is None and time.monotonic() < end

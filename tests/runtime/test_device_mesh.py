@@ -12,7 +12,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-import sharding_worker
+from tests.runtime import mesh_worker
 
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
@@ -135,7 +135,7 @@ def test_the_mesh_has_one_axis_over_all_devices():
 
 def test_rows_are_put_and_gathered_on_one_device():
     mesh = device_mesh.make_mesh(devices=jax.devices()[:1])
-    sharding_worker.check_rows(mesh)
+    mesh_worker.check_rows(mesh)
 
 
 def test_rows_of_memory_mapped_images_are_put(tmp_path):
@@ -151,7 +151,7 @@ def start_worker(*arguments, num_devices):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.sharding_worker", *map(str, arguments)],
+        [sys.executable, "-m", "tests.runtime.mesh_worker", *map(str, arguments)],
         cwd=ROOT,
         env=environ,
         stdout=subprocess.DEVNULL,
@@ -175,14 +175,14 @@ def wait_for(*workers):
 @pytest.fixture(scope="module")
 def steps_by_devices(tmp_path_factory):
     path = tmp_path_factory.mktemp("steps") / "results.npz"
-    wait_for(start_worker("steps", path, num_devices=max(sharding_worker.DEVICE_COUNTS)))
+    wait_for(start_worker("steps", path, num_devices=max(mesh_worker.DEVICE_COUNTS)))
     return dict(np.load(path))
 
 
-@pytest.mark.parametrize("count", sharding_worker.DEVICE_COUNTS[1:])
+@pytest.mark.parametrize("count", mesh_worker.DEVICE_COUNTS[1:])
 def test_several_devices_train_as_one(steps_by_devices, count):
     one, several = (steps_by_devices[f"losses_{number}"] for number in (1, count))
-    assert len(np.unique(one)) == sharding_worker.NUM_STEPS  # each step had a batch of its own
+    assert len(np.unique(one)) == mesh_worker.NUM_STEPS  # each step had a batch of its own
     np.testing.assert_allclose(several, one, rtol=1e-5)
     one, several = (steps_by_devices[f"params_{number}"] for number in (1, count))
     np.testing.assert_allclose(several, one, rtol=0, atol=1e-5)
@@ -196,7 +196,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def digits():
-    return sources.get(sharding_worker.small_config().data)
+    return sources.get(mesh_worker.make_config().data)
 
 
 def forget_after(step, workdir):
@@ -246,7 +246,7 @@ def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name)
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, digits, tmp_path):
     shutil.copytree(workdirs / "two", tmp_path / "run")
     forget_after(3, tmp_path / "run")
-    state = loop.run(sharding_worker.small_config(), tmp_path / "run", digits)
+    state = loop.run(mesh_worker.make_config(), tmp_path / "run", digits)
     chex.assert_trees_all_close(state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
     rows, expected = rows_without_speed(tmp_path / "run"), rows_without_speed(workdirs / "two")
     assert rows[:1] == expected[:1]  # those up to the checkpoint are left as they were

@@ -1,6 +1,6 @@
 """What `test_reliability.py` runs in a process of its own: memory and compilations of 5,000 steps.
 
-python -m tests.growth_worker WORKDIR
+python -m tests.training.growth_worker WORKDIR
 """
 
 import ctypes
@@ -8,11 +8,10 @@ import json
 import sys
 
 import jax
-from tests.sharding_worker import small_config
 
-from ifanp_jax.data import sources
 from ifanp_jax.runtime import peers
 from ifanp_jax.training import loop
+from tests import tiny
 
 NUM_STEPS, WARM_UP, SAMPLE_EVERY = 5000, 1000, 500
 
@@ -25,7 +24,7 @@ def resident_bytes():
 
 
 def run(workdir):
-    config = small_config(
+    config = tiny.make_config(
         **{
             "model.width": 4,
             "train.batch_size": 2,
@@ -51,7 +50,7 @@ def run(workdir):
             record["compilations"].append(len(compilations))
 
     peers.report_progress = sample  # called once per dispatch
-    loop.run(config, workdir, sources.get(config.data))
+    loop.run(config, workdir, tiny.digits())
     print(json.dumps(record))
 
 

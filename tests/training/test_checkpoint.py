@@ -1,6 +1,5 @@
 """Checkpoints: what is saved, kept, and found again after files were damaged."""
 
-import concurrent.futures
 import errno
 import hashlib
 import json
@@ -8,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 import chex
 import jax
@@ -15,17 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.fixtures import make_run
 
-import ifanp_jax
-from configs import digits_ifanp
-from ifanp_jax import configuration
-from ifanp_jax.data import sources
 from ifanp_jax.errors import PassingError, UserError
-from ifanp_jax.training import checkpoint, loop, runs
-from ifanp_jax.training.parameters import TrainState
+from ifanp_jax.training import checkpoint, checksums
+from ifanp_jax.training.steps.elbo import TrainState
+from tests.training import short_run
 
-FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
@@ -258,27 +253,29 @@ def test_steps_set_aside_are_never_a_fresh_start(workdir, is_writer):
         restore(workdir, is_writer=is_writer)
 
 
-@pytest.mark.parametrize("is_writer", [True, False])
-def test_a_file_that_the_disk_cannot_read_is_damage(workdir, caplog, monkeypatch, is_writer):
-    def read(path):
-        if "step_3" in path.parts and path.name == "manifest.ocdbt":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))  # as `read` does, without a name
-        return hash_of(path)
+def unreadable(code, name):
+    """A `hash_file` that fails as the disk would for the files of this name."""
 
-    hash_of = checkpoint._hash
-    monkeypatch.setattr(checkpoint, "_hash", read)
-    assert_restores(workdir, 2, is_writer=is_writer)
-    assert "step_3 cannot be read (Input/output error)" in caplog.text
+    def hash_file(path):
+        if path.name == name:
+            raise OSError(code, os.strerror(code))  # as `read` does, without a name
+        return checksums.hash_file(path)
+
+    return hash_file
 
 
-def test_a_network_folder_that_fails_is_no_damage_and_may_pass(workdir, monkeypatch):
-    def read(path):
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+@pytest.mark.parametrize("code", [errno.EIO, errno.EUCLEAN])
+def test_a_file_that_the_disk_cannot_read_is_damage(three_steps, code):
+    folder = three_steps / "checkpoints/step_3"
+    assert checksums.find_damage(folder) is None
+    damage = checksums.find_damage(folder, hash_file=unreadable(code, "manifest.ocdbt"))
+    assert damage == f"{folder} cannot be read ({os.strerror(code)})"
 
-    monkeypatch.setattr(checkpoint, "_hash", read)
+
+def test_a_network_folder_that_fails_is_no_damage_and_may_pass(three_steps):
+    hash_file = unreadable(errno.ESTALE, "manifest.ocdbt")
     with pytest.raises(OSError, match="Stale file handle"):
-        restore(workdir)
-    assert list_names(workdir) == {"step_1", "step_2", "step_3"}
+        checksums.find_damage(three_steps / "checkpoints/step_3", hash_file=hash_file)
 
 
 def test_a_file_in_the_place_of_a_step_is_damage(workdir, caplog):
@@ -292,23 +289,16 @@ def test_a_file_in_the_place_of_a_step_is_damage(workdir, caplog):
 # Saves that fail, and two trainings in one folder
 
 
-def tiny_config(**train_fields):
-    config = digits_ifanp.get_config()
-    config.model.update(name="image_np.IFNP", width=4, latent_dim=2, encoder_depth=0, decoder_depth=0)
-    config.train.update(batch_size=4, validate_every=0, **train_fields)
-    return config
-
-
 def fail_to_save(monkeypatch, *steps, code):
     """Has the saves of these steps fail in the background."""
-    format_checksums = checkpoint._format_checksums
+    write = checksums.write
 
     def fail(folder):
         if folder.name in {f"unfinished_{step}" for step in steps}:
             raise OSError(code, os.strerror(code))
-        return format_checksums(folder)
+        return write(folder)
 
-    monkeypatch.setattr(checkpoint, "_format_checksums", fail)
+    monkeypatch.setattr(checksums, "write", fail)
 
 
 def test_a_save_that_fails_is_told_and_made_good_by_the_next(tmp_path, caplog, monkeypatch):
@@ -345,17 +335,21 @@ def test_two_saves_that_fail_or_the_last_are_an_error(tmp_path, monkeypatch, cod
 
 
 def test_a_training_saves_again_as_soon_as_a_save_has_failed(tmp_path, caplog, monkeypatch):
-    def wait_and_ask(checkpoints):  # a save takes as long as many of these steps
-        if checkpoints._pending:
-            concurrent.futures.wait([checkpoints._pending[1]])
-        return must_save_again(checkpoints)
+    def wait_for_saves(train_steps):  # a save takes as long as many of these steps
+        def waiting(*arguments):
+            while any(tmp_path.glob("checkpoints/unfinished_*")):
+                time.sleep(0.01)
+            return train_steps(*arguments)
 
-    must_save_again = checkpoint.Checkpoints.must_save_again
-    monkeypatch.setattr(checkpoint.Checkpoints, "must_save_again", wait_and_ask)
+        return waiting
+
     fail_to_save(monkeypatch, 4, code=errno.EDQUOT)
-    loop.run(tiny_config(num_steps=12, checkpoint_every=4), tmp_path, sources.get(tiny_config().data))
+    overrides = {"train.num_steps": 12, "train.checkpoint_every": 4}
+    short_run.train(tmp_path, wrap_steps=wait_for_saves, **overrides)
     assert "The checkpoint of step 4 cannot be written" in caplog.text
-    assert list_names(tmp_path) == {"step_5", "step_8", "step_12"}
+    names = list_names(tmp_path)
+    assert {"step_8", "step_12"} < names and "step_4" not in names
+    assert names & {"step_5", "step_6", "step_7"}
 
 
 def test_two_trainings_never_write_to_one_folder(workdir):
@@ -368,12 +362,12 @@ def test_two_trainings_never_write_to_one_folder(workdir):
 
 
 def test_steps_that_are_kept_are_saved_between_the_other_checkpoints(tmp_path):
-    config = tiny_config(num_steps=11, checkpoint_every=3, keep_every=5, num_checkpoints=1)
-    loop.run(config, tmp_path, sources.get(config.data))
+    names = {"num_steps": 11, "checkpoint_every": 3, "keep_every": 5, "num_checkpoints": 1}
+    short_run.train(tmp_path, **{f"train.{name}": value for name, value in names.items()})
     assert list_names(tmp_path) == {"step_5", "step_10", "step_11"}
 
 
-# Another model, other versions
+# Another model, another version
 
 
 @pytest.mark.parametrize(
@@ -390,50 +384,13 @@ def test_other_arrays_than_the_models_are_refused_old_to_new(workdir, options, d
     assert list_names(workdir) == {"step_1", "step_2", "step_3"}  # that is no damage
 
 
-def test_a_newer_format_is_one_sentence(workdir):
+def test_another_format_is_one_sentence(workdir):
     folder = workdir / "checkpoints/step_3"
     record = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps(record | {"format": checkpoint.FORMAT + 1}))
     write_checksums(folder)
-    with pytest.raises(UserError, match=r"step_3 has format 3, .* reads up to 2: update the package\.$"):
+    with pytest.raises(
+        UserError, match=r"step_3 has format 2, .* reads 1: take the version of the package that wrote it\.$"
+    ):
         restore(workdir)
     assert list_names(workdir) == {"step_1", "step_2", "step_3"}
-
-
-def go_on(workdir, caplog):
-    """Trains the run of a fixture two steps further with a configuration of today."""
-    old, _ = runs.read(workdir)
-    config = digits_ifanp.get_config()
-    config.update_from_flattened_dict(configuration.flatten(old))
-    config.train.num_steps = 6
-    with caplog.at_level("INFO", "ifanp_jax"):
-        state = loop.run(config, workdir, sources.get(config.data), allowed_changes=["train.num_steps"])
-    assert f"Resumed {workdir} at step 4." in caplog.text
-    assert int(state.step) == 6
-    assert list_names(workdir) == {"step_6"}
-    chex.assert_trees_all_equal(runs.load(workdir).state, state)
-
-
-def test_a_run_of_format_1_completes_images_and_goes_on(tmp_path, caplog):
-    workdir = shutil.copytree(FIXTURES / "run_format_1", tmp_path / "run")
-    image, mask = np.full((8, 8, 1), 128, np.uint8), np.eye(8, dtype=bool)
-    result = ifanp_jax.load(workdir).complete(image, mask, num_samples=2)
-    assert result.samples.shape == (2, 8, 8, 1) and np.isfinite(result.samples).all()
-    assert "is of an older version: it has no checksums" in caplog.text
-    go_on(workdir, caplog)
-
-
-def test_a_run_of_format_2_is_read_as_it_was_and_goes_on(tmp_path, caplog):
-    workdir = shutil.copytree(FIXTURES / "run_format_2", tmp_path / "run")
-    parameters = make_run.name_parameters(runs.load(workdir).state)
-    with np.load(workdir / "expected.npz", allow_pickle=False) as expected:
-        chex.assert_trees_all_equal(parameters, dict(expected))
-    assert not caplog.records  # the checksums are right
-    go_on(workdir, caplog)
-
-
-def test_damage_to_a_run_of_format_2_is_found(tmp_path):
-    workdir = shutil.copytree(FIXTURES / "run_format_2", tmp_path / "run")
-    flip(0.5, max(list_files(workdir / "checkpoints").values(), key=lambda path: path.stat().st_size))
-    with pytest.raises(UserError, match=r"step 4: .* does not match its checksum"):
-        runs.load(workdir)

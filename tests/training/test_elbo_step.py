@@ -12,8 +12,8 @@ import pytest
 from ifanp_jax import metrics
 from ifanp_jax.data import masks, sampling
 from ifanp_jax.data.sources import digits
-from ifanp_jax.models import image_np
-from ifanp_jax.training import optimizer, parameters
+from ifanp_jax.models import answers, image_np
+from ifanp_jax.training import parameters
 from ifanp_jax.training.steps import elbo
 
 SMALL = {"channels": 1, "width": 8, "latent_dim": 4, "encoder_depth": 1, "decoder_depth": 1}
@@ -30,21 +30,19 @@ def make_batch(*, size=4, side=6):
 @functools.cache
 def start_of(name):
     model, tx = getattr(image_np, name)(**SMALL), optax.adam(1e-2)
-    shapes = jax.eval_shape(
-        lambda: parameters.init_state(jax.random.key(0), model, tx, (6, 6, 1), has_ema=False)
-    ).params
+    shapes = jax.eval_shape(lambda: parameters.init_variables(jax.random.key(0), model, (6, 6, 1)))["params"]
     generator = np.random.default_rng(0)  # NumPy: nothing to compile
     params = jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0, 0.2, leaf.shape), leaf.dtype), shapes)
-    start = parameters.TrainState(
-        step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=None
-    )
-    return model, tx, start
+    return model, tx, elbo.TrainState(jnp.int32(0), params, tx.init(params), ema_params=None)
 
 
 @functools.cache
 def compiled_step(name, **options):
     model, tx, _ = start_of(name)
-    return jax.jit(elbo.make_elbo_step(jax.random.key(3), model, tx, **options))
+    update = elbo.make_update(model, tx, **options)
+    return jax.jit(
+        lambda state, batch: update(jax.random.key(3), state, jax.tree.map(lambda x: x[None], batch))
+    )
 
 
 def run(name, *, num_steps=2, has_ema=False, **options):
@@ -115,31 +113,29 @@ def test_a_short_overfit_reaches_13_db():
     recipe = {"name": "digits", "image_size": 0, "channels": 0, "crop_size": 0, "crop_box": ()}
     images = sampling.to_float(jnp.asarray(digits.get(ml_collections.ConfigDict(recipe)).train[:8]))
     model = image_np.IFANP(**SMALL | {"width": 24, "decoder_depth": 2, "likelihood": "fixed"})
-    train = {
-        "num_steps": 200,
-        "learning_rate": 6e-3,
-        "warmup_steps": 20,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-    }
-    tx = optimizer.make_optimizer(ml_collections.ConfigDict(train))
-    init = jax.jit(lambda key: parameters.init_state(key, model, tx, (8, 8, 1), has_ema=False))
-    elbo_step = elbo.make_elbo_step(jax.random.key(1), model, tx)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(train_state):
-        mask = masks.random(jax.random.fold_in(jax.random.key(2), train_state.step), (8, 8, 8), 32)
-        return elbo_step(train_state, sampling.Batch(image=images, mask=mask))[0]
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(6e-3, 200)))
+    update = elbo.make_update(model, tx)
 
     @jax.jit
-    def complete(params):
-        mask = masks.random(jax.random.key(4), (8, 8, 8), 32)
-        rngs = {"sample": jax.random.key(3)}
-        return model.apply(
-            {"params": params}, images, mask, num_samples=4, method="complete", rngs=rngs
-        ).samples
+    def init(key):
+        params = parameters.init_variables(key, model, (8, 8, 1))["params"]
+        return elbo.TrainState(jnp.int32(0), params, tx.init(params), ema_params=None)
 
-    train_state = init(jax.random.key(0))
-    for _ in range(train["num_steps"]):
-        train_state = step(train_state)
-    assert metrics.psnr(complete(train_state.params).mean(axis=0), images).mean() > 13
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state):
+        mask = masks.random(jax.random.fold_in(jax.random.key(2), state.step), (8, 8, 8), 32)
+        return update(jax.random.key(1), state, sampling.Batch(image=images[None], mask=mask[None]))[0]
+
+    state = init(jax.random.key(0))
+    for _ in range(200):
+        state = step(state)
+    mask = masks.random(jax.random.key(4), (8, 8, 8), 32)
+    variables = elbo.evaluation_variables(state)
+    answer = answers.complete_batch(jax.random.key(3), model, variables, images, mask, num_samples=4)
+    assert metrics.psnr(answer.samples.mean(axis=0), images).mean() > 13
+
+
+def test_the_average_is_what_is_evaluated_where_there_is_one():
+    both = elbo.TrainState(step=jnp.int32(0), params={"w": 1.0}, opt_state=(), ema_params={"w": 2.0})
+    assert elbo.evaluation_variables(both) == {"params": {"w": 2.0}}
+    assert elbo.evaluation_variables(both.replace(ema_params=None)) == {"params": {"w": 1.0}}

@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
 from configs import celeba_ifanp
-from ifanp_jax.training import flops, loop, runs
+from ifanp_jax.training import dispatch, flops, runs
 
 X, W = jax.ShapeDtypeStruct((3, 4), jnp.float32), jax.ShapeDtypeStruct((4, 5), jnp.float32)
 PRODUCT = 2 * 3 * 4 * 5  # of X @ W
@@ -135,9 +137,8 @@ def test_all_but_products_and_convolutions_is_left_out():
 
 def test_the_training_step_of_celeba_is_near_the_hand_formula():
     config = celeba_ifanp.get_config()
-    image_shape = (32, 32, 3)
-    model, tx, init = runs.make_model(config, image_shape)
-    counted = loop.count_step_flops(config, model, tx, jax.eval_shape(init, jax.random.key(0)), image_shape)
+    run = runs.make(config, (32, 32, 3))
+    counted = dispatch.count_step_flops(dataclasses.replace(run, state=runs.abstract_state(run)))
     n, d, depth = 32 * 32, config.model.width, 3
     encoder = n * (5 * d + depth * 9 * d * d)
     attention = n * n * d

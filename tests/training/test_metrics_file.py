@@ -1,6 +1,7 @@
-"""Logs on disk; what a resumed run makes of them is in `test_train.py`."""
+"""Logs on disk; what a resumed run makes of them is in `test_loop.py`."""
 
 import errno
+import json
 import os
 import struct
 
@@ -72,3 +73,13 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError):
         files.write_whole(path, "text")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_metric_rows_cut_off_by_a_crash_are_left_out(tmp_path):
+    rows = [{"step": step, "train/loss": 1.0} for step in (1, 2, 3)]
+    text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "tr'
+    (tmp_path / metrics_file.METRICS_FILE).write_text(text)
+    writer = metrics_file.MetricWriter(tmp_path, step=2)
+    writer.write(3, {"train/loss": 0.5})
+    writer.close()
+    assert metrics_file.read_metrics(tmp_path) == [*rows[:2], {"step": 3, "train/loss": 0.5}]

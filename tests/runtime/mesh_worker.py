@@ -1,7 +1,7 @@
-"""What `test_sharding.py` runs in processes of their own: fake devices must be asked for before JAX starts.
+"""What `test_device_mesh.py` runs in processes of their own, since fake devices are asked for before JAX.
 
-python -m tests.sharding_worker steps OUTPUT
-python -m tests.sharding_worker run PROCESS_ID NUM_PROCESSES COORDINATOR WORKDIR=PLACEMENT...
+python -m tests.runtime.mesh_worker steps OUTPUT
+python -m tests.runtime.mesh_worker run PROCESS_ID NUM_PROCESSES COORDINATOR WORKDIR=PLACEMENT...
 """
 
 import pathlib
@@ -10,32 +10,16 @@ import sys
 import jax
 import numpy as np
 
-from configs import digits_ifanp
-from ifanp_jax.data import sources
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import loop, runs
+from ifanp_jax.training import dispatch, feed, keys, loop, runs
+from tests import tiny
 
 NUM_STEPS = 20
 DEVICE_COUNTS = (1, 2, 4)
 
 
-def small_config(**overrides):
-    config = digits_ifanp.get_config()
-    config.update_from_flattened_dict(
-        {
-            "model.width": 8,
-            "model.latent_dim": 4,
-            "model.encoder_depth": 1,
-            "model.decoder_depth": 1,
-            "train.num_steps": 6,
-            "train.batch_size": 16,
-            "train.log_every": 2,
-            "train.validate_every": 4,
-            "train.checkpoint_every": 3,
-        }
-        | overrides
-    )
-    return config
+def make_config(**overrides):
+    return tiny.make_config(**{"train.batch_size": 16} | overrides)
 
 
 def flatten(tree):
@@ -44,13 +28,13 @@ def flatten(tree):
 
 def train_on(mesh, config, images):
     """Parameters after the last step, and the loss of each."""
-    model, tx, init = runs.make_model(config, images.shape[1:])
-    state = jax.jit(init, out_shardings=device_mesh.replicated(mesh))(jax.random.key(0))
-    key = jax.random.key(1)
-    train_steps = loop.make_train_step(key, config, model, tx, mesh=mesh, num_images=len(images))
+    run, streams = runs.make(config, images.shape[1:]), keys.make_streams(1)
+    init = jax.jit(run.step.init, static_argnums=1, out_shardings=device_mesh.replicated(mesh))
+    state = init(jax.random.key(0), run.image_shape)
+    train_steps = dispatch.make_train_steps(streams, run, mesh=mesh, num_images=len(images))
     dispatches = [(step, 1) for step in range(NUM_STEPS)]
     losses = []
-    for _, resident in loop.make_feed(key, config, images, dispatches, mesh=mesh, is_streamed=False):
+    for _, resident in feed.make_feed(streams, config, images, dispatches, mesh=mesh, is_streamed=False):
         state, metrics = train_steps(state, resident, 1)
         losses.append(float(metrics["loss"][0]))  # also waits: fake devices deadlock when dispatches overlap
     return flatten(state.params), np.array(losses)
@@ -79,14 +63,14 @@ def check_rows(mesh):
 
 
 def run_steps(output):
-    images = sources.get(small_config().data).train
+    images = tiny.digits().train
     assert len(images) % 2 and len(images) % 4  # so the last device holds fewer images than the others
     results = {}
     for count in DEVICE_COUNTS:
         mesh = device_mesh.make_mesh(devices=jax.devices()[:count])
         assert mesh.size == count
         check_rows(mesh)
-        config = small_config(**{"train.num_steps": NUM_STEPS})
+        config = make_config(**{"train.num_steps": NUM_STEPS})
         results[f"params_{count}"], results[f"losses_{count}"] = train_on(mesh, config, images)
     np.savez(output, **results)
 
@@ -98,10 +82,10 @@ def run_training(process_id, num_processes, coordinator, *tasks):
         )
     assert jax.process_count() == int(num_processes)
     assert jax.device_count() == 2
-    dataset = sources.get(small_config().data)
+    dataset = tiny.digits()
     for task in tasks:
         workdir, placement = task.rsplit("=", 1)
-        loop.run(small_config(**{"data.placement": placement}), pathlib.Path(workdir), dataset)
+        loop.run(make_config(**{"data.placement": placement}), pathlib.Path(workdir), dataset)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""Steps cut into dispatches."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from configs import celeba_ifanp
+from ifanp_jax.training import dispatch, runs
+from tests import tiny
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7, 100])
+@pytest.mark.parametrize("periods", [(), (0, 0), (5,), (4, 6), (3, 0), (1, 9), (50, 7)])
+@pytest.mark.parametrize(("start", "end"), [(0, 24), (5, 31), (8, 8), (9, 8)])
+def test_dispatches_hold_every_step_once_and_end_at_every_period(start, end, periods, steps_per_dispatch):
+    dispatches = list(
+        dispatch.list_dispatches(start, end, steps_per_dispatch=steps_per_dispatch, periods=periods)
+    )
+    steps = [step for first, num_steps in dispatches for step in range(first, first + num_steps)]
+    assert steps == list(range(start, end))
+    assert all(1 <= num_steps <= steps_per_dispatch for _, num_steps in dispatches)
+    ends = {first + num_steps for first, num_steps in dispatches}
+    due = {step for step in range(start + 1, end + 1) for period in periods if period and step % period == 0}
+    assert due <= ends
+    # None ends early without a reason.
+    full = {first + steps_per_dispatch for first, _ in dispatches}
+    assert ends <= due | full | {end}
+
+
+PERIODS = (500, 1000)
+
+
+def choose(config, image_shape=(8, 8, 1)):
+    run = runs.make(config, image_shape)
+    return dispatch.choose_steps_per_dispatch(
+        dataclasses.replace(run, state=runs.abstract_state(run)), PERIODS
+    )
+
+
+def test_configured_steps_per_dispatch_win_and_a_cpu_makes_one(monkeypatch):
+    assert choose(tiny.make_config()) == 1
+    config = tiny.make_config(**{"train.steps_per_dispatch": 7})
+    assert choose(config) == 7
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose(config) == 7
+
+
+def test_an_accelerator_makes_fewer_steps_per_dispatch_of_larger_batches(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    numbers = []
+    for batch_size in (64, 512, 2**16):
+        config = celeba_ifanp.get_config()
+        config.train.batch_size = batch_size
+        numbers.append(choose(config, (32, 32, 3)))
+    assert dispatch.MAX_STEPS_PER_DISPATCH >= numbers[0] > numbers[1] > numbers[2] == 1
+    assert all(500 % number == 0 for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("most", "periods", "expected"),
+    [
+        (70, (500, 0, 1000), 50),  # a divisor of both, at least half of what fits
+        (70, (100, 150), 50),
+        (70, (100, 0), 50),
+        (70, (97, 0), 70),  # a prime has no good divisor
+        (70, (30, 1000), 30),  # never beyond a period; 10 would divide both but is less than half
+        (1e9, (100_000, 0), dispatch.MAX_STEPS_PER_DISPATCH),
+        (0.01, (500, 500), 1),  # one step is more than a dispatch should hold
+    ],
+)
+def test_steps_per_dispatch_divide_the_periods_where_that_costs_little(most, periods, expected):
+    assert dispatch.fit_steps(dispatch.DISPATCH_FLOPS / most, periods) == expected

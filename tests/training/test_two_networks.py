@@ -1,0 +1,97 @@
+"""A generator and a critic fit into the loop, checkpoints, resume, export and completion as they are."""
+
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ifanp_jax
+from ifanp_jax.completion import export
+from ifanp_jax.errors import UserError
+from ifanp_jax.training import loop, runs, steps
+from tests import helpers, tiny
+from tests.training import two_networks
+
+OVERRIDES = {"step.name": "two_networks", "train.log_every": 1, "train.validate_every": 0}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """The step stands among the others, as a file of the folder would."""
+    monkeypatch.setitem(sys.modules, f"{steps.__name__}.two_networks", two_networks)
+    monkeypatch.setattr(steps, "list_steps", lambda: ["elbo", "two_networks"])
+
+
+def train(workdir, *, wrap_steps=lambda train_steps: train_steps, **overrides):
+    config = tiny.make_config(**OVERRIDES | overrides)
+    return loop.run(config, workdir, tiny.digits(), wrap_steps=wrap_steps)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("two_networks")
+
+
+def test_resumed_equals_uninterrupted_on_the_device_and_streamed(folder, tmp_path):
+    whole = train(folder)
+    for placement in ("device", "stream"):
+        workdir = tmp_path / placement
+
+        def stop(train_steps):
+            def stopping(state, *arguments):
+                if state.step == 4:
+                    raise KeyboardInterrupt
+                return train_steps(state, *arguments)
+
+            return stopping
+
+        with pytest.raises(KeyboardInterrupt):
+            train(workdir, wrap_steps=stop, **{"data.placement": placement})
+        run = train(workdir, **{"data.placement": placement})
+        chex.assert_trees_all_equal(run.state, whole.state)
+        assert helpers.read_rows(workdir) == helpers.read_rows(folder)
+    assert [row["step"] for row in helpers.read_rows(folder)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_several_steps_per_dispatch_are_the_same(folder, tmp_path):
+    whole, run = runs.load(folder), train(tmp_path, **{"train.steps_per_dispatch": 3})
+    chex.assert_trees_all_equal(run.state, whole.state)
+
+
+def test_every_update_sees_batches_of_its_own(tmp_path):
+    run = runs.make(tiny.make_config(**OVERRIDES), (8, 8, 1))
+    state = run.step.init(jax.random.key(0), (8, 8, 1))
+    before = jax.tree.map(jnp.copy, state.critic)
+    after = train(tmp_path, **{"train.num_steps": 1}).state
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after.critic)
+    assert all(jax.tree.leaves(changed)) and int(after.step) == 1
+
+
+def test_the_generator_completes_and_is_exported(folder, tmp_path):
+    run = runs.load(folder)
+    image, mask = np.full((8, 8, 1), 0.5, np.float32), np.eye(8, dtype=bool)[..., None]
+    result = ifanp_jax.load(folder).complete(image, mask, num_samples=2)
+    assert result.samples.shape == (2, 8, 8, 1)
+    export.write(run, tmp_path / "out", num_samples=2)
+    exported = ifanp_jax.load(tmp_path / "out").complete(image, mask, num_samples=2)
+    chex.assert_trees_all_close(exported.samples, result.samples, atol=1e-6)
+
+
+def test_a_critic_that_is_not_finite_ends_the_run(tmp_path):
+    def poison(train_steps):
+        def poisoned(*arguments):
+            state, metrics = train_steps(*arguments)
+            return state, metrics | {"critic_loss": metrics["critic_loss"] * jnp.nan}
+
+        return poisoned
+
+    with pytest.raises(UserError, match=r"critic_loss is nan at step 1 \(generator_loss .*, seed 0\)"):
+        train(tmp_path, wrap_steps=poison)
+
+
+def test_an_unknown_step_is_one_sentence():
+    with pytest.raises(UserError, match=r"config\.step\.name is 'gan'; choose one of elbo, two_networks"):
+        runs.make(tiny.make_config(**{"step.name": "gan"}), (8, 8, 1))
