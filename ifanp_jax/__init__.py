@@ -3,10 +3,14 @@
 `ifanp_jax.load("runs/digits").complete(image, mask, num_samples=8)` completes an image with a trained model.
 """
 
+import importlib
+
 from ifanp_jax.errors import UserError
 from ifanp_jax.version import __version__
 
 __all__ = ["UserError", "__version__", "load"]
+
+_ELSEWHERE = {"calibration": "ifanp_jax.metrics.calibration"}  # modules by the name that a user imports
 
 
 def load(path):
@@ -20,18 +24,15 @@ def load(path):
     """
     import pathlib
 
-    from ifanp_jax.completion import export
-    from ifanp_jax.completion import model as completion_model
-    from ifanp_jax.training import runs  # here, so that importing the package stays cheap
+    from ifanp_jax.completion import CompletionModel, export  # here, so that importing the package is cheap
+    from ifanp_jax.training import runs
 
     path = pathlib.Path(path).expanduser()
-    if export.is_export(path):
-        return export.read(path)
-    run = runs.load(path)
-    return completion_model.CompletionModel(
-        module=run.model,
-        params=run.state.evaluation_params,
-        config=run.config,
-        step=int(run.state.step),
-        image_shape=run.image_shape,
-    )
+    return export.read(path) if export.is_export(path) else CompletionModel.from_run(runs.load(path))
+
+
+def __getattr__(name):
+    """Imports a module of `_ELSEWHERE` when it is asked for."""
+    if name in _ELSEWHERE:
+        return importlib.import_module(_ELSEWHERE[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

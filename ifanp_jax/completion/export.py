@@ -3,11 +3,15 @@
 | file                 | holds                                                                          |
 |----------------------|--------------------------------------------------------------------------------|
 | model.safetensors    | evaluation parameters, float32, by Flax paths such as "encoder1/Conv_0/kernel" |
-| config.json          | step, shape of the images, every field of the model, configuration of the run  |
+| config.json          | step, shape of the images, every field of the model, configuration of the run, |
+|                      | SHA-256 of the other two files                                                 |
 | completion.stablehlo | what `serialize_completion` returns                                            |
+
+Variables of other collections than the parameters are named with it: "batch_stats:encoder/BatchNorm_0/mean".
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import secrets
@@ -23,12 +27,12 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from ifanp_jax.models import answers
 from ifanp_jax import models
-from ifanp_jax.completion import model as completion_model
-from ifanp_jax.errors import UserError
-from ifanp_jax.training import parameters as train_state
-from ifanp_jax.training import runs
+from ifanp_jax.completion.limits import DEFAULT_LIMITS
+from ifanp_jax.completion.model import CompletionModel
+from ifanp_jax.errors import UserError, first_line
+from ifanp_jax.models import answers
+from ifanp_jax.training import checksums, parameters, runs
 from ifanp_jax.version import __version__
 
 FORMAT = 1
@@ -52,21 +56,22 @@ def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> Non
     """
     output = pathlib.Path(output).expanduser().resolve()
     _check_output(output)
-    params = jax.device_get(run.state.evaluation_params)
-    tensors = {name: np.asarray(x, order="C") for name, x in _flatten(params).items()}
+    variables = jax.device_get(run.variables)
+    tensors = {name: np.asarray(x, order="C") for name, x in _flatten(variables).items()}
+    files = {
+        PROGRAM_FILE: serialize_completion(run.model, variables, run.image_shape, num_samples=num_samples),
+        TENSORS_FILE: safetensors.numpy.save(tensors),
+    }
     record = {
         "format": FORMAT,
         "version": __version__,
-        "step": int(run.state.step),
+        "step": run.num_steps_done,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "model": {"name": run.config.model.name, **_list_fields(run.model)},
         "completion": {"num_samples": num_samples, "platforms": PLATFORMS, "jax": jax.__version__},
         **runs.make_record(run.config, run.image_shape),
     }
-    files = {
-        PROGRAM_FILE: serialize_completion(run.model, params, run.image_shape, num_samples=num_samples),
-        TENSORS_FILE: safetensors.numpy.save(tensors),
-        CONFIG_FILE: (json.dumps(record, indent=2) + "\n").encode(),
-    }
+    files[CONFIG_FILE] = (json.dumps(record, indent=2) + "\n").encode()
     unfinished = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
         unfinished.mkdir(parents=True)
@@ -82,19 +87,19 @@ def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> Non
 
 
 def serialize_completion(
-    module: nn.Module, params: Any, image_shape: tuple[int, int, int], *, num_samples: int
+    model: nn.Module, variables: Any, image_shape: tuple[int, int, int], *, num_samples: int
 ) -> bytes:
-    """Serializes `complete` as one StableHLO program for PLATFORMS, with the parameters inside.
+    """Serializes `complete` as one StableHLO program for PLATFORMS, with the variables inside.
 
     The program takes `seed`, uint32 scalar; `image`, float32 (B, H, W, C) in [0, 1], any value where not
     observed; and `mask`, bool (B, H, W, 1), True = observed, for any B. It answers with the predicted means,
-    not clipped, observed pixels as the model predicts them, and the likelihood's standard deviations; float32
-    (S, B, H, W, C) each. They are those of `CompletionModel.complete` with the same seed and S: the draws
-    come from `jax.random.fold_in(jax.random.key(seed), 0)`.
+    not clipped, observed pixels as the model predicts them, and, where the model has one, the likelihood's
+    standard deviation; float32 (S, B, H, W, C) each. They are those of `CompletionModel.complete` with the
+    same seed and S: the draws come from `jax.random.fold_in(jax.random.key(seed), 0)`.
 
     Args:
-      module: Flax module with the verb `complete`.
-      params: its parameters.
+      model: Flax module with the verb `complete`.
+      variables: its parameters and other collections.
       image_shape: (H, W, C).
       num_samples: S.
 
@@ -105,18 +110,20 @@ def serialize_completion(
       UserError: when S is below 1, or more than `CompletionModel.complete` draws from one key.
     """
     h, w, c = image_shape
-    most = max(1, completion_model.POSITIONS_AT_ONCE // (h * w))
+    most = max(1, DEFAULT_LIMITS.positions_at_once // (h * w))
     if not 1 <= num_samples <= most:
         raise UserError(
             f"num_samples is {num_samples}; a program for images of {h}x{w} pixels draws from 1 to {most}."
         )
 
-    def complete_images(seed, image, mask):
+    def complete(seed, image, mask):
         key = jax.random.fold_in(jax.random.key(seed), 0)
-        return answers.complete_batch(key, module, params, image, mask, num_samples=num_samples)
+        completion = answers.complete_batch(key, model, variables, image, mask, num_samples=num_samples)
+        found = (completion.samples, completion.scale)
+        return tuple(x for x in found if x is not None)
 
     (b,) = jax.export.symbolic_shape("b")
-    exported = jax.export.export(jax.jit(complete_images), platforms=PLATFORMS)(
+    exported = jax.export.export(jax.jit(complete), platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((), jnp.uint32),
         jax.ShapeDtypeStruct((b, h, w, c), jnp.float32),
         jax.ShapeDtypeStruct((b, h, w, 1), jnp.bool_),
@@ -124,13 +131,12 @@ def serialize_completion(
     return bytes(exported.serialize())
 
 
-def is_export(path: str | pathlib.Path) -> bool:
+def is_export(path: pathlib.Path) -> bool:
     """Whether a folder is meant to be an exported model, whole or not; no working directory is."""
-    path = pathlib.Path(path).expanduser()
     return any((path / name).is_file() for name in (CONFIG_FILE, TENSORS_FILE))
 
 
-def read(path: str | pathlib.Path) -> completion_model.CompletionModel:
+def read(path: pathlib.Path) -> CompletionModel:
     """Reads `config.json` and `model.safetensors` of an exported model.
 
     Args:
@@ -142,31 +148,44 @@ def read(path: str | pathlib.Path) -> completion_model.CompletionModel:
     Raises:
       UserError: when a file is missing or damaged, is of another format, or the two do not fit each other.
     """
-    path = pathlib.Path(path).expanduser()
     record = _read_record(path / CONFIG_FILE)
     try:
         config, image_shape = runs.parse_record(record)
-        module = models.get(config.model, channels=image_shape[-1])
+        model = models.get(config.model, channels=image_shape[-1])
         shapes = jax.eval_shape(
-            lambda key: train_state.init_params(key, module, image_shape), jax.random.key(0)
+            lambda key: parameters.init_variables(key, model, image_shape), jax.random.key(0)
         )
     except Exception as error:  # what Flax raises on values that fit no model has any type
         raise UserError(
-            f"{path / CONFIG_FILE} describes no model of this version ({_first_line(error)}); "
+            f"{path / CONFIG_FILE} describes no model of this version ({first_line(error)}); "
             f"it was exported by version {record.get('version')} and this is {__version__}."
         ) from None
+    _check_sum(path / TENSORS_FILE, record["sha256"])
     tensors = _read_tensors(path / TENSORS_FILE, _flatten(shapes))
-    return completion_model.CompletionModel(
-        module=module,
-        params=traverse_util.unflatten_dict({name: jnp.asarray(x) for name, x in tensors.items()}, sep="/"),
+    return CompletionModel(
+        model=model,
+        variables=_unflatten({name: jnp.asarray(x) for name, x in tensors.items()}),
         config=config,
         step=record["step"],
         image_shape=image_shape,
     )
 
 
-def _flatten(params):
-    return traverse_util.flatten_dict(params, sep="/")
+def _flatten(variables):
+    """Arrays by name: the Flax path, for another collection than `params` after its name and a colon."""
+    return {
+        ("" if collection == "params" else f"{collection}:") + name: x
+        for collection, tree in variables.items()
+        for name, x in traverse_util.flatten_dict(tree, sep="/").items()
+    }
+
+
+def _unflatten(tensors):
+    collections = {}
+    for name, x in tensors.items():
+        collection, _, path = name.rpartition(":")
+        collections.setdefault(collection or "params", {})[path] = x
+    return {name: traverse_util.unflatten_dict(flat, sep="/") for name, flat in collections.items()}
 
 
 def _list_fields(module: nn.Module) -> dict[str, Any]:
@@ -191,9 +210,9 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; the export is not whole: export the run again.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({_first_line(error)}); export the run again.") from None
+        raise UserError(f"{path} cannot be read ({first_line(error)}); export the run again.") from None
     found = record.get("format") if isinstance(record, dict) else None
-    if found is None or not {"step", "image_shape", "config"} <= set(record):
+    if found is None or not {"step", "sha256", "image_shape", "config"} <= set(record):
         raise UserError(f"{path} is not of this package; give what --mode=export wrote, or a --workdir.")
     if found != FORMAT:
         raise UserError(
@@ -210,6 +229,19 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
+def _check_sum(path: pathlib.Path, expected: dict[str, str]) -> None:
+    try:
+        found = checksums.hash_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; the export is not whole: export the run again.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); export the run again.") from None
+    if not isinstance(expected, dict) or found != expected.get(path.name):
+        raise UserError(
+            f"{path} is damaged: its SHA-256 is not the one in {CONFIG_FILE} beside it; export the run again."
+        )
+
+
 def _read_tensors(path: pathlib.Path, shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
     """Reads the tensors after checking names, shapes and dtypes against those of the model."""
     expected = {name: f"{x.dtype}{list(x.shape)}" for name, x in shapes.items()}
@@ -222,10 +254,8 @@ def _read_tensors(path: pathlib.Path, shapes: dict[str, jax.ShapeDtypeStruct]) -
             }
             if found == expected:
                 return {name: file.get_tensor(name) for name in expected}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; the export is not whole: export the run again.") from None
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({_first_line(error)}); export the run again.") from None
+        raise UserError(f"{path} cannot be read ({first_line(error)}); export the run again.") from None
     names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     listed = "; ".join(
         f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'in the model')}"
@@ -235,7 +265,3 @@ def _read_tensors(path: pathlib.Path, shapes: dict[str, jax.ShapeDtypeStruct]) -
     raise UserError(
         f"{path} does not fit the model of {CONFIG_FILE} beside it ({listed}{more}); export the run again."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

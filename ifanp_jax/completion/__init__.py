@@ -1,0 +1,5 @@
+"""Completion: what a trained model answers to a user's images."""
+
+from ifanp_jax.completion.model import CompletionModel, CompletionResult
+
+__all__ = ["CompletionModel", "CompletionResult"]

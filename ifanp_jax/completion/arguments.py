@@ -1,0 +1,85 @@
+"""What a user gives to `CompletionModel.complete`, checked."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ifanp_jax.errors import UserError
+
+SIZES = ("own", "trained")
+
+
+def check_options(num_samples: int, seed: int, size: str) -> None:
+    """Raises a UserError for the first option that cannot be used.
+
+    Args:
+      num_samples: at least 1.
+      seed: in [0, 2^32).
+      size: of SIZES.
+    """
+    if not _is_integer(num_samples) or num_samples < 1:
+        raise UserError(f"num_samples is {num_samples!r} but must be a whole number of at least 1.")
+    if not _is_integer(seed) or not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed!r} but must be a whole number from 0 to {2**32 - 1}.")
+    if size not in SIZES:
+        raise UserError(f'size is {size!r} but must be "own" or "trained".')
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Brings an image or a batch, and its mask, to one form.
+
+    Args:
+      image: uint8, or float in [0, 1] where observed; (H, W) for one channel, (H, W, C) or (B, H, W, C).
+      mask: bool (H, W), (H, W, 1) or, for a batch, (B, H, W, 1).
+      channels: C.
+
+    Returns:
+      float32 (B, H, W, C) in [0, 1], 0 at unobserved pixels; bool (B, H, W, 1); whether the image has B.
+
+    Raises:
+      UserError: they have another form.
+    """
+    image, mask = np.asarray(image), np.asarray(mask)
+    given = image.shape
+    if image.ndim == 2 and channels == 1:
+        image = image[..., None]
+    is_batched = image.ndim == 4
+    if image.ndim not in (3, 4) or image.shape[-1] != channels or image.size == 0:
+        forms = f"(H, W, {channels}) or (B, H, W, {channels})" + (" or (H, W)" if channels == 1 else "")
+        raise UserError(f"The image has shape {given} but this model takes {forms} with at least one pixel.")
+    image = image if is_batched else image[None]
+    mask = _to_masks(mask, image.shape, is_batched)
+    return _to_float(image, mask), mask, is_batched
+
+
+def _to_masks(mask, image_shape, is_batched):
+    if mask.dtype != np.bool_:
+        raise UserError(
+            f"The mask holds {mask.dtype} but must be bool, True = observed: write mask > 0 for example."
+        )
+    b, h, w, _ = image_shape
+    allowed = ((h, w), (h, w, 1), *(((b, h, w, 1),) if is_batched else ()))
+    if mask.shape not in allowed:
+        raise UserError(
+            f"The mask has shape {mask.shape} but for this image it must be "
+            f"{' or '.join(str(shape) for shape in allowed)}."
+        )
+    return np.broadcast_to(mask[..., None] if mask.ndim == 2 else mask, (b, h, w, 1))
+
+
+def _to_float(image, mask):
+    is_uint8 = image.dtype == np.uint8
+    if not is_uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
+        raise UserError(f"The image holds {image.dtype} but must be uint8, or float in [0, 1]: convert it.")
+    image = np.where(mask, image, np.zeros((), image.dtype)).astype(np.float32)
+    if is_uint8:
+        image = image / np.float32(255)
+    if not (image.min() >= 0 and image.max() <= 1):  # also where a value is NaN
+        raise UserError(
+            f"The observed values of the image lie between {image.min():g} and {image.max():g} but must lie "
+            "between 0 and 1: scale it, or give uint8."
+        )
+    return image

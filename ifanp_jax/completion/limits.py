@@ -1,0 +1,117 @@
+"""How large a picture a model completes at the picture's own size: what it takes, and what it costs."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import flops, parameters
+
+MEMORY_SHARE = 0.5  # of the device, for what completes one picture
+CPU_OPERATIONS, ACCELERATOR_OPERATIONS = 8e12, 8e14  # for one picture: a minute of two cores
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What completing may take.
+
+    Attributes:
+      positions_at_once: samples * images * pixels in one call; a map of 64 channels then takes 256 MiB.
+      num_bytes: memory of one call; 0 = half of the device's.
+      num_operations: of products and convolutions, for one picture; 0 = 8e12 on a CPU, else 8e14.
+    """
+
+    positions_at_once: int = 2**20
+    num_bytes: int = 0
+    num_operations: float = 0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def count_at_once(
+    model: nn.Module, size: tuple[int, int], num_samples: int, limits: Limits
+) -> tuple[int, int]:
+    """How many samples, and how many images of `size` (H, W), go into one call."""
+    h, w = size
+    samples = min(num_samples, max(1, limits.positions_at_once // (h * w)))
+    images = limits.positions_at_once // (h * w * samples)
+    fitting = find_num_bytes(limits) // (samples * _completion_bytes(model, size))
+    return samples, max(1, min(images, fitting))
+
+
+def check_own_size(
+    model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
+) -> None:
+    """Raises a UserError, before anything is compiled, when a picture cannot be completed at its own size.
+
+    Args:
+      model: says what it takes and costs by `takes_size` and `completion_bytes`.
+      image_shape: (H, W, C) of the training.
+      size: (H, W) of the picture.
+      limits: of memory and operations.
+    """
+    h, w = size
+    trained = image_shape[:2]
+    if problem := _takes_size(model, size, trained):
+        raise UserError(f'{problem} size="trained" (--size=trained) does that.')
+    if h <= trained[0] and w <= trained[1]:
+        return
+    if cost := _find_high_cost(model, image_shape, size, limits):
+        raise UserError(
+            f"The image has {h}x{w} pixels (rows x columns), which would cost this model {cost}: "
+            'give size="trained" (--size=trained) or shrink it.'
+        )
+
+
+def _find_high_cost(model, image_shape, size, limits):
+    """The cost that is above its limit, in words; "" where all is well."""
+    needed, allowed = _completion_bytes(model, size), find_num_bytes(limits)
+    if needed > allowed:
+        return f"{needed / 2**30:.1f} GiB of memory where {allowed / 2**30:.1f} may be used"
+    needed, allowed = count_operations(model, image_shape, size), _find_num_operations(limits)
+    return f"{needed / 1e12:.1f} TFLOP where {allowed / 1e12:.1f} are allowed" if needed > allowed else ""
+
+
+def find_num_bytes(limits: Limits) -> int:
+    """Memory that one call may take, in bytes."""
+    return limits.num_bytes or int(MEMORY_SHARE * device_mesh.device_bytes(jax.local_devices()[0]))
+
+
+def _find_num_operations(limits):
+    default = CPU_OPERATIONS if jax.default_backend() == "cpu" else ACCELERATOR_OPERATIONS
+    return limits.num_operations or default
+
+
+@functools.cache  # tracing takes a second
+def count_operations(model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int]) -> int:
+    """Operations of completing one picture once; nothing is compiled.
+
+    Args:
+      model: Flax module with the verb `complete`.
+      image_shape: (H, W, C) of the training.
+      size: (H, W) of the picture.
+    """
+    key, (h, w), c = jax.random.key(0), size, image_shape[-1]
+
+    def complete(variables, image, mask):
+        return model.apply(variables, image, mask, num_samples=1, method="complete", rngs={"sample": key})
+
+    return flops.count(
+        complete,
+        jax.eval_shape(lambda key: parameters.init_variables(key, model, image_shape), key),
+        jax.ShapeDtypeStruct((1, h, w, c), jnp.float32),
+        jax.ShapeDtypeStruct((1, h, w, 1), bool),
+    )
+
+
+def _completion_bytes(model, size):  # until every family says it
+    return model.completion_bytes(size) if hasattr(model, "completion_bytes") else 1
+
+
+def _takes_size(model, size, trained):  # until every family says it
+    return model.takes_size(size, trained) if hasattr(model, "takes_size") else None
