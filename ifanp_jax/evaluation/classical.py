@@ -163,7 +163,7 @@ def complete(
         return _complete_values(method, np.asarray(image), np.asarray(mask)[..., 0], length_scale)
 
 
-def evaluate(
+def complete_images(
     images: np.ndarray,
     masks: np.ndarray,
     *,
@@ -246,12 +246,13 @@ def select_length_scale(
     ranks = generator.random((b, h * w)).argsort(axis=1)
     masks = [(ranks < round(fraction * h * w)).reshape(b, h, w, 1) for fraction in fractions]
 
+    method = "gaussian_process"
+
     def mean_psnr(candidate: float) -> float:
-        errors = [
-            np.square(evaluate(images, mask, methods=[method], length_scale=candidate)[method] - images)
-            for mask in masks
-        ]
+        errors = []
+        for mask in masks:
+            completed = complete_images(images, mask, methods=[method], length_scale=candidate)[method]
+            errors.append(np.square(completed - images))
         return float(-10.0 * np.log10(np.maximum(np.mean(errors, axis=(2, 3, 4)), 1e-10)).mean())
 
-    method = "gaussian_process"
     return max(candidates, key=mean_psnr)

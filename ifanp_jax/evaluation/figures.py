@@ -1,5 +1,6 @@
 """Arrays -> pictures."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,6 +9,28 @@ from ifanp_jax import files
 
 UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures nor faces hold
 NUM_SAMPLES_SHOWN = 3
+MAX_DEVIATION = 0.25  # intensities, the end of the scale of standard deviations in every figure
+DEVIATION_COLOURS = "viridis"
+CELL_INCHES = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Completions of some images under one kind of context.
+
+    Attributes:
+      name: of the context.
+      image: float (B, H, W, C) in [0, 1], the truth.
+      mask: bool (B, H, W, 1), True = observed.
+      samples: float (S, B, H, W, C), predicted means; S at least `NUM_SAMPLES_SHOWN`.
+      deviation: float (B, H, W, C), standard deviation of the prediction, intensities.
+    """
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+    samples: np.ndarray
+    deviation: np.ndarray
 
 
 def show_context(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -23,83 +46,97 @@ def show_context(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.broadcast_to(image, (*image.shape[:2], 3)), UNOBSERVED_COLOUR)
 
 
-def draw_completions(path: str | pathlib.Path, panels: list[tuple], *, title: str = "") -> None:
+def draw_completions(path: str | pathlib.Path, panels: list[Panel], *, title: str = "") -> None:
     """Draws rows of test images under columns context, samples, mean, standard deviation, truth.
+
+    Observed pixels are shown as observed. The standard deviation is the mean over channels, on one scale from
+    0 to `MAX_DEVIATION` in every figure.
 
     Args:
       path: of the PNG.
-      panels: (name, image (B, H, W, C), mask (B, H, W, 1), samples (S, B, H, W, C), uncertainty
-        (B, H, W, C)) each; observed pixels are shown as observed.
+      panels: one for each kind of context, with equally many images.
       title: over the figure.
     """
-    figure_module = _pyplot()
-    num_images = panels[0][1].shape[0]
-    columns = ["context", *(f"sample {k + 1}" for k in range(NUM_SAMPLES_SHOWN)), "mean", "std", "truth"]
-    panel_width, panel_height = len(columns) * 0.95, num_images * 0.95 + 0.6
-    num_across = 2 if len(panels) > 1 else 1
+    pyplot = _pyplot()
+    num_images = len(panels[0].image)
+    width, height = (NUM_SAMPLES_SHOWN + 4) * CELL_INCHES, num_images * CELL_INCHES + 0.6
+    num_across = min(2, len(panels))
     num_down = -(-len(panels) // num_across)
-    figure = figure_module.figure(figsize=(panel_width * num_across, panel_height * num_down + 0.4))
-    subfigures = np.asarray(figure.subfigures(num_down, num_across, squeeze=False)).ravel()
-    for subfigure, (name, image, mask, samples, uncertainty) in zip(subfigures, panels, strict=False):
-        subfigure.suptitle(name, fontsize=10)
-        axes = subfigure.subplots(num_images, len(columns), squeeze=False)
-        subfigure.subplots_adjust(
-            left=0.01, right=0.99, bottom=0.01, top=1 - 0.55 / panel_height, wspace=0.06, hspace=0.06
-        )
-        completed = np.where(mask, image, np.clip(samples, 0, 1))
-        # One scale per panel, so that rows can be compared; a few extreme pixels must not darken the rest.
-        hidden = uncertainty[np.broadcast_to(~mask, uncertainty.shape)]
-        low, high = np.percentile(hidden, [0, 99]) if hidden.size else (0, 1)
-        shown = np.clip((uncertainty - low) / max(high - low, 1e-6), 0, 1)
-        for row in range(num_images):
-            pictures = [
-                show_context(image[row], mask[row]),
-                *completed[:NUM_SAMPLES_SHOWN, row],
-                np.where(mask[row], image[row], np.clip(samples[:, row].mean(axis=0), 0, 1)),
-                np.where(mask[row], 0, shown[row]).mean(axis=-1, keepdims=True),
-                image[row],
-            ]
-            for column, (axis, picture) in enumerate(zip(axes[row], pictures, strict=True)):
-                axis.imshow(
-                    np.broadcast_to(picture, (*picture.shape[:2], 3)), vmin=0, vmax=1, interpolation="nearest"
-                )
-                axis.set_axis_off()
-                if row == 0:
-                    axis.set_title(columns[column], fontsize=8)
+    figure = pyplot.figure(figsize=(width * num_across, height * num_down + 1))
+    grid, bar = figure.subfigures(2, 1, height_ratios=(height * num_down, 0.6))
+    subfigures = np.asarray(grid.subfigures(num_down, num_across, squeeze=False)).ravel()
+    for subfigure, panel in zip(subfigures, panels, strict=False):
+        _draw_panel(subfigure, panel, top=1 - 0.55 / height)
+    axis = bar.add_axes((0.3, 0.55, 0.4, 0.25))
+    deviations = pyplot.cm.ScalarMappable(pyplot.Normalize(0, MAX_DEVIATION), DEVIATION_COLOURS)
+    figure.colorbar(deviations, cax=axis, orientation="horizontal", extend="max")
+    axis.tick_params(labelsize=8)
+    axis.set_xlabel("std: standard deviation of the prediction, intensities in [0, 1]", fontsize=8)
     figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
     _save(figure, path, dpi=130, bbox_inches="tight")
 
 
+def _draw_panel(subfigure, panel, *, top):
+    columns = ["context", *(f"sample {k + 1}" for k in range(NUM_SAMPLES_SHOWN)), "mean", "std", "truth"]
+    num_images = len(panel.image)
+    subfigure.suptitle(panel.name, fontsize=10)
+    axes = subfigure.subplots(num_images, len(columns), squeeze=False)
+    subfigure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=top, wspace=0.06, hspace=0.06)
+    completed = np.where(panel.mask, panel.image, np.clip(panel.samples, 0, 1))
+    mean = np.where(panel.mask, panel.image, np.clip(panel.samples.mean(axis=0), 0, 1))
+    deviation = np.where(panel.mask, 0, panel.deviation).mean(axis=-1)  # (B, H, W)
+    for row in range(num_images):
+        context = show_context(panel.image[row], panel.mask[row])
+        pictures = [context, *completed[:NUM_SAMPLES_SHOWN, row], mean[row], deviation[row], panel.image[row]]
+        for name, axis, picture in zip(columns, axes[row], pictures, strict=True):
+            if name == "std":
+                axis.imshow(
+                    picture, vmin=0, vmax=MAX_DEVIATION, cmap=DEVIATION_COLOURS, interpolation="nearest"
+                )
+            else:
+                axis.imshow(np.broadcast_to(picture, (*picture.shape[:2], 3)), interpolation="nearest")
+            axis.set_axis_off()
+            if row == 0:
+                axis.set_title(name, fontsize=8)
+
+
 def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
-    """Draws loss, MSE and KL against steps.
+    """Draws loss, MSE and, where there is one, KL against steps, of training and of validation.
 
     Args:
       path: of the PNG.
       rows: of `metrics.jsonl`.
     """
-    figure_module = _pyplot()
-    figure, axes = figure_module.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    for axis, (name, label) in zip(
-        axes, (("loss", "loss (nats per image)"), ("mse", "MSE"), ("kl", "KL (nats per image)")), strict=True
-    ):
-        is_positive = False
+    panels = [("loss", "loss (nats per image)"), ("mse", "MSE"), ("kl", "KL (nats per image)")]
+    panels = [(name, title) for name, title in panels if any(f"train/{name}" in row for row in rows)]
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(
+        1, max(1, len(panels)), figsize=(4 * max(1, len(panels)), 3.2), layout="constrained", squeeze=False
+    )
+    for axis, (name, title) in zip(axes[0], panels, strict=False):
+        curves = {split: _curve(rows, f"{split}/{name}") for split in ("train", "val")}
         for split, style in (("train", "-"), ("val", "o--")):
-            points = [(row["step"], row[f"{split}/{name}"]) for row in rows if f"{split}/{name}" in row]
-            if points:
-                axis.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1.2, label=split)
-                is_positive |= any(value > 0 for _, value in points)
+            if curves[split]:
+                axis.plot(*zip(*curves[split], strict=True), style, markersize=3, linewidth=1.2, label=split)
+        if name == "loss":
+            _leave_out_first_losses(axis, [value for curve in curves.values() for _, value in curve])
+        elif any(value > 0 for curve in curves.values() for _, value in curve):
+            axis.set_yscale("log")
         axis.set_xlabel("step")
-        axis.set_title(label, fontsize=10)
+        axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-        if name == "loss":
-            losses = [row["train/loss"] for row in rows if "train/loss" in row]
-            if losses:  # the first steps would flatten the rest
-                low, high = np.percentile(losses, [0, 90])
-                axis.set_ylim(low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1))
-        elif is_positive:  # a model without z has no KL
-            axis.set_yscale("log")
     _save(figure, path, dpi=120)
+
+
+def _curve(rows, name):
+    return [(row["step"], row[name]) for row in rows if name in row]
+
+
+def _leave_out_first_losses(axis, losses):
+    """Ends the axis below the losses of the first steps, which would flatten the rest."""
+    low, high = np.percentile(losses, [0, 90])
+    axis.set_ylim(low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1))
 
 
 def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: dict[str, list[float]]) -> None:
@@ -110,11 +147,13 @@ def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: di
       levels: nominal probabilities in (0, 1).
       coverage: shares at these levels, by the name of the line.
     """
-    figure_module = _pyplot()
-    figure, axis = figure_module.subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=(4.6, 4.2), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="calibrated")
     for name, shares in coverage.items():
         axis.plot(levels, shares, "o-", markersize=2.5, linewidth=1.2, label=name)
+    options = {"fontsize": 8, "color": "0.4", "style": "italic"}
+    axis.text(0.97, 0.03, "below: overconfident", ha="right", va="bottom", **options)
+    axis.text(0.03, 0.97, "above: underconfident", ha="left", va="top", **options)
     axis.set_xlabel("nominal probability of the central interval")
     axis.set_ylabel("share of unobserved values inside")
     axis.set_xlim(0, 1)
@@ -139,9 +178,11 @@ def draw_grid(
       columns: names; "" = none.
       labels: names of the rows.
     """
-    figure_module = _pyplot()
-    figure, axes = figure_module.subplots(
-        len(rows), len(columns), figsize=(len(columns) * 0.95, len(rows) * 0.95 + 0.3), squeeze=False
+    figure, axes = _pyplot().subplots(
+        len(rows),
+        len(columns),
+        figsize=(len(columns) * CELL_INCHES, len(rows) * CELL_INCHES + 0.3),
+        squeeze=False,
     )
     figure.subplots_adjust(left=0.06 if labels else 0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
     for index, row in enumerate(rows):
@@ -167,8 +208,7 @@ def draw_curves(path: str | pathlib.Path, curves: dict[str, list[tuple[int, floa
       curves: (step, value) by name.
       label: of the vertical axis.
     """
-    figure_module = _pyplot()
-    figure, axis = figure_module.subplots(figsize=(5.5, 3.6), layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=(5.5, 3.6), layout="constrained")
     for name, points in curves.items():
         axis.plot(*zip(*points, strict=True), linewidth=1.2, label=name)
     axis.set_xlabel("step")

@@ -1,79 +1,83 @@
-"""The figures of a run."""
+"""The files that an evaluation leaves in a working directory."""
 
+import json
 import pathlib
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from ifanp_jax.models import answers
+from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import evaluate, figures
-from ifanp_jax.training import metrics_file, parameters
+from ifanp_jax.evaluation import figures, tables
+from ifanp_jax.evaluation.cells import draw_contexts
+from ifanp_jax.models import answers
+from ifanp_jax.training import Run, metrics_file
 
 
-def draw(
-    config: ConfigDict,
-    model,
-    train_state: parameters.TrainState,
-    dataset: Dataset,
-    evaluation: dict,
-    workdir: str | pathlib.Path,
-) -> None:
-    """Writes `completions.png` (random contexts and the upper half), `training.png` and `reliability.png`.
+def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathlib.Path) -> None:
+    """Writes `evaluation.md`, `evaluation.npz` (the values per image) and, last, `evaluation.json`.
 
     Args:
-      config: the whole configuration.
-      model: Flax module.
-      train_state: its parameters.
+      evaluation: from `evaluate.evaluate`.
+      values: from `evaluate.evaluate`.
+      workdir: that exists.
+    """
+    workdir = pathlib.Path(workdir)
+    with files.replacing(workdir / "evaluation.npz") as unfinished:
+        np.savez(unfinished, **values)
+    files.write_whole(workdir / "evaluation.md", "\n".join(tables.list_lines(evaluation)) + "\n")
+    files.write_whole(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+
+
+def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Path) -> None:
+    """Writes `completions.png` (random contexts and the upper half), `training.png` and `reliability.png`.
+
+    The last one is left out for a model without a scale.
+
+    Args:
+      run: with its state.
       dataset: the first held-out images are drawn.
-      evaluation: from `evaluate.run`.
+      evaluation: from `evaluate.evaluate`.
       workdir: holds `metrics.jsonl`.
     """
     workdir = pathlib.Path(workdir)
-    images = np.asarray(dataset.evaluation[: config.evaluate.figure_images], np.float32) / 255
+    images = np.asarray(dataset.evaluation[: run.config.evaluate.figure_images], np.float32) / 255
     if len(images):
-        kinds = [("random", fraction) for fraction in config.evaluate.fractions] + [("top", 0.5)]
-        cells = [
-            (
-                f"{kind} {fraction:.0%} observed",
-                evaluate.contexts(config.evaluate.seed, kind, fraction, images.shape[:3]),
-            )
-            for kind, fraction in kinds
-        ]
-        panels = make_panels(
-            model,
-            train_state.evaluation_params,
-            images,
-            cells,
-            seed=config.evaluate.seed,
-            num_samples=max(config.evaluate.num_samples, figures.NUM_SAMPLES_SHOWN),
-        )
-        title = f"{config.model.name} on {dataset.name}, step {int(train_state.step)}"
-        figures.draw_completions(workdir / "completions.png", panels, title=title)
+        title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
+        figures.draw_completions(workdir / "completions.png", complete_panels(run, images), title=title)
     figures.draw_training(workdir / "training.png", metrics_file.read_metrics(workdir))
-    coverage = {evaluate.label(cell): cell["coverage"] for cell in evaluation["cells"]}
-    figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)
+    coverage = {tables.label(cell): cell["coverage"] for cell in evaluation["cells"] if "coverage" in cell}
+    if coverage:
+        figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)
 
 
-def make_panels(
-    model, params, images: np.ndarray, cells: list[tuple], *, seed: int, num_samples: int
-) -> list[tuple]:
-    """Completes test images for `figures.draw_completions`.
+def complete_panels(run: Run, images: np.ndarray) -> list[figures.Panel]:
+    """Completes test images from random contexts and from the upper half.
 
     Args:
-      model: Flax module.
-      params: its parameters.
-      images: float (B, H, W, C) in [0, 1].
-      cells: (name, contexts (B, H, W, 1)) each.
-      seed: of the latent samples.
-      num_samples: S, at least `figures.NUM_SAMPLES_SHOWN`.
+      run: with its state.
+      images: float32 (B, H, W, C) in [0, 1].
     """
-    panels = []
-    for name, mask in cells:
-        samples, scale = jax.device_get(
-            answers.complete_batch(jax.random.key(seed), model, params, images, mask, num_samples=num_samples)
+    config = run.config.evaluate
+    variables, panels = run.variables, []
+    for kind, fraction in [*(("random", fraction) for fraction in config.fractions), ("top", 0.5)]:
+        mask = draw_contexts(config.seed, kind, fraction, images.shape[:3])
+        completion = answers.complete_batch(
+            jax.random.key(config.seed),
+            run.model,
+            variables,
+            images,
+            mask,
+            num_samples=max(config.num_samples, figures.NUM_SAMPLES_SHOWN),
         )
-        uncertainty = answers.predictive_deviation(samples, scale)
-        panels.append((name, images, mask, samples, uncertainty))
+        samples, scale = jax.device_get((completion.samples, completion.scale))
+        panels.append(
+            figures.Panel(
+                name=f"{kind} {fraction:.0%} observed",
+                image=images,
+                mask=mask,
+                samples=samples,
+                deviation=answers.predictive_deviation(samples, scale),
+            )
+        )
     return panels

@@ -15,12 +15,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, files, metrics
+from ifanp_jax import configuration, files, metrics, training
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import evaluate, figures, report
-from ifanp_jax.training import loop, metrics_file, runs
+from ifanp_jax.evaluation import baselines, cells, evaluate, figures, image_values, report, tables, validation
+from ifanp_jax.models import answers as model_answers
+from ifanp_jax.training import metrics_file, runs
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> di
     for name in names:
         one = config_of(config, name, 0)
         configuration.check(one)
-        runs.make_model(one, dataset.train.shape[1:])
+        runs.make(one, dataset.train.shape[1:])
     for seed in seeds:
         for name in names:
             _run_one(config_of(config, name, seed), run_dir(workdir, name, seed), dataset)
@@ -97,11 +98,10 @@ def _run_one(config, directory, dataset):
         _check_same_images(directory, config, dataset)
         logger.info("%s is finished.", directory.name)
         return
-    state = loop.run(config, directory, dataset)
-    model, _, _ = runs.make_model(config, dataset.train.shape[1:])
-    evaluation, values = evaluate.run(config, model, state, dataset)
-    report.draw(config, model, state, dataset, evaluation, directory)
-    evaluate.write(evaluation, values, directory)
+    run = training.run(config, directory, dataset, validate=validation.make_validation(config, dataset))
+    evaluation, values = evaluate.evaluate(run, dataset)
+    report.draw(run, dataset, evaluation, directory)
+    report.write(evaluation, values, directory)
 
 
 def _check_same_images(directory, config, dataset):
@@ -140,10 +140,10 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
     rows = []
     for name, per_seed in values.items():
         facts = _facts(config, workdir, name)
-        for kind, fraction in evaluate.list_cells(config.evaluate):
+        for kind, fraction in cells.list_cells(config.evaluate):
             by_seed = [_of_cell(archive, kind, fraction) for archive in per_seed]
             mean = {metric: np.mean([one[metric] for one in by_seed], axis=0) for metric in by_seed[0]}
-            row = facts | {"mask": kind, "fraction": fraction} | evaluate.summarise(mean, seed=seed)
+            row = facts | {"mask": kind, "fraction": fraction} | image_values.summarise(mean, seed=seed)
             spread = [float(one["psnr"].mean()) for one in by_seed]
             row["psnr_by_seed"] = spread
             rows.append(row)
@@ -168,7 +168,7 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
         "models": {name: _own_fields(config_of(config, name, 0)) for name in values},
         "rows": rows,
         "comparisons": _compare(config, values),
-        "classical": evaluate.evaluate_classical(config.evaluate, dataset),
+        "classical": baselines.evaluate_classical(config.evaluate, dataset),
         "published": [
             [name, {f"random {fraction:.0%}": str(psnr) for fraction, psnr in numbers}]
             for name, numbers in config.study.published
@@ -221,7 +221,7 @@ def _refusing_damage(directory):
 
 
 def _of_cell(archive, kind, fraction):
-    start = evaluate.value_name(kind, fraction, "")
+    start = cells.value_name(kind, fraction, "")
     return {name.removeprefix(start): value for name, value in archive.items() if name.startswith(start)}
 
 
@@ -231,9 +231,9 @@ def _compare(config, values):
     for lower, higher in config.study.order:
         if not {lower, higher} <= set(values):
             continue
-        for kind, fraction in evaluate.list_cells(config.evaluate):
+        for kind, fraction in cells.list_cells(config.evaluate):
             for metric in COMPARED:
-                name = evaluate.value_name(kind, fraction, metric)
+                name = cells.value_name(kind, fraction, metric)
                 means = [np.mean([one[name] for one in values[model]], axis=0) for model in (lower, higher)]
                 difference = means[1] - means[0]
                 low, high = metrics.bootstrap_interval(difference, seed=config.evaluate.seed)
@@ -256,7 +256,7 @@ def write(study: dict, workdir: str | pathlib.Path) -> None:
     workdir = pathlib.Path(workdir)
     names = [name for name in SCALARS if name in study["rows"][0]]
     facts = ("model", "mask", "fraction", "num_parameters", "training_seconds", "num_images")
-    intervals = [f"{name}_interval" for name in evaluate.PSNR_NAMES]
+    intervals = [f"{name}_interval" for name in image_values.PSNR_NAMES]
     with files.replacing(workdir / "study.csv") as path, path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*facts, *names, *(f"{name}_{end}" for name in intervals for end in ("low", "high"))])
@@ -270,7 +270,7 @@ def write(study: dict, workdir: str | pathlib.Path) -> None:
 def list_lines(study: dict) -> list[str]:
     """The lines of `study.md`."""
     rows = study["rows"]
-    labels = list(dict.fromkeys(evaluate.label(row) for row in rows))
+    labels = list(dict.fromkeys(tables.label(row) for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
     lines = [caption(study), ""]
 
@@ -317,11 +317,11 @@ def list_lines(study: dict) -> list[str]:
             for model in models
         ]
         add_table(title, ["model", *labels], body)
-    levels = " / ".join(f"{level:.0%}" for level in evaluate.SHOWN_LEVELS)
+    levels = " / ".join(f"{level:.0%}" for level in tables.SHOWN_LEVELS)
     add_table(
         f"Share of unobserved values inside the central {levels} intervals",
         ["model", *labels],
-        [[short_name(model), *of_model(model, evaluate.show_coverage)] for model in models],
+        [[short_name(model), *of_model(model, tables.show_coverage)] for model in models],
     )
     add_table(
         "Paired differences of the raw PSNR, dB, image by image (95 % interval)",
@@ -356,9 +356,9 @@ def caption(study: dict) -> str:
     sigma = f"sigma {study['sigma']}" if study["likelihood"] == "fixed" else f"floor {study['sigma_floor']}"
     seeds = ", ".join(map(str, study["seeds"]))
     return (
-        f"{study['data']} {evaluate.show_shape(study)}: {study['num_steps']} steps of {study['batch_size']} "
+        f"{study['data']} {tables.show_shape(study)}: {study['num_steps']} steps of {study['batch_size']} "
         f"of {study['num_training_images']:,} training images, peak learning rate {study['learning_rate']}, "
-        f"moving average {study['ema_decay']}, seeds {seeds}{evaluate.show_protocol(study)}; training "
+        f"moving average {study['ema_decay']}, seeds {seeds}{tables.show_protocol(study)}; training "
         f"contexts {study['mask']}, {fractions} observed; target {study['target']}; likelihood "
         f"{study['likelihood']}, {sigma}. {study['rows'][0]['num_images']} held-out images (split "
         f"{study['eval_split']}) with the same contexts for every model; the prediction is the mean of "
@@ -383,7 +383,7 @@ def _with_interval(row, metric):
 
 
 def _best_classical(study, label):
-    rows = [row for row in study["classical"] if evaluate.label(row) == label]
+    rows = [row for row in study["classical"] if tables.label(row) == label]
     best = max(rows, key=lambda row: row["psnr_completed"])
     return f"{best['psnr_completed']:.2f} {best['method'].replace('_', ' ')}"
 
@@ -393,11 +393,11 @@ def _difference_rows(study, metric, labels):
     for entry in study["comparisons"]:
         if entry["metric"] == metric:
             low, high = entry["interval"]
-            cells = body.setdefault((entry["lower"], entry["higher"]), {})
-            cells[evaluate.label(entry)] = f"{entry['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            texts = body.setdefault((entry["lower"], entry["higher"]), {})
+            texts[tables.label(entry)] = f"{entry['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
     return [
-        [f"{short_name(lower)}, {short_name(higher)}", *(cells[label] for label in labels)]
-        for (lower, higher), cells in body.items()
+        [f"{short_name(lower)}, {short_name(higher)}", *(texts[label] for label in labels)]
+        for (lower, higher), texts in body.items()
     ]
 
 
@@ -423,11 +423,11 @@ def draw(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> None:
         run = runs.load(run_dir(workdir, name, seed))
         options = {"num_samples": max(config.evaluate.num_samples, figures.NUM_SAMPLES_SHOWN)}
         key = jax.random.key(config.evaluate.seed)
-        params = run.state.evaluation_params
-        return jax.device_get(answers.complete_batch(key, run.model, params, images, mask, **options)[0])
+        completion = model_answers.complete_batch(key, run.model, run.variables, images, mask, **options)
+        return jax.device_get(completion.samples)
 
     def context_of(kind, fraction):
-        mask = evaluate.contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
+        mask = cells.draw_contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
         shown = [figures.show_context(image, one) for image, one in zip(images, mask, strict=True)]
         return mask, shown
 

@@ -1,0 +1,1 @@
+"""How good a trained model is: fixed contexts, values per image, tables and figures."""
