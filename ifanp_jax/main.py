@@ -177,7 +177,7 @@ def _report(run, dataset):
         evaluation, values = evaluate.evaluate(run, dataset)
         if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
             return
-        tables.write(evaluation, values, _WORKDIR.value)
+        report.write(evaluation, values, _WORKDIR.value)
         logger.info("Drawing the figures.")
         report.draw(run, dataset, evaluation, _WORKDIR.value)
     tables.print_table(evaluation)
