@@ -1,15 +1,18 @@
 """Every field of a configuration, once, with its meaning and unit.
 
 Other files in this folder call `get_config` and change what differs. Any field can be set on the command
-line, `--config.train.num_steps=2000`. Widths, depths, optimiser and likelihood are our choices: the paper
+line, `--config.train.num_steps=2000`; what follows the file's name after a colon is the model,
+`--config=configs/celeba.py:point_np.ANP`. Widths, depths, optimiser and likelihood are our choices: the paper
 does not give them.
 """
 
 import ml_collections
 
+from ifanp_jax import models
 
-def get_config() -> ml_collections.ConfigDict:
-    """Returns the defaults: IFANP on the 8x8 digits that scikit-learn carries."""
+
+def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
+    """Returns the defaults: a model on the 8x8 digits that scikit-learn carries."""
     config = ml_collections.ConfigDict()
     # "" = as the fields below say; "paper" = random contexts of 30 to 60 %, tested at 20, 40 and 60 %, all
     # pixels as target; "npf" = that of the neural-process-family notebooks: random contexts of 0 to 30 % in
@@ -18,25 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.protocol = ""
     config.seed = 0  # parameters, batches, masks and latent samples all follow from it
 
-    config.model = ml_collections.ConfigDict()
-    config.model.name = "image_np.IFANP"  # module and class (or variant) under ifanp_jax.models
-    config.model.width = 64  # D, channels of every feature map
-    config.model.latent_dim = 64  # Z, dimensions of z
-    config.model.encoder_depth = 3  # residual 3x3 convolutions per encoder; they reach depth pixels around
-    config.model.decoder_depth = 3  # 3x3 transposed convolutions of the decoder
-    config.model.lpa_learned_scale = False  # a learned length scale per channel, not the paper's window
-    config.model.se_reduction = 4  # squeeze-and-excitation bottleneck D / r
-    config.model.gca_blocks = 1  # stacked GCA blocks
-    config.model.gca_heads = 1  # attention heads per GCA block
-    # theta: "mlp" (pointwise encoder, then W) or "linear" (W alone, the paper's equation); both are kept in
-    # the ball |theta|^2 <= 30, so that one exp serves every context
-    config.model.gca_embedding = "mlp"
-    # "fixed" (the paper's constant), "learned" (one scalar) or "per_pixel" (decoder output). A fixed sigma
-    # keeps z in use, so that samples differ; with one per pixel the KL falls to 0 and samples are all alike.
-    config.model.likelihood = "fixed"
-    config.model.sigma = 0.1  # standard deviation of "fixed" and start of "learned", in intensities [0, 1]
-    config.model.sigma_floor = 0.01  # lower bound of "learned" and "per_pixel"; it caps the log-likelihood
-    config.model.compute_dtype = "float32"  # or "bfloat16"; parameters, KL, log-likelihood stay float32
+    # `name`, a file and a class (or variant) of ifanp_jax/models, and the fields of that model, which its
+    # docstring explains; those of another family come with its name: --config=configs/digits.py:point_np.ANP.
+    config.model = models.get_config(model)
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "digits"  # "digits", "tfds", "folder" or "arrays"

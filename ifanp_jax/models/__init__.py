@@ -1,14 +1,22 @@
-"""Model families, one file each. A model is found by the name of its file and class."""
+"""Model families, one file each. A model is found by the names of its file and class (or variant)."""
 
 import dataclasses
-import importlib.util
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
 from ifanp_jax.errors import UserError
 
+_NO_FIELDS = ("parent", "name", "channels")  # what Flax and the images decide
 
-def get(config, *, channels: int):
+
+def get(config: Mapping[str, Any], *, channels: int) -> nn.Module:
     """Builds the model that `config.name` names, `"image_np.IFANP"` for example.
 
     Args:
@@ -19,33 +27,89 @@ def get(config, *, channels: int):
       An unbound Flax module with the verbs `__call__` and `complete`.
 
     Raises:
+      UserError: when the name or a field is unknown, or a value cannot work.
+    """
+    name, given = config["name"], {field: value for field, value in config.items() if field != "name"}
+    _check_known(name, given)
+    return _find(name)(channels=channels, **given)
+
+
+def get_config(name: str, **given: Any) -> ConfigDict:
+    """The part `model` of a configuration: `name` and every field of that model, and no other's.
+
+    Args:
+      name: of the model.
+      **given: values in place of the defaults.
+
+    Raises:
       UserError: when the name or a field is unknown.
     """
-    model_class = _find(config.name)
-    if model_class is None:
+    _check_known(name, given)
+    return ConfigDict({"name": name} | default_fields(name) | given)
+
+
+def default_fields(name: str) -> dict[str, Any]:
+    """The fields of a model and their defaults, less those that its variant sets.
+
+    Args:
+      name: of the model.
+
+    Raises:
+      UserError: when the name is unknown.
+    """
+    model = _find(name)
+    is_set = getattr(model, "keywords", {})
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(getattr(model, "func", model))
+        if field.name not in _NO_FIELDS and field.name not in is_set
+    }
+
+
+def list_models() -> list[str]:
+    """Names of all models, file by file, in the order of the file."""
+    files = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [f"{file}.{name}" for file in files for name in _models_of(_import(file))]
+
+
+def _check_known(name, given):
+    known = default_fields(name)
+    unknown = next((field for field in given if field not in known), None)
+    if unknown is not None:
         raise UserError(
-            f"config.model.name is {config.name!r}, which is no model; give FILE.NAME, for example "
-            "image_np.IFANP, image_np.IFNP, point_np.ANP or vae.VAE."
+            f"config.model.{unknown} is no field of {name} (it has {', '.join(sorted(known))}); to train "
+            f"another family, name it behind the file, as in --config=configs/digits.py:{name}."
         )
-    fields = {field.name for field in dataclasses.fields(getattr(model_class, "func", model_class))}
-    fields -= {"parent", "name", "channels"}
-    given = {name: value for name, value in config.items() if name != "name"}
-    unknown = sorted(set(given) - fields)
-    if unknown:
-        raise UserError(
-            f"config.model.{unknown[0]} is no field of {config.name}; its fields are "
-            f"{', '.join(sorted(fields))}."
-        )
-    return model_class(channels=channels, **given)
 
 
 def _find(name):
-    """The class, or the variant of one, that "file.Class" names; None where there is none."""
-    file_name, _, class_name = name.partition(".")
-    if not file_name.isidentifier() or importlib.util.find_spec(f"{__name__}.{file_name}") is None:
-        return None
-    found = getattr(importlib.import_module(f"{__name__}.{file_name}"), class_name, None)
-    model_class = getattr(found, "func", found)
-    is_model = isinstance(model_class, type) and issubclass(model_class, nn.Module)
-    is_model = is_model and hasattr(model_class, "complete")  # not one of its parts
-    return found if is_model else None
+    """The class, or the variant of one, that "file.Class" names."""
+    file, _, class_name = str(name).partition(".")
+    if any(module.name == file for module in pkgutil.iter_modules(__path__)):
+        found = _models_of(_import(file))
+        if class_name in found:
+            return found[class_name]
+    raise UserError(
+        f"config.model.name is {name!r}, which is no model; choose one of {', '.join(list_models())}."
+    )
+
+
+def _import(file) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{file}")
+
+
+def _models_of(module):
+    """The models that a file defines, by name; a class with variants is listed by its variants alone."""
+    found = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and _is_model(getattr(value, "func", value), module)
+    }
+    with_variants = [value.func for value in found.values() if isinstance(value, functools.partial)]
+    return {name: value for name, value in found.items() if value not in with_variants}
+
+
+def _is_model(value, module):
+    """Whether it is a Flax module that completes images, and not one of its parts or an imported one."""
+    is_own_class = isinstance(value, type) and value.__module__ == module.__name__
+    return is_own_class and issubclass(value, nn.Module) and hasattr(value, "complete")

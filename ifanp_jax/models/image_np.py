@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.errors import UserError
-from ifanp_jax.models import heads
+from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
 from ifanp_jax.modules import conv, gca, grid, lpa, points, squeeze_excitation
 
@@ -45,9 +44,12 @@ class ImageNeuralProcess(nn.Module):
       gca_blocks: stacked GCA blocks; each further one attends over the previous output and is added to it.
       gca_heads: heads per block.
       gca_embedding: theta, "mlp" or "linear".
-      likelihood: "fixed" sigma, one "learned" sigma, or sigma "per_pixel" from the decoder.
-      sigma: the fixed value, or the start of the learned one, in intensities [0, 1].
-      sigma_floor: lower bound of a learned or per-pixel sigma; sigma = floor + (1 - floor) * softplus(s).
+      likelihood: of `heads.GaussianHead`, like the four that follow; a fixed sigma keeps z in use, so that
+        samples differ; with one per pixel the KL falls to 0 and samples are all alike.
+      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
+      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
+      scale_weight: weight of the scale's log-likelihood under "per_image".
+      has_covariance: under "per_image", correlated channels of a pixel.
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
@@ -68,11 +70,25 @@ class ImageNeuralProcess(nn.Module):
     likelihood: str = "fixed"
     sigma: float = 0.1
     sigma_floor: float = 0.01
+    scale_weight: float = 0.1
+    has_covariance: bool = False
     compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        """Checks the fields."""
+        fields.check_choice(self, "encoder_extra", ENCODER_EXTRAS)
+        fields.check_choice(self, "gca_embedding", gca.EMBEDDINGS)
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        for name in ("width", "latent_dim", "se_reduction", "gca_blocks", "gca_heads"):
+            fields.check_range(self, name, 1)
+        for name in ("encoder_depth", "decoder_depth"):
+            fields.check_range(self, name, 0)
+        fields.check_divides(self, "gca_heads", "width")
+        heads.check_likelihood(self)
+        super().__post_init__()
 
     def setup(self):
         """Builds the parts."""
-        _check_choices(self)
         dtype = jnp.dtype(self.compute_dtype)
         self.encoder1 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
         if self.encoder_extra == "lpa":
@@ -86,11 +102,8 @@ class ImageNeuralProcess(nn.Module):
                 gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
                 for _ in range(self.gca_blocks)
             ]
-        out_channels = heads.num_outputs(self.likelihood, self.channels)
-        self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, out_channels, dtype=dtype)
-        if self.likelihood == "learned":
-            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
-            self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
+        self.head = heads.make_head(self)
+        self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype)
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
@@ -112,9 +125,9 @@ class ImageNeuralProcess(nn.Module):
         mean, scale = self.latent(jnp.repeat(image, 2, axis=0), pair)
         context, full = (mean[0::2], scale[0::2]), (mean[1::2], scale[1::2])
         z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
-        samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
+        completion = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         kl_per_dim = objectives.gaussian_kl(*full, *context)
-        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+        return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
@@ -126,8 +139,7 @@ class ImageNeuralProcess(nn.Module):
         """
         check_inputs(image, mask, self.channels)
         z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
-        samples, sigma = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
-        return Completion(samples=samples, scale=sigma)
+        return self.decode(z, self.deterministic(image, mask), image.shape[1:3])
 
     def latent(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Latent path: mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
@@ -149,7 +161,7 @@ class ImageNeuralProcess(nn.Module):
         return prediction
 
     def sample_latent(self, mean: jax.Array, scale: jax.Array, *, train: bool, num_samples: int) -> jax.Array:
-        """Draws z by `likelihood.sample_latent` from the rng stream `sample`.
+        """Draws z by `heads.sample_latent` from the rng stream `sample`.
 
         Args:
           mean: float32 (B, Z).
@@ -162,13 +174,13 @@ class ImageNeuralProcess(nn.Module):
         """
         return heads.sample_latent(self.make_rng("sample"), mean, scale, train=train, num_samples=num_samples)
 
-    def decode(
-        self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]
-    ) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation of y for each z (S, B, Z); float32 (S, B, H, W, C) each."""
-        out = self.decoder(z, features, grid.coordinates(*size))
-        raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)
+    def decode(self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]) -> Completion:
+        """Distribution of y (S, B, H, W, C) for each z (S, B, Z)."""
+        return self.head(self.decoder(z, features, grid.coordinates(*size)))
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
+        """Why a completion at `size` (H, W) is impossible: it never is."""
+        del size, trained_size
 
 
 IFNP = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=False)
@@ -184,14 +196,3 @@ def _masked_input(image: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(image * mask, coordinates * mask), (B, H, W, C + 2)."""
     positions = jnp.broadcast_to(grid.coordinates(*image.shape[1:3])[None], (*image.shape[:3], 2))
     return grid.hide_unobserved(jnp.concatenate([image, positions.astype(image.dtype)], axis=-1), mask)
-
-
-def _check_choices(model: ImageNeuralProcess) -> None:
-    choices = {
-        "encoder_extra": ENCODER_EXTRAS,
-        "gca_embedding": gca.EMBEDDINGS,
-        "likelihood": heads.LIKELIHOODS,
-    }
-    for name, allowed in choices.items():
-        if getattr(model, name) not in allowed:
-            raise UserError(f"{name} is {getattr(model, name)!r}; choose one of {', '.join(allowed)}.")

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.errors import UserError
-from ifanp_jax.models import heads
+from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
 from ifanp_jax.modules import gca, grid, points
 
@@ -38,9 +37,11 @@ class PointNeuralProcess(nn.Module):
       encoder_depth: layers of each encoder.
       decoder_depth: hidden layers of the decoder.
       num_heads: of the attention.
-      likelihood: "fixed" sigma, one "learned" sigma, or sigma "per_pixel" from the decoder.
-      sigma: the fixed value, or the start of the learned one, in intensities [0, 1].
-      sigma_floor: lower bound of a learned or per-pixel sigma.
+      likelihood: of `heads.GaussianHead`, like the four that follow.
+      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
+      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
+      scale_weight: weight of the scale's log-likelihood under "per_image".
+      has_covariance: under "per_image", correlated channels of a pixel.
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
@@ -59,15 +60,23 @@ class PointNeuralProcess(nn.Module):
     likelihood: str = "fixed"
     sigma: float = 0.1
     sigma_floor: float = 0.01
+    scale_weight: float = 0.1
+    has_covariance: bool = False
     compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        """Checks the fields."""
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        for name in ("width", "latent_dim", "decoder_depth", "num_heads"):
+            fields.check_range(self, name, 1)
+        fields.check_range(self, "encoder_depth", 1 if self.has_attention else 0)
+        if self.has_attention:
+            fields.check_divides(self, "num_heads", "width")
+        heads.check_likelihood(self)
+        super().__post_init__()
 
     def setup(self):
         """Builds the parts."""
-        heads.check(self.likelihood)
-        if self.has_attention and (self.num_heads < 1 or self.width % self.num_heads):
-            raise UserError(f"num_heads is {self.num_heads}; it must divide width, which is {self.width}.")
-        if self.has_attention and self.encoder_depth < 1:
-            raise UserError(f"encoder_depth is {self.encoder_depth}; with attention it must be at least 1.")
         dtype = jnp.dtype(self.compute_dtype)
         hidden = (self.width,) * self.encoder_depth
         if self.has_deterministic_path:
@@ -81,15 +90,8 @@ class PointNeuralProcess(nn.Module):
             if self.has_self_attention:
                 self.self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
                 self.latent_self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
-        self.decoder = PointDecoder(
-            self.width,
-            self.decoder_depth,
-            heads.num_outputs(self.likelihood, self.channels),
-            dtype=dtype,
-        )
-        if self.likelihood == "learned":
-            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
-            self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
+        self.head = heads.make_head(self)
+        self.decoder = PointDecoder(self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype)
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
@@ -105,9 +107,9 @@ class PointNeuralProcess(nn.Module):
         """
         context = self.latent(image, mask)
         full = self.latent(image, jnp.ones_like(mask))
-        samples, sigma = self._sample(full if train else context, image, mask, train, num_samples)
-        kl_per_dim = objectives.gaussian_kl(*full, *context)
-        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+        completion = self._sample(full if train else context, image, mask, train, num_samples)
+        kl_per_dim = objectives.gaussian_kl(*full, *context) if self.has_latent_path else None
+        return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
@@ -117,8 +119,7 @@ class PointNeuralProcess(nn.Module):
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
         """
-        samples, sigma = self._sample(self.latent(image, mask), image, mask, False, num_samples)
-        return Completion(samples=samples, scale=sigma)
+        return self._sample(self.latent(image, mask), image, mask, False, num_samples)
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | context), float32 (B, Z) each; Z = 0 without a latent path."""
@@ -152,21 +153,32 @@ class PointNeuralProcess(nn.Module):
         return jnp.concatenate([x, y.astype(jnp.float32)], axis=-1), mask.reshape(b, h * w)
 
     def _sample(self, z_distribution, image, mask, train, num_samples):
-        """Predicted mean and standard deviation, float32 (S, B, H, W, C) each."""
+        """Distribution of y (S, B, H, W, C) for S draws of z."""
         b, h, w, _ = image.shape
         z = heads.sample_latent(
             self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
         )
         out = self.decoder(grid.coordinates(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
-        out = out.reshape(num_samples, b, h, w, -1)
-        raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)
+        return self.head(out.reshape(num_samples, b, h, w, -1))
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
+        """Why a completion at `size` (H, W) is impossible: it never is."""
+        del size, trained_size
 
 
-CNP = functools.partial(PointNeuralProcess, has_latent_path=False)
-LNP = functools.partial(PointNeuralProcess, has_deterministic_path=False)
-NP = functools.partial(PointNeuralProcess)
-ANP = functools.partial(PointNeuralProcess, has_attention=True)
+def _variant(*, has_deterministic_path, has_latent_path, has_attention):
+    return functools.partial(
+        PointNeuralProcess,
+        has_deterministic_path=has_deterministic_path,
+        has_latent_path=has_latent_path,
+        has_attention=has_attention,
+    )
+
+
+CNP = _variant(has_deterministic_path=True, has_latent_path=False, has_attention=False)
+LNP = _variant(has_deterministic_path=False, has_latent_path=True, has_attention=False)
+NP = _variant(has_deterministic_path=True, has_latent_path=True, has_attention=False)
+ANP = _variant(has_deterministic_path=True, has_latent_path=True, has_attention=True)
 
 
 def masked_mean(features: jax.Array, observed: jax.Array) -> jax.Array:

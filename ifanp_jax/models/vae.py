@@ -1,51 +1,66 @@
-"""A convolutional variational autoencoder (Kingma and Welling, 2014), the paper's second baseline.
+"""Convolutional variational autoencoders (Kingma and Welling, 2014), the paper's second baseline.
 
-It is trained to reconstruct full images with the prior N(0, I) and never sees a context mask; at test time it
-is given the image with unobserved pixels set to 0.
+| name      | q(z) in training | q(z) at test time  | what it is                                        |
+|-----------|------------------|--------------------|---------------------------------------------------|
+| VAE       | of the image     | of the masked one  | an autoencoder of whole images, as in the paper   |
+| MaskedVAE | of the masked one| of the masked one  | the fair comparison: trained as it is tested      |
+
+Both reconstruct the whole image with the prior N(0, I). A masked image has its unobserved pixels set to 0;
+MaskedVAE sees the mask beside it. With target="unobserved" the likelihood of both counts only the pixels that
+the mask hides.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
-from ifanp_jax.errors import UserError
-from ifanp_jax.models import heads
+from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
 from ifanp_jax.modules import grid
 
 
-class VAE(nn.Module):
+class ConvVAE(nn.Module):
     """q(z | image) by a convolutional encoder, p(image | z) by a deconvolutional decoder; one grid only.
 
     Attributes:
       channels: C of the images.
+      trains_masked: whether the encoder of a training is given the masked image, and always the mask.
       width: D, channels of every feature map.
       num_halvings: stride-2 convolutions of the encoder, and as many transposed ones of the decoder.
       latent_dim: Z.
-      likelihood: "fixed" sigma, one "learned" sigma, or sigma "per_pixel" from the decoder.
-      sigma: the fixed value, or the start of the learned one, in intensities [0, 1].
-      sigma_floor: lower bound of a learned or per-pixel sigma.
+      likelihood: of `heads.GaussianHead`, like the four that follow.
+      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
+      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
+      scale_weight: weight of the scale's log-likelihood under "per_image".
+      has_covariance: under "per_image", correlated channels of a pixel.
       compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
     step = "elbo"  # the way of training
 
     channels: int
+    trains_masked: bool = False
     width: int = 32
     num_halvings: int = 2
     latent_dim: int = 64
     likelihood: str = "fixed"
     sigma: float = 0.1
     sigma_floor: float = 0.01
+    scale_weight: float = 0.1
+    has_covariance: bool = False
     compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Checks the fields."""
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        for name in ("width", "latent_dim"):
+            fields.check_range(self, name, 1)
+        fields.check_range(self, "num_halvings", 0)
+        heads.check_likelihood(self)
         super().__post_init__()
-        heads.check(self.likelihood)
-        if self.num_halvings < 0:
-            raise UserError(f"num_halvings is {self.num_halvings}; it must be at least 0.")
 
     def setup(self):
         """Builds the parts whose shape does not depend on the grid."""
@@ -58,11 +73,8 @@ class VAE(nn.Module):
             nn.ConvTranspose(self.width, (4, 4), strides=(2, 2), dtype=dtype)
             for _ in range(self.num_halvings)
         ]
-        out_channels = heads.num_outputs(self.likelihood, self.channels)
-        self.to_image = nn.Conv(out_channels, (3, 3), dtype=dtype)
-        if self.likelihood == "learned":
-            start = heads.initial_raw_sigma(self.sigma, self.sigma_floor)
-            self.raw_sigma = self.param("raw_sigma", nn.initializers.constant(start), ())
+        self.head = heads.make_head(self)
+        self.to_image = nn.Conv(self.head.num_outputs, (3, 3), dtype=dtype)
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
@@ -72,20 +84,21 @@ class VAE(nn.Module):
         Args:
           image: float (B, H, W, C) in [0, 1], the full image.
           mask: bool (B, H, W, 1), True = observed.
-          train: True is the autoencoder: z ~ q(z | image), KL to N(0, I). False is the test: z from the
-            masked image, and as KL how far that is from the full image's.
+          train: True is the autoencoder: z from the image (or the masked one), KL to N(0, I). False is the
+            test: z from the masked image, and as KL how far the full image's is from that.
           num_samples: K, latent samples per image.
           target: "all" or "unobserved" pixels in `log_prob`.
         """
-        full = self.latent(image, jnp.ones_like(mask))
+        everything = jnp.ones_like(mask)
         if train:
-            prior = (jnp.zeros_like(full[0]), jnp.ones_like(full[1]))
-            z_distribution, kl_per_dim = full, objectives.gaussian_kl(*full, *prior)
+            z_distribution = self.latent(image, mask if self.trains_masked else everything)
+            mean, scale = z_distribution
+            kl_per_dim = objectives.gaussian_kl(mean, scale, jnp.zeros_like(mean), jnp.ones_like(scale))
         else:
             z_distribution = self.latent(image, mask)
-            kl_per_dim = objectives.gaussian_kl(*full, *z_distribution)
-        samples, sigma = self._sample(z_distribution, image.shape[1:3], train, num_samples)
-        return heads.elbo_terms(image, mask, samples, sigma, kl_per_dim, target)
+            kl_per_dim = objectives.gaussian_kl(*self.latent(image, everything), *z_distribution)
+        completion = self._sample(z_distribution, image.shape[1:3], train, num_samples)
+        return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Reconstructs each masked image `num_samples` times; needs the rng stream `sample`.
@@ -95,20 +108,21 @@ class VAE(nn.Module):
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
         """
-        samples, sigma = self._sample(self.latent(image, mask), image.shape[1:3], False, num_samples)
-        return Completion(samples=samples, scale=sigma)
+        return self._sample(self.latent(image, mask), image.shape[1:3], False, num_samples)
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
         check_inputs(image, mask, self.channels)
         x = grid.hide_unobserved(image, mask)
+        if self.trains_masked:
+            x = jnp.concatenate([x, mask.astype(x.dtype)], axis=-1)
         for layer in self.encoder:
             x = nn.gelu(layer(x))
         return heads.latent_gaussian(self.to_latent(x.reshape(x.shape[0], -1).astype(jnp.float32)))
 
     @nn.compact
     def _sample(self, z_distribution, size, train, num_samples):
-        """Predicted mean and standard deviation, float32 (S, B, H, W, C) each."""
+        """Distribution of y (S, B, H, W, C) for S draws of z."""
         z = heads.sample_latent(
             self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
         )
@@ -122,6 +136,15 @@ class VAE(nn.Module):
         for layer in self.decoder:
             x = layer(nn.gelu(x))
         out = self.to_image(nn.gelu(x))[:, :h, :w].astype(jnp.float32)  # odd sides were rounded up
-        out = jnp.swapaxes(out.reshape(b, s, h, w, -1), 0, 1)
-        raw_sigma = self.raw_sigma if self.likelihood == "learned" else None
-        return heads.gaussian(out, self.channels, self.likelihood, self.sigma, self.sigma_floor, raw_sigma)
+        return self.head(jnp.swapaxes(out.reshape(b, s, h, w, -1), 0, 1))
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
+        """Why a completion at `size` (H, W) is impossible, in a clause; None where it is possible."""
+        if tuple(size) == tuple(trained_size):
+            return None
+        (h, w), (trained_h, trained_w) = size, trained_size
+        return f"a VAE takes only the size that it was trained on, {trained_h}x{trained_w}, not {h}x{w}"
+
+
+VAE = functools.partial(ConvVAE, trains_masked=False)
+MaskedVAE = functools.partial(ConvVAE, trains_masked=True)

@@ -1,0 +1,52 @@
+"""Checks of a model's fields, told by the names under which a configuration holds them."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from ifanp_jax.errors import UserError
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+def check_choice(model: nn.Module, name: str, allowed: Sequence[str]) -> None:
+    """Raises a UserError when a field is none of the allowed values.
+
+    Args:
+      model: that has the field.
+      name: of the field.
+      allowed: its values.
+    """
+    value = getattr(model, name)
+    if value not in allowed:
+        raise UserError(f"config.model.{name} is {value!r}; choose one of {', '.join(allowed)}.")
+
+
+def check_range(model: nn.Module, name: str, low: float, *, high: float | None = None) -> None:
+    """Raises a UserError when a field is not between `low` and `high`, both included.
+
+    Args:
+      model: that has the field.
+      name: of the field.
+      low: lowest value.
+      high: highest value; None = no limit.
+    """
+    value = getattr(model, name)
+    if not (low <= value and (high is None or value <= high)):
+        limit = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise UserError(f"config.model.{name} is {value}; it must be {limit}.")
+
+
+def check_divides(model: nn.Module, name: str, of: str) -> None:
+    """Raises a UserError when one field does not divide another.
+
+    Args:
+      model: that has both fields.
+      name: of the divisor.
+      of: name of the field that it must divide.
+    """
+    divisor, value = getattr(model, name), getattr(model, of)
+    if value % divisor:
+        raise UserError(
+            f"config.model.{name} is {divisor}; it must divide config.model.{of}, which is {value}."
+        )
