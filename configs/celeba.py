@@ -16,13 +16,13 @@ self-attention a step takes 40 s. What each model reaches in 1,500 steps of 32 i
 docs/study_celeba/study.md.
 """
 
-from configs import default, sizes
+from configs import _sizes, default
 
 
 def get_config(model="image_np.IFANP"):
     """Returns the configuration."""
     config = default.get_config(model)
-    config.model.update(sizes.get(model, 32))
+    config.model.update(_sizes.get(model, 32))
     config.data.source = "folder"
     config.data.name = "celeb_a"
     config.data.image_size = 32

@@ -6,7 +6,7 @@ r"""The paper's study on CelebA 32x32, at the paper's scale: for an accelerator.
 60,000 training and 5,000 test images, three seeds, beside the numbers that the paper prints.
 """
 
-from configs import celeba_ifanp, study_digits
+from configs import celeba, study_digits
 
 # Raw PSNR in dB at 20, 40 and 60 % observed, as the paper prints it.
 PUBLISHED = (
@@ -20,7 +20,7 @@ PUBLISHED = (
 
 def get_config():
     """Returns the configuration."""
-    config = study_digits.add_study(celeba_ifanp.get_config(), vae={"width": 20, "num_halvings": 3})
+    config = study_digits.add_study(celeba.get_config(), image_size=32)
     config.study.seeds = (0, 1, 2)
     config.study.published = PUBLISHED
     config.data.eval_split = "test"

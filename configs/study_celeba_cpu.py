@@ -6,14 +6,13 @@ r"""The paper's study on CelebA 32x32 as far as two CPU cores come in about two 
 `ARRAYS` holds `train.npy` and `val.npy`, uint8 (N, 32, 32, 3). One seed, 1,500 steps of 32 images per model.
 """
 
-from configs import study_celeba
+from configs import _sizes, study_celeba
 
 
 def for_two_cores(config):
     """Cuts a study at the paper's scale to one seed and 1,500 steps."""
     config.study.seeds = (0,)
-    # Three attentions of every image with itself would take 20 s per step; this wide ANP is as large.
-    config.study.fields.point_np.ANP.update(has_self_attention=False, width=76)
+    config.study.fields.point_np.ANP.update(_sizes.ANP_FOR_TWO_CORES)
     config.train.num_steps = 1500
     config.train.batch_size = 32
     config.train.learning_rate = 3e-3

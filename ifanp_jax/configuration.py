@@ -7,8 +7,6 @@ from ml_collections import ConfigDict
 from ifanp_jax import objectives
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import heads
-from ifanp_jax.modules import gca
 
 # What a protocol sets, whatever the fields say.
 PROTOCOLS = {
@@ -41,9 +39,6 @@ CHOICES = {
     "data.placement": ("auto", "device", "stream"),
     "mask.kind": masks.KINDS,
     "objective.target": objectives.TARGETS,
-    "model.likelihood": heads.LIKELIHOODS,
-    "model.gca_embedding": gca.EMBEDDINGS,
-    "model.compute_dtype": ("float32", "bfloat16"),
 }
 # These may differ when a run goes on: of its numbers they change rounding at most. Where the images lie is
 # free, what they are is checked by `runs.check_same_images`.
@@ -55,15 +50,6 @@ FREE_FIELDS = (
 # Lowest allowed value; None as upper bound = no limit.
 RANGES = {
     "seed": (0, 2**32 - 1),
-    "model.width": (1, None),
-    "model.latent_dim": (1, None),
-    "model.encoder_depth": (0, None),
-    "model.decoder_depth": (0, None),
-    "model.se_reduction": (1, None),
-    "model.gca_blocks": (1, None),
-    "model.gca_heads": (1, None),
-    "model.sigma": (1e-6, None),
-    "model.sigma_floor": (0, 0.999),
     "data.eval_fraction": (0, 1),
     "objective.num_samples": (1, None),
     "objective.kl_weight": (0, None),
@@ -98,46 +84,42 @@ def apply_protocol(config: ConfigDict) -> None:
       config: as in `configs/default.py`; changed.
 
     Raises:
-      UserError: for an unknown protocol.
+      UserError: for an unknown protocol, or one that speaks of a field that the model does not have.
     """
     if config.protocol not in PROTOCOLS:
         allowed = ", ".join(map(repr, PROTOCOLS))
         raise UserError(f"config.protocol is {config.protocol!r}; choose one of {allowed}.")
-    geometry = GEOMETRIES.get((config.protocol, config.data.name), {})
-    config.update_from_flattened_dict(PROTOCOLS[config.protocol] | geometry)
+    fields = PROTOCOLS[config.protocol] | GEOMETRIES.get((config.protocol, config.data.name), {})
+    for name in fields:
+        group, _, field = name.partition(".")
+        if field not in config[group]:
+            raise UserError(
+                f"config.protocol={config.protocol} sets config.{name}, which {config.model.name} does not "
+                "have; choose another model or protocol."
+            )
+    config.update_from_flattened_dict(fields)
 
 
 def check(config: ConfigDict) -> None:
     """Raises a UserError for the first value that cannot work.
 
-    Fields that a model family does not have are left out; the data sources check `config.data` themselves.
+    The model, the step and the data sources check their own fields when they are built.
 
     Args:
       config: as in `configs/default.py`.
     """
+    fields = flatten(config)
     for name, allowed in CHOICES.items():
-        value = _field(config, name)
-        if value is not None and value not in allowed:
-            raise UserError(f"config.{name} is {value!r}; choose one of {', '.join(allowed)}.")
+        if fields[name] not in allowed:
+            raise UserError(f"config.{name} is {fields[name]!r}; choose one of {', '.join(allowed)}.")
     for name, (low, high) in RANGES.items():
-        value = _field(config, name)
-        if value is not None and not (low <= value and (high is None or value <= high)):
+        if not (low <= fields[name] and (high is None or fields[name] <= high)):
             limit = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"config.{name} is {value}; it must be {limit}.")
+            raise UserError(f"config.{name} is {fields[name]}; it must be {limit}.")
     masks.check(config.mask)
     fractions = config.evaluate.fractions
     if not all(isinstance(fraction, int | float) and 0 <= fraction <= 1 for fraction in fractions):
         raise UserError(f"config.evaluate.fractions is {fractions}; give observed shares in [0, 1].")
-    width, heads = _field(config, "model.width"), _field(config, "model.gca_heads")
-    if heads and width % heads:
-        raise UserError(
-            f"config.model.gca_heads is {heads}; it must divide config.model.width, which is {width}."
-        )
-    sigma, floor = _field(config, "model.sigma"), _field(config, "model.sigma_floor")
-    if _field(config, "model.likelihood") == "learned" and sigma <= floor:
-        raise UserError(
-            f"config.model.sigma is {sigma}; a learned sigma must start above sigma_floor, {floor}."
-        )
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -177,11 +159,3 @@ def flatten(config: ConfigDict, *, prefix: str = "") -> dict[str, object]:
         else:
             fields[prefix + name] = list(value) if isinstance(value, tuple) else value
     return fields
-
-
-def _field(config: ConfigDict, name: str):
-    for part in name.split("."):
-        config = config.get(part)
-        if config is None:
-            return None
-    return config

@@ -139,11 +139,19 @@ class ConvVAE(nn.Module):
         return self.head(jnp.swapaxes(out.reshape(b, s, h, w, -1), 0, 1))
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why a completion at `size` (H, W) is impossible, in a clause; None where it is possible."""
+        """Why a picture of `size` (H, W) cannot be completed, in a sentence; None where it can be."""
         if tuple(size) == tuple(trained_size):
             return None
         (h, w), (trained_h, trained_w) = size, trained_size
-        return f"a VAE takes only the size that it was trained on, {trained_h}x{trained_w}, not {h}x{w}"
+        return (
+            f"The image has {h}x{w} pixels (rows x columns), and a VAE takes only the size that it was "
+            f"trained on, {trained_h}x{trained_w}: resize it."
+        )
+
+    def completion_bytes(self, size: tuple[int, int]) -> int:
+        """Memory that one sample of one picture of `size` (H, W) takes, about; measured: 1.3 maps."""
+        h, w = size
+        return 4 * 2 * h * w * self.width
 
 
 VAE = functools.partial(ConvVAE, trains_masked=False)

@@ -44,6 +44,12 @@ def to_ball(theta: jax.Array) -> jax.Array:
     return theta * jax.lax.rsqrt(jnp.maximum(square / MAX_LOGIT, 1.0))
 
 
+def num_entries(num_positions: int, num_heads: int) -> int:
+    """Entries of the similarity matrices that an attention over so many positions holds at once."""
+    entries = num_positions**2
+    return num_heads * entries if entries <= MAX_ENTRIES else MAX_ENTRIES
+
+
 def attend(
     theta: jax.Array,
     values: jax.Array,

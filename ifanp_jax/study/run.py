@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, files, metrics, training
+from ifanp_jax import configuration, files, metrics, models, training
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
@@ -25,7 +25,6 @@ from ifanp_jax.training import metrics_file, runs
 
 logger = logging.getLogger(__name__)
 
-COMMON_FIELDS = ("likelihood", "sigma", "sigma_floor", "compute_dtype")  # one likelihood for all families
 NUM_PICTURES = 4  # rows of each figure
 COMPARED = ("psnr", "psnr_completed")  # metrics with intervals and paired differences
 SCALARS = (
@@ -66,7 +65,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> di
 
 
 def config_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
-    """The configuration of one run: the study's, with the fields of the model's family and the seed.
+    """The configuration of one run: the study's, with the model's own fields, the common ones and the seed.
 
     Args:
       config: of the study.
@@ -78,10 +77,10 @@ def config_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     one.evaluate.classical_images = 0  # the same for every model: `summarise` evaluates them once
     with one.unlocked():
         del one["study"]
-        if family in config.study.fields:
-            common = {field: config.model[field] for field in COMMON_FIELDS}
-            one.model = ConfigDict(common | config.study.fields[family].get(variant, ConfigDict()).to_dict())
-        one.model.name = name
+        own = config.study.fields.get(family, {}).get(variant, {})
+        known = models.default_fields(name)
+        common = {field: value for field, value in config.model.items() if field in known}
+        one.model = models.get_config(name, **common, **own)
         one.seed = seed
     return one
 
@@ -165,7 +164,7 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
         "sigma": config.model.sigma,
         "sigma_floor": config.model.sigma_floor,
         "num_samples": config.evaluate.num_samples,
-        "models": {name: _own_fields(config_of(config, name, 0)) for name in values},
+        "models": {name: _own_fields(config, name) for name in values},
         "rows": rows,
         "comparisons": _compare(config, values),
         "classical": baselines.evaluate_classical(config.evaluate, dataset),
@@ -176,10 +175,10 @@ def summarise(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> di
     }
 
 
-def _own_fields(config):
+def _own_fields(config, name):
     """Widths, depths and options of one model; the likelihood is common to all."""
-    fields = config.model.to_dict()
-    return {name: value for name, value in fields.items() if name not in ("name", *COMMON_FIELDS)}
+    fields = config_of(config, name, 0).model.to_dict()
+    return {field: value for field, value in fields.items() if field not in ("name", *config.model)}
 
 
 def _facts(config, workdir, name):

@@ -1,10 +1,8 @@
-"""Sizes of the models: those of one column have as many parameters as its IFANP, within a fifth.
+"""Sizes of the models: on one data set all have as many parameters as IFANP, within a fifth.
 
 The variants of IFANP share its width, as in the paper's ablation, and are smaller where they lack a path. A
 model that is not listed keeps its defaults.
 """
-
-from ifanp_jax import models
 
 IMAGE_NP = {"width": 32}
 POINT_NP = {
@@ -21,9 +19,9 @@ POINT_NP = {
     },
 }
 # Three attentions of every image with itself take 20 s per step of 32 images of 32x32 on two CPU cores; this
-# wide ANP is as large and has one.
+# wide ANP is as large.
 ANP_FOR_TWO_CORES = {"width": 76, "has_self_attention": False}
-# The grid on which a VAE decodes, so its size, depends on that of the images.
+# A VAE decodes from a dense layer over its smallest grid, so its size depends on that of the images.
 VAE = {
     8: {"width": 36, "num_halvings": 2, "latent_dim": 64},
     32: {"width": 20, "num_halvings": 3, "latent_dim": 64},
@@ -31,17 +29,12 @@ VAE = {
 
 
 def get(model: str, image_size: int) -> dict:
-    """The fields of a model that make it as large as the others.
+    """The fields that make a model as large as the others.
 
     Args:
       model: its name.
-      image_size: side of the images in pixels, 8 or 32 (which serves 28, too).
+      image_size: side of the images in pixels: 8, or 32, which also serves 28.
     """
     if model.startswith("image_np."):
-        return IMAGE_NP
-    return VAE[image_size] if model.startswith("vae.") else POINT_NP.get(model, {})
-
-
-def set_model(config, model: str, image_size: int) -> None:
-    """Sets `config.model` to a model of that size."""
-    config.model = models.get_config(model, **get(model, image_size))
+        return dict(IMAGE_NP)
+    return dict(VAE[image_size] if model.startswith("vae.") else POINT_NP.get(model, {}))
