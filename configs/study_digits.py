@@ -8,6 +8,7 @@ The paper's protocol: random contexts of 30 to 60 % in training, all pixels as t
 import ml_collections
 
 from configs import _sizes, digits
+from ifanp_jax import models
 
 VARIANTS = (
     "image_np.IFNP",
@@ -47,13 +48,16 @@ def add_study(config, image_size):
         ("vae.MaskedVAE", "image_np.IFANP"),
     )
     config.study.published = ()  # (model, ((fraction, raw PSNR in dB), ...)) as the paper prints it
-    # Each model's own fields, by file and class; what is not named here or in config.model is its default.
+    # Each model's own fields by file and class; those of config.model are common to all.
     config.study.fields = ml_collections.ConfigDict()
     for model in config.study.models:
         file, name = model.split(".")
-        config.study.fields.setdefault(file, ml_collections.ConfigDict())[name] = _sizes.get(
-            model, image_size
-        )
+        own = models.get_config(model, **_sizes.get(model, image_size)).items()
+        if file not in config.study.fields:
+            config.study.fields[file] = ml_collections.ConfigDict()
+        config.study.fields[file][name] = {
+            field: value for field, value in own if field not in ("name", *COMMON_FIELDS)
+        }
     return config
 
 

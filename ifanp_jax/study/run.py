@@ -77,9 +77,9 @@ def config_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     one.evaluate.classical_images = 0  # the same for every model: `summarise` evaluates them once
     with one.unlocked():
         del one["study"]
-        own = config.study.fields.get(family, {}).get(variant, {})
         known = models.default_fields(name)
         common = {field: value for field, value in config.model.items() if field in known}
+        own = config.study.fields.get(family, {}).get(variant, {})
         one.model = models.get_config(name, **common, **own)
         one.seed = seed
     return one

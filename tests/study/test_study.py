@@ -35,13 +35,11 @@ def tiny_config(**overrides):
     config.study.figure_a = MODELS
     config.study.order = (("image_np.IFNP", "image_np.IFANP"), ("point_np.CNP", "image_np.IFANP"))
     config.study.published = (("image_np.IFNP", ((0.6, 15.4), (0.3, 15.5))),)
-    config.study.fields.point_np.CNP.width = 8
+    for name in MODELS:
+        family, variant = name.split(".")
+        config.study.fields[family][variant].update(width=8, latent_dim=4, encoder_depth=1, decoder_depth=1)
     config.update_from_flattened_dict(
         {
-            "model.width": 8,
-            "model.latent_dim": 4,
-            "model.encoder_depth": 1,
-            "model.decoder_depth": 1,
             "train.num_steps": 4,
             "train.batch_size": 8,
             "train.log_every": 2,
