@@ -1,13 +1,11 @@
 """What reliability costs: saves, signals, kills and long runs, measured on real processes.
 
-    python -m ifanp_jax.benchmark_reliability --config=configs/digits_ifanp.py --output=reliability.json
+    python -m ifanp_jax.benchmark reliability --config=configs/digits_ifanp.py --output=reliability.json
 
 Every figure but the first is of `python -m ifanp_jax.main` with the same configuration, in processes of its
 own and temporary folders. Memory growth is of 5,000 steps of that configuration.
 """
 
-import contextlib
-import json
 import logging
 import os
 import pathlib
@@ -15,20 +13,19 @@ import platform
 import re
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, files
+from ifanp_jax.benchmark.processes import Trainings, last_step, resident_bytes
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import command_line, interruption
-from ifanp_jax.training import metrics_file, runs
+from ifanp_jax.evaluation import tables
+from ifanp_jax.runtime import interruption
+from ifanp_jax.training import runs
 
 logger = logging.getLogger(__name__)
 
@@ -36,46 +33,53 @@ NUM_SAVES = 7
 NUM_RUNS = 3  # of each kind of process; medians are told
 GROWTH_STEPS, WARM_UP_STEPS = 5000, 1000
 NUM_SIZES = 100  # times that the memory is looked at
-ENDLESS = 10**6  # steps: these runs are ended from outside
-LOOK_EVERY_SECONDS = 0.005
-
-_started = []  # processes, so that none is left behind
+HEAD = ("what", "value")
 
 
 def run(config: ConfigDict, arguments: list[str]) -> dict:
     """Measures everything.
 
     Args:
-      config: as in `configs/default.py`.
+      config: from `inputs.prepare`.
       arguments: of the command line that made `config`; the processes get them too.
 
     Returns:
-      What `--output` holds; the table is `list_rows` of it.
+      What `--output` holds; the table is `list_lines` of it.
     """
     result = {"config": config.to_dict(), "python": platform.python_version(), "cores": os.cpu_count()}
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        with interruption.deferred(), _ending_processes():
-            result["start"] = measure_starts(arguments, folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        with interruption.deferred(), Trainings(arguments) as trainings:
+            result["start"] = measure_starts(trainings, folder)
             logger.info("Measured the starts.")
-            result["interruption"] = measure_interruptions(arguments, folder)
+            result["interruption"] = measure_interruptions(trainings, folder)
             logger.info("Measured signals and kills.")
-            result["growth"] = measure_growth(arguments, folder / "growth")
+            result["growth"] = measure_growth(trainings, folder / "growth")
         # Last: from here on the accelerator is this process's.
         result["save"] = measure_saves(config, sources.get(config.data).train.shape[1:], folder / "saves")
     return result | {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+
+
+def list_config_flags(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command line that make its configuration, `--config` and `--config.*`."""
+    found = []
+    for argument, value in zip(arguments, (*arguments[1:], ""), strict=True):
+        name, has_value, _ = argument.partition("=")
+        if name.lstrip("-").partition(".")[0] == "config" and argument.startswith("-"):
+            found += [argument] if has_value else [argument, value]
+    return found
 
 
 def measure_saves(config: ConfigDict, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> dict:
     """Milliseconds that a save keeps the training waiting, and until it is on disk; its size in bytes.
 
     Args:
-      config: as in `configs/default.py`.
+      config: from `inputs.prepare`.
       image_shape: (H, W, C).
       workdir: a new folder.
     """
-    _, _, init = runs.make_model(config, image_shape)
-    state = jax.block_until_ready(jax.jit(init)(jax.random.key(0)))
+    new = runs.make(config, image_shape)
+    state = jax.block_until_ready(jax.jit(lambda key: new.step.init(key, image_shape))(jax.random.key(0)))
     record = runs.make_record(config, image_shape)
     blocking, whole = [], []
     with runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints:
@@ -94,83 +98,89 @@ def measure_saves(config: ConfigDict, image_shape: tuple[int, int, int], workdir
     }
 
 
-def measure_starts(arguments: list[str], folder: pathlib.Path) -> dict:
+def measure_starts(trainings: Trainings, folder: pathlib.Path) -> dict:
     """Seconds from the start of a process to the end of its first step, without and with compiled programs.
 
     Args:
-      arguments: of the command line.
+      trainings: that start processes.
       folder: for the runs.
     """
-    cache = f"--compilation_cache={folder / 'cache'}"
-    seconds = {"cold": [], "warm": []}
+    seconds = {"filling": [], "cold": [], "warm": []}
     for index in range(NUM_RUNS + 1):
-        name = "warm" if index else "filling"
-        process, took = _start(arguments, folder / f"{name}_{index}", cache)
-        _end(process, signal.SIGKILL)
-        seconds.setdefault(name, []).append(took)
-        if index < NUM_RUNS:
-            process, took = _start(arguments, folder / f"cold_{index}")
-            _end(process, signal.SIGKILL)
-            seconds["cold"].append(took)
+        for name in ("warm" if index else "filling", *(("cold",) if index < NUM_RUNS else ())):
+            cache = () if name == "cold" else (_cache_flag(folder),)
+            process, took = trainings.start(folder / f"{name}_{index}", *cache)
+            trainings.end(process, signal.SIGKILL)
+            seconds[name].append(took)
     return {f"{name}_seconds": statistics.median(seconds[name]) for name in ("cold", "warm")}
 
 
-def measure_interruptions(arguments: list[str], folder: pathlib.Path) -> dict:
+def measure_interruptions(trainings: Trainings, folder: pathlib.Path) -> dict:
     """Seconds from SIGTERM to the exit, and from a kill to the first step that is new.
 
     The killed run is started again at once, with compiled programs kept; it does again what it had done since
     its last checkpoint, on average half of `train.checkpoint_every`.
 
     Args:
-      arguments: of the command line.
+      trainings: that start processes.
       folder: for the runs.
     """
-    cache = f"--compilation_cache={folder / 'cache'}"
-    exits, recoveries, lost = [], [], []
-    for index in range(NUM_RUNS):
-        process, _ = _start(arguments, folder / f"terminated_{index}", cache)
-        time.sleep(2)
-        started = time.monotonic()
-        status = _end(process, signal.SIGTERM)
-        exits.append(time.monotonic() - started)
-        if status != 143:
-            raise UserError(f"After SIGTERM the exit status was {status}, not 143.")
-
-        workdir = folder / f"killed_{index}"
-        process, _ = _start(arguments, workdir, cache, "--config.train.checkpoint_every=50")
-        _wait(process, workdir, lambda: list(workdir.glob("checkpoints/step_*")))  # noqa: B023
-        time.sleep(1)
-        killed_at = _last_step(workdir)
-        started = time.monotonic()
-        _end(process, signal.SIGKILL)
-        process, _ = _start(arguments, workdir, cache, "--config.train.checkpoint_every=50")
-        _wait(process, workdir, lambda: _last_step(workdir) > killed_at)  # noqa: B023
-        recoveries.append(time.monotonic() - started)
-        resumed_at = int(re.search(r"Resumed .* at step (\d+)", _log_of(workdir).read_text())[1])
-        lost.append(killed_at - resumed_at)
-        _end(process, signal.SIGKILL)
+    exits = [_time_exit(trainings, folder / f"terminated_{index}") for index in range(NUM_RUNS)]
+    killed = [_time_recovery(trainings, folder / f"killed_{index}") for index in range(NUM_RUNS)]
+    recoveries = [seconds for seconds, _ in killed]
     return {
         "sigterm_to_exit_seconds": statistics.median(exits),
         "sigterm_to_exit_seconds_range": [min(exits), max(exits)],
         "kill_to_new_step_seconds": statistics.median(recoveries),
         "kill_to_new_step_seconds_range": [min(recoveries), max(recoveries)],
-        "steps_done_again": lost,
+        "steps_done_again": [lost for _, lost in killed],
     }
 
 
-def measure_growth(arguments: list[str], workdir: pathlib.Path) -> dict:
+def _time_exit(trainings, workdir):
+    process, _ = trainings.start(workdir, _cache_flag(workdir.parent))
+    time.sleep(2)
+    started = time.monotonic()
+    status = trainings.end(process, signal.SIGTERM)
+    if status != 143:
+        raise UserError(f"After SIGTERM the exit status was {status}, not 143.")
+    return time.monotonic() - started
+
+
+def _time_recovery(trainings, workdir):
+    """Seconds from the kill to the first new step, and the steps that were done again."""
+    flags = (_cache_flag(workdir.parent), "--config.train.checkpoint_every=50")
+    process, _ = trainings.start(workdir, *flags)
+    trainings.wait(process, workdir, lambda: list(workdir.glob("checkpoints/step_*")))
+    time.sleep(1)
+    killed_at = last_step(workdir)
+    started = time.monotonic()
+    trainings.end(process, signal.SIGKILL)
+    process, _ = trainings.start(workdir, *flags)
+    trainings.wait(process, workdir, lambda: last_step(workdir) > killed_at)
+    seconds = time.monotonic() - started
+    resumed_at = int(re.search(r"Resumed .* at step (\d+)", trainings.read_log(workdir))[1])
+    trainings.end(process, signal.SIGKILL)
+    return seconds, killed_at - resumed_at
+
+
+def _cache_flag(folder):
+    return f"--compilation_cache={folder / 'cache'}"
+
+
+def measure_growth(trainings: Trainings, workdir: pathlib.Path) -> dict:
     """Resident memory of a training after `WARM_UP_STEPS` and after `GROWTH_STEPS` steps, in bytes.
 
     Args:
-      arguments: of the command line.
+      trainings: that start processes.
       workdir: of the run.
     """
-    process, _ = _start(arguments, workdir)
+    process, _ = trainings.start(workdir)
     sizes = []
     for step in range(WARM_UP_STEPS, GROWTH_STEPS + 1, (GROWTH_STEPS - WARM_UP_STEPS) // NUM_SIZES):
-        _wait(process, workdir, lambda: _last_step(workdir) >= step)  # noqa: B023
-        sizes.append(_resident_bytes(process.pid))
-    _end(process, signal.SIGKILL)
+        trainings.wait(process, workdir, lambda step=step: last_step(workdir) >= step)
+        sizes.append(resident_bytes(process.pid))
+    trainings.end(process, signal.SIGKILL)
     share = len(sizes) // 10
     first, last = statistics.median(sizes[:share]), statistics.median(sizes[-share:])
     return {
@@ -181,11 +191,15 @@ def measure_growth(arguments: list[str], workdir: pathlib.Path) -> dict:
     }
 
 
-def list_rows(result: dict) -> list[tuple[str, str]]:
-    """The table: what was measured, and the value."""
+def list_lines(result: dict) -> list[str]:
+    """The lines of the table in Markdown: what was measured, and the value.
+
+    Args:
+      result: of `run`.
+    """
     save, start, interruption, growth = (result[name] for name in ("save", "start", "interruption", "growth"))
     low, high = save["blocking_milliseconds_range"]
-    return [
+    rows = [
         (
             f"a save of {save['bytes'] / 2**20:.1f} MiB keeps the training waiting",
             f"{save['blocking_milliseconds']:.0f} ms ({low:.0f} to {high:.0f})",
@@ -203,87 +217,4 @@ def list_rows(result: dict) -> list[tuple[str, str]]:
             f"{growth['growth']:+.1%} of {growth['after_warm_up_bytes'] / 2**20:,.0f} MiB",
         ),
     ]
-
-
-@contextlib.contextmanager
-def _ending_processes():
-    try:
-        yield
-    finally:
-        for process in _started:
-            process.kill()
-            process.wait()
-
-
-def _log_of(workdir):
-    return workdir.with_name(f"{workdir.name}.txt")
-
-
-def _start(arguments, workdir, *more):
-    """Starts a training without end and waits for its first step; the process, and the seconds it took."""
-    command = [sys.executable, "-m", "ifanp_jax.main", *arguments, f"--workdir={workdir}"]
-    command += [f"--config.train.num_steps={ENDLESS}", "--config.train.log_every=1", *more]
-    started = time.monotonic()
-    log = _log_of(workdir)
-    with log.open("w") as file:
-        # A start is cold unless --compilation_cache says otherwise.
-        environ = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environ)
-    _started.append(process)
-    _wait(process, workdir, lambda: "Compiled and first" in log.read_text())
-    return process, time.monotonic() - started
-
-
-def _wait(process, workdir, is_reached):
-    while not is_reached():
-        if interruption.received():
-            raise SystemExit(interruption.exit_status(interruption.received()))
-        if process.poll() is not None:
-            lines = _log_of(workdir).read_text().strip().splitlines() or ["it said nothing"]
-            raise UserError(f"A training ended by itself: {lines[-1]}")
-        time.sleep(LOOK_EVERY_SECONDS)
-
-
-def _end(process, number):
-    process.send_signal(number)
-    return process.wait()
-
-
-def _last_step(workdir):
-    path = workdir / metrics_file.METRICS_FILE
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        steps = re.findall(rb'"step": (\d+)', file.read())
-    return int(steps[-1]) if steps else 0
-
-
-def _resident_bytes(pid):
-    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _define_flags():
-    return {"output": flags.DEFINE_string("output", "", "File for all numbers, as JSON.")}
-
-
-def _main(given):
-    config = command_line.get_config()
-    if config is None:
-        raise UserError("--config is missing; give a file such as configs/digits_ifanp.py.")
-    configuration.check(config)
-    output = pathlib.Path(given["output"].value) if given["output"].value else None
-    if output and not output.absolute().parent.is_dir():
-        raise UserError(f"--output={output} lies in no folder that exists; make {output.parent} first.")
-    arguments = [argument for argument in sys.argv[1:] if argument.startswith(("--config=", "--config."))]
-    result = run(config, arguments)
-    print("| what | value |", "|---|---|", sep="\n")
-    for row in list_rows(result):
-        print("| " + " | ".join(row) + " |")
-    if output:
-        files.write_whole(output, json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    GIVEN = _define_flags()
-    command_line.run(lambda: _main(GIVEN))
+    return tables.markdown_table(HEAD, rows)

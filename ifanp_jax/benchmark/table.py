@@ -1,11 +1,17 @@
-"""The numbers of `benchmark.run` as a table."""
+"""The numbers of `speed.run` as a table."""
+
+from ifanp_jax.evaluation import tables
+
+HEAD = ("what", "value", "milliseconds, memory")
 
 
-def print_table(result: dict) -> None:
-    """Prints caption and table as Markdown."""
-    print(caption(result), "", "| what | value | milliseconds, memory |", "|---|---|---|", sep="\n")
-    for row in list_rows(result):
-        print("| " + " | ".join(row) + " |")
+def list_lines(result: dict) -> list[str]:
+    """The lines of caption and table, in Markdown.
+
+    Args:
+      result: of `speed.run`.
+    """
+    return [caption(result), "", *tables.markdown_table(HEAD, list_rows(result))]
 
 
 def caption(result: dict) -> str:

@@ -1,0 +1,1 @@
+"""Benchmarks: speed and memory of what the package does, and what reliability costs."""
