@@ -43,7 +43,10 @@ def _list_modules(run, variables, batch) -> list[tuple[str, Any, tuple]]:
 
     def add(name, bound_module, inputs, fixed):
         module, variables = bound_module.unbind()
-        apply = lambda variables, *inputs: module.apply(variables, *inputs, *fixed)  # noqa: E731
+
+        def apply(variables, *inputs):
+            return module.apply(variables, *inputs, *fixed)
+
         rows.append((name, apply, (variables, *inputs)))
 
     add("encoder 1, context and full", bound.encoder1, (), (jnp.concatenate([masked] * 2),))
@@ -71,7 +74,10 @@ def _make_objective(run, batch):
 def _measure_optimiser(case, params):
     tx = optimizer.make_optimizer(case.run.config.train)
     gradient = jax.tree.map(jnp.ones_like, params)
-    update = lambda opt_state: tx.update(gradient, opt_state, params)  # noqa: E731
+
+    def update(opt_state):
+        return tx.update(gradient, opt_state, params)
+
     return timing.measure(update, tx.init(params), effort=case.effort)
 
 

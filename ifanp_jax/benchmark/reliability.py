@@ -157,11 +157,15 @@ def _time_recovery(trainings, workdir):
     started = time.monotonic()
     trainings.end(process, signal.SIGKILL)
     process, _ = trainings.start(workdir, *flags)
-    trainings.wait(process, workdir, lambda: last_step(workdir) > killed_at)
+    _wait_for_step(trainings, process, workdir, killed_at + 1)
     seconds = time.monotonic() - started
     resumed_at = int(re.search(r"Resumed .* at step (\d+)", trainings.read_log(workdir))[1])
     trainings.end(process, signal.SIGKILL)
     return seconds, killed_at - resumed_at
+
+
+def _wait_for_step(trainings, process, workdir, step):
+    trainings.wait(process, workdir, lambda: last_step(workdir) >= step)
 
 
 def _cache_flag(folder):
@@ -178,7 +182,7 @@ def measure_growth(trainings: Trainings, workdir: pathlib.Path) -> dict:
     process, _ = trainings.start(workdir)
     sizes = []
     for step in range(WARM_UP_STEPS, GROWTH_STEPS + 1, (GROWTH_STEPS - WARM_UP_STEPS) // NUM_SIZES):
-        trainings.wait(process, workdir, lambda step=step: last_step(workdir) >= step)
+        _wait_for_step(trainings, process, workdir, step)
         sizes.append(resident_bytes(process.pid))
     trainings.end(process, signal.SIGKILL)
     share = len(sizes) // 10
