@@ -1,0 +1,158 @@
+"""Whether the commands of a page can be given: they are parsed by the real parser, and not run.
+
+As a program it reads command lines (JSON, lists of words after `python -m MODULE`) and answers with what is
+wrong.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+MAIN, BENCHMARK = "ifanp_jax.main", "ifanp_jax.benchmark"
+OTHERS = ("pytest", "python -m venv", ". ", "ruff ", "kubectl apply", "sha256sum -c")  # of no flags of ours
+EXTRAS = re.compile(r"\.\[(\w+)\]$")
+
+
+def split(block):
+    """The commands of a block: lists of words, without comments; a backslash at the end goes on."""
+    lines = block.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    commands = []
+    for line in words:
+        commands.append([])
+        for word in line:
+            if word == "&&":
+                commands.append([])
+            else:
+                commands[-1].append(word)
+    return [command for command in commands if command]
+
+
+def find_errors(commands):
+    """What is wrong with each command, by its index; nothing where all can be given."""
+    wrong, by_module = {}, {}
+    for index, words in enumerate(commands):
+        try:
+            module, arguments = _find_module(words)
+        except ValueError as error:
+            wrong[index] = str(error)
+            continue
+        if module:
+            by_module.setdefault(module, {})[index] = arguments
+    for module, lines in by_module.items():
+        wrong |= dict(zip(lines, _parse(module, list(lines.values())), strict=True))
+    return {index: error for index, error in wrong.items() if error}
+
+
+def _find_module(words):
+    """The module of this package that a command starts, or None, and what the module is given."""
+    first = words[0]
+    if words[:2] == ["python", "-m"] and words[2] in (MAIN, BENCHMARK):
+        if words[2] == MAIN:
+            return MAIN, words[3:]
+        return f"{BENCHMARK}.__main__", words[4:] if words[3] == "reliability" else words[3:]
+    if first == "ifanp-jax":
+        return MAIN, words[1:]
+    if first.startswith("launch/"):
+        return _of_launcher(first, words[1:])
+    if first == "sbatch":
+        script = next((word for word in words if word.startswith("launch/")), "launch/missing")
+        return _of_launcher(script, words[words.index(script) + 1 :])
+    if first == "pip":
+        extra = EXTRAS.search(words[-1])
+        if words[1] != "install" or (extra and f'"{extra[1]}"' not in (ROOT / "setup.py").read_text()):
+            raise ValueError("no such extra")
+        return None, []
+    if not " ".join(words).startswith(OTHERS):
+        raise ValueError("a command that no rule of this test knows")
+    return None, []
+
+
+def _of_launcher(script, arguments):
+    if not (ROOT / script).is_file():
+        raise ValueError(f"there is no {script}")
+    if script.endswith("local_processes.sh"):
+        int(arguments.pop(0))
+    elif script.endswith("tpu_vm.sh"):
+        if "--" not in arguments:
+            return None, []
+        arguments = arguments[arguments.index("--") + 1 :]
+    elif not script.endswith(".sbatch"):
+        return None, []
+    return MAIN, arguments
+
+
+def _parse(module, lines):
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.documented_commands", module],
+        input=json.dumps(lines),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def _check():
+    """What every command does first: the configuration holds together, and names a model with its fields."""
+    from ifanp_jax import configuration, models
+    from ifanp_jax.runtime import command_line
+
+    config = command_line.get_config()
+    if config is not None:
+        configuration.apply_protocol(config)
+        configuration.check(config)
+        if "study" in config:
+            assert set(config.study.models) <= set(models.list_models())
+        else:
+            models.get(config.model, channels=3)
+
+
+def _error_of(arguments):
+    """What the real parser says, in a process of its own: its flags have no values yet."""
+    from ifanp_jax.runtime import command_line
+
+    sys.argv = ["command", *arguments]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command_line.run(_check)
+    except SystemExit as end:
+        return said.getvalue() if end.code else ""
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _answer(answers, arguments):
+    answers.send(_error_of(arguments))
+
+
+def _parse_all(lines):
+    """What is wrong with each line; "" for a good one."""
+    context, errors = multiprocessing.get_context("fork"), []
+    for line in lines:  # each in a copy of this process: the imports take long, the rest does not
+        answer, answers = context.Pipe(duplex=False)
+        process = context.Process(target=_answer, args=(answers, line))
+        process.start()
+        errors.append(answer.recv())
+        process.join()
+    return errors
+
+
+if __name__ == "__main__":
+    importlib.import_module(sys.argv[1])  # defines the flags
+    importlib.import_module("ifanp_jax.models")
+    print(json.dumps(_parse_all(json.load(sys.stdin))))
