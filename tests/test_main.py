@@ -1,48 +1,21 @@
 """The command line, as a person runs it."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = "--config=configs/digits_ifanp.py"
-TINY = [
-    f"--config.{field}"
-    for field in (
-        "model.width=8",
-        "model.encoder_depth=1",
-        "model.decoder_depth=1",
-        "train.num_steps=4",
-        "train.batch_size=8",
-        "train.log_every=2",
-        "evaluate.num_images=8",
-        "evaluate.classical_images=4",
-        "evaluate.figure_images=2",
-    )
-]
+from tests import tiny
+from tests.helpers import ROOT, run_main
 
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ifanp_jax.main", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
+CONFIG = "--config=digits_ifanp"
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("main") / "run"
-    result = run(CONFIG, f"--workdir={workdir}", *TINY)
+    result = run_main(CONFIG, f"--workdir={workdir}", *tiny.flags())
     assert result.returncode == 0, result.stderr
     assert "Fresh start" in result.stderr and "random 20%" in result.stdout
     return workdir
@@ -61,13 +34,13 @@ def test_training_leaves_everything_in_the_workdir(workdir):
         "run.json",
     }
     assert files | {"checkpoints", "tensorboard"} <= names
-    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 4
+    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 6
 
 
 def test_evaluation_of_a_run_gives_its_numbers_again(workdir):
     before = (workdir / "evaluation.json").read_text()
     (workdir / "evaluation.json").unlink()
-    result = run("--mode=evaluate", f"--workdir={workdir}")
+    result = run_main("--mode=evaluate", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     assert (workdir / "evaluation.json").read_text() == before
 
@@ -80,7 +53,7 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     Image.fromarray(pixels).save(pictures / "good.png")
     (pictures / "broken.png").write_bytes(b"no picture")
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
-    result = run(
+    result = run_main(
         "--mode=complete", f"--workdir={workdir}", f"--input={pictures}", f"--mask={tmp_path / 'mask.png'}",
         f"--output={tmp_path / 'done'}", "--num_samples=2",
     )  # fmt: skip
@@ -94,13 +67,24 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    result = run("--mode=evaluate", "--workdir=~/run")
+    result = run_main("--mode=evaluate", "--workdir=~/run")
     assert result.stderr.startswith(f"error: {tmp_path}/run holds no run")
 
 
-def test_help_names_the_flags():
-    result = run("--help")
-    assert "--workdir" in result.stdout and "--mode" in result.stdout
+def test_help_names_the_flags_and_ends_with_0():
+    result = run_main("--help")
+    assert result.returncode == 0
+    assert "--workdir" in result.stdout and "--mode" in result.stdout and "--config" in result.stdout
+
+
+def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
+    path = ROOT / "configs" / "digits_ifanp.py"
+    for value in (path, "digits_ifanp", "~/digits_ifanp.py"):
+        (tmp_path / "digits_ifanp.py").write_text(path.read_text())
+        result = run_main(
+            f"--config={value}", "--workdir=run", "--config.data.source=web", cwd=tmp_path, HOME=str(tmp_path)
+        )
+        assert result.stderr.startswith("error: data.source is 'web'")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +92,16 @@ def test_help_names_the_flags():
     [
         ((), "--workdir is missing"),
         (("--workdir=nowhere",), "--config is missing"),
-        (("--workdir=nowhere", "--config=configs/none.py"), "is no file"),
+        (("--workdir=nowhere", "--config=configs/none.py"), "is no file and no shipped configuration"),
+        (("--workdir=nowhere", "--config", "none"), "give a path, or one of celeba"),
+        (("--workdir=nowhere", f"{CONFIG}:image_np.None"), "image_np.None"),
+        (("--workdir=nowhere", "--config=tests/tiny.py"), "--config=tests/tiny.py cannot be used"),
+        ((CONFIG, "--workdir=nowhere", "--num_samples=two"), "--num_samples is 'two'; it must be a whole"),
+        ((CONFIG, "--workdir=nowhere", "--mode=test"), "should be one of <train|evaluate|"),
+        ((CONFIG, "--workdir=nowhere", "--workdirs=other"), "--workdirs is no flag"),
         ((CONFIG, "--workdir=nowhere", "--config.train.nope=1"), "config.train.nope is no field"),
         ((CONFIG, "--workdir=nowhere", "--config.train.num_steps=abc"), "it must be a whole number"),
+        ((CONFIG, "--workdir=nowhere", "--config.train.learning_rate=1,5"), "'1,5'; it must be a number"),
         ((CONFIG, "--workdir=nowhere", "--config.train.batch_size=0"), "it must be at least 1"),
         ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "observed share"),
         ((CONFIG, "--workdir=nowhere", "--config.mask.kind=diagonal"), "choose one of random"),
@@ -132,7 +123,7 @@ def test_help_names_the_flags():
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(arguments, message):
-    result = run(*arguments)
+    result = run_main(*arguments)
     assert result.returncode == 1
     assert message in result.stderr
     assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1

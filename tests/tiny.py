@@ -47,3 +47,8 @@ def noise(num_train=20, num_evaluation=10, shape=(12, 12, 1), seed=0) -> Dataset
     """Random images, for what the digits are too small for."""
     images = np.random.default_rng(seed).integers(0, 256, (num_train + num_evaluation, *shape), np.uint8)
     return Dataset(name="noise", train=images[:num_train], evaluation=images[num_train:])
+
+
+def flags(**overrides) -> list[str]:
+    """The tiny configuration as flags of a command line."""
+    return [f"--config.{name}={value}" for name, value in (FIELDS | overrides).items()]

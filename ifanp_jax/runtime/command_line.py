@@ -17,6 +17,8 @@ from ifanp_jax.runtime import config_files, flag_errors, interruption, peers
 
 logger = logging.getLogger("ifanp_jax")
 
+HELP = {"?", "help", "helpfull", "helpshort", "helpxml"}
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration: a file, or the name of a shipped one such as digits_ifanp."
 )
@@ -149,7 +151,7 @@ def _parse_flags(argv):
         if _CONFIG.value is not None:
             _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
         return rest
-    except SystemExit:  # after --help, which absl ends with 1
-        sys.exit(0)
-    except Exception as error:  # a configuration file is Python and may raise anything
+    except (Exception, SystemExit) as error:  # a configuration file is Python and may raise anything
+        if isinstance(error, SystemExit) and HELP & {argument.lstrip("-") for argument in given}:
+            sys.exit(0)  # absl ends with 1
         _exit_with(flag_errors.explain(error, given))

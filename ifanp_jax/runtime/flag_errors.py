@@ -12,7 +12,7 @@ from ifanp_jax.errors import UserError
 NUMBERS = {"int": "a whole number", "float": "a number"}
 
 
-def explain(error: Exception, arguments: Sequence[str]) -> UserError:
+def explain(error: BaseException, arguments: Sequence[str]) -> UserError:
     """The error to show for what absl and ml_collections raise.
 
     Args:
@@ -23,12 +23,14 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError:
     for cause in reversed(causes):
         if isinstance(cause, UserError):  # of the configuration file, from which ml_collections makes a dump
             return cause
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return UserError(f"--{error.flagname} is no flag; --help lists them all.")
     given = [argument.lstrip("-").partition("=")[::2] for argument in arguments if argument.startswith("-")]
     for name, value in given:
         if kind := _wrong_number(name, value):
             return UserError(f"--{name} is {value!r}; it must be {kind}.")
     configs = [value for name, value in given if name == "config"]
-    if configs and not isinstance(error, flags.UnrecognizedFlagError):
+    if configs:
         config = _load(configs[-1])
         for name, _ in given:
             if config is not None and name.startswith("config.") and not _has_field(config, name[7:]):
@@ -63,7 +65,7 @@ def _load(config: str) -> ConfigDict | None:
     path, colon, argument = config.partition(":")
     try:
         loaded = runpy.run_path(path)["get_config"](*[argument] * bool(colon))
-    except Exception:  # it is Python and may raise anything
+    except (Exception, SystemExit):  # it is Python and may raise anything
         return None
     return loaded if isinstance(loaded, ConfigDict) else None
 
