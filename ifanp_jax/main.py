@@ -157,7 +157,7 @@ def _prepare(config):
 def _load_data(config):
     from ifanp_jax.data import sources
 
-    dataset = sources.get(config.data)
+    dataset = sources.load(config.data)
     for name in dataset.skipped[:20]:
         logger.warning("Skipped %s", name)
     if dataset.skipped:

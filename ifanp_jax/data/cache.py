@@ -17,6 +17,8 @@ import time
 
 import numpy as np
 
+from ifanp_jax.errors import first_line
+
 logger = logging.getLogger(__name__)
 
 _FORMAT = 2  # raise it when decoding or resizing changes its result
@@ -75,8 +77,7 @@ def cached(
         try:
             return _load(path, source_fingerprint)
         except Exception as error:  # a damaged file makes zipfile, json and numpy raise nearly anything
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            logger.info("Cached images %s are not used (%s); they are built again.", path, reason)
+            logger.info("Cached images %s are not used (%s); they are built again.", path, first_line(error))
     arrays, skipped = build()
     try:
         _save(path, arrays, skipped, source_fingerprint)

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from ifanp_jax.errors import UserError
+from ifanp_jax.errors import UserError, first_line
 
 MAX_PIXELS = 64_000_000
 # By content, whatever the name says. Pillow knows more, and hands PostScript to another program.
@@ -71,8 +71,7 @@ def make_recipe(config_data) -> Recipe:
     if recipe.crop_box and not _is_box(recipe.crop_box):
         raise UserError(
             f"data.crop_box is {recipe.crop_box} but must be (top, left, height, width) in pixels, with top "
-            "and "
-            "left at least 0 and height and width at least 1."
+            "and left at least 0 and height and width at least 1."
         )
     return recipe
 
@@ -140,10 +139,9 @@ def _decode(source, name: str) -> np.ndarray:
             f"{name} is not a picture of the formats {', '.join(FORMATS)}: convert it to PNG or JPEG."
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        reason = (
-            str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        )
-        raise UserError(f"{name} cannot be read ({reason}): replace or repair the file.") from error
+        raise UserError(
+            f"{name} cannot be read ({first_line(error)}): replace or repair the file."
+        ) from error
 
 
 def _to_array(picture, name: str) -> np.ndarray:
@@ -191,8 +189,7 @@ def crop(image: np.ndarray, *, size: int = 0, box: tuple[int, ...] = ()) -> np.n
     if min(top, left) < 0 or top + crop_height > height or left + crop_width > width:
         raise UserError(
             f"{what} does not fit into an image of {height}x{width} pixels: choose a smaller crop or leave "
-            "the "
-            "image out."
+            "the image out."
         )
     return image[..., top : top + crop_height, left : left + crop_width, :]
 

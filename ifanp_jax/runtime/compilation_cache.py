@@ -28,8 +28,8 @@ def enable(directory: str | pathlib.Path) -> None:
         raise UserError(f"{path} cannot be made ({error.strerror}); choose another folder.") from None
     if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(
-            f"{path} belongs to or is writable by other users, whose programs would then be run; "
-            f"`chmod 700` it or choose a folder of your own."
+            f"{path} belongs to or is writable by other users, whose programs would then be run; `chmod 700` "
+            "it or choose a folder of your own."
         )
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ifanp_jax.errors import UserError
+from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.runtime import peers
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _join(heartbeat_seconds, **arguments):
                 **arguments,
             )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if arguments:
             raise UserError(
                 f"The processes cannot be joined{where} ({reason}); give a --coordinator that all of them "
@@ -146,8 +146,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         lower, higher = batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size
         nearest = " or ".join(str(size) for size in (lower, higher) if size)
         raise UserError(
-            f"config.train.batch_size is {batch_size} but {mesh.size} devices share a batch equally; "
-            f"choose {nearest}."
+            f"config.train.batch_size is {batch_size} but {mesh.size} devices share a batch equally; choose "
+            f"{nearest}."
         )
 
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from ifanp_jax.errors import PASSING_STATUS
+from ifanp_jax.errors import PASSING_STATUS, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ def await_verdict(error: Exception) -> None:
     """
     if _watch is None:
         return
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    logger.error("Stopped (%s); waiting to see whether another process is gone.", reason[:200])
+    reason = first_line(error)[:200]
+    logger.error("Stopped (%s); waiting to see whether another process is gone.", reason)
     time.sleep(2 * _watch.heartbeat_seconds)
     traceback.print_exception(error)
     leave(1)

@@ -1,4 +1,4 @@
-"""`get(config.data)`: images from any source, checked and limited."""
+"""`load(config.data)`: images from any source, checked and limited."""
 
 import dataclasses
 import importlib
@@ -11,7 +11,7 @@ from ifanp_jax.errors import UserError
 SOURCES = ("digits", "tfds", "folder", "arrays")
 
 
-def get(config_data) -> Dataset:
+def load(config_data) -> Dataset:
     """Loads the training and held-out images that `config.data` describes.
 
     Args:
@@ -36,11 +36,10 @@ def get(config_data) -> Dataset:
     if config_data.source in ("tfds", "arrays") and config_data.train_split == config_data.eval_split:
         raise UserError(
             f"data.train_split and data.eval_split are both {config_data.train_split!r} but evaluation must "
-            "be held "
-            "out: name two different splits."
+            "be held out: name two different splits."
         )
     source = importlib.import_module(f"{__name__}.{config_data.source}")
-    dataset = source.get(config_data)
+    dataset = source.load(config_data)
     dataset = dataclasses.replace(
         dataset,
         train=_first(dataset.train, config_data.max_train_images),
@@ -48,6 +47,9 @@ def get(config_data) -> Dataset:
     )
     check(dataset)
     return dataset
+
+
+get = load
 
 
 def _first(images: np.ndarray, limit: int) -> np.ndarray:
@@ -78,6 +80,6 @@ def check(dataset: Dataset) -> None:
     if dataset.train.shape[1:] != dataset.evaluation.shape[1:]:
         raise UserError(
             f"The training images of {dataset.name} have shape {dataset.train.shape[1:]} and the held-out "
-            "ones "
-            f"{dataset.evaluation.shape[1:]} but both must be equal: set data.image_size and data.channels."
+            f"ones {dataset.evaluation.shape[1:]} but both must be equal: set data.image_size and "
+            "data.channels."
         )

@@ -15,7 +15,7 @@ from ifanp_jax.errors import UserError
 DAMAGED = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 
 
-def get(config_data) -> Dataset:
+def load(config_data) -> Dataset:
     """Reads the training and the held-out array.
 
     `dir` is an .npz file whose keys are the splits, or a folder. In a folder a split is, in this order,
@@ -141,8 +141,7 @@ def _open_archive(path: pathlib.Path):
 def _unreadable(path: pathlib.Path) -> UserError:
     return UserError(
         f"{path} is damaged or holds pickled objects, which are not loaded for safety: save a plain uint8 "
-        "array "
-        "with numpy.save or numpy.savez."
+        "array with numpy.save or numpy.savez."
     )
 
 
@@ -150,8 +149,7 @@ def _to_images(array: np.ndarray, source: str) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
         raise UserError(
             f"The array {source} has dtype {getattr(array, 'dtype', 'unknown')} but must be uint8 in 0..255: "
-            "scale "
-            "and convert it."
+            "scale and convert it."
         )
     if array.ndim not in (3, 4):
         raise UserError(
@@ -161,8 +159,7 @@ def _to_images(array: np.ndarray, source: str) -> np.ndarray:
     if array.shape[-1] not in (1, 3):
         raise UserError(
             f"The array {source} has shape {array.shape} but its last axis must be 1 (grey) or 3 (RGB) "
-            "channels: "
-            "transpose it to (N, H, W, C) or drop channels."
+            "channels: transpose it to (N, H, W, C) or drop channels."
         )
     if 0 in array.shape:
         raise UserError(

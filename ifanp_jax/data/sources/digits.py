@@ -9,7 +9,7 @@ NUM_TRAIN = 1497
 SPLIT_SEED = 0
 
 
-def get(config_data) -> Dataset:
+def load(config_data) -> Dataset:
     """Returns 1,497 training and 300 held-out digits, the same split on every machine.
 
     Values 0..16 become round(v * 255 / 16). The split sorts the images by one raw 64-bit output each of

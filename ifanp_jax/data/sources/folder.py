@@ -17,7 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
 
-def get(config_data) -> Dataset:
+def load(config_data) -> Dataset:
     """Reads, crops and resizes every picture below a folder.
 
     Every picture is cropped to its central square unless the recipe has another crop. Pictures that cannot be
@@ -154,8 +154,7 @@ def read_partition(path: str | pathlib.Path) -> dict[str, int]:
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise UserError(
                 f"Line {number} of {path} is {line[:60]!r} but must be a file name and 0 (train), 1 "
-                "(validation) or "
-                "2 (test): correct it."
+                "(validation) or 2 (test): correct it."
             )
         partition[fields[0]] = int(fields[1])
     return partition
@@ -189,10 +188,8 @@ def split_by_partition(
     if not train or not held_out:
         raise UserError(
             f"The partition file gives {len(train)} of {len(names)} pictures to train (0) and "
-            f"{len(held_out)} to "
-            f"{eval_split} ({PARTITION_NUMBERS[eval_split]}) but both need at least one: set another "
-            "data.eval_split "
-            "or add pictures, or leave data.partition_file empty."
+            f"{len(held_out)} to {eval_split} ({PARTITION_NUMBERS[eval_split]}) but both need at least one: "
+            "set another data.eval_split or add pictures, or leave data.partition_file empty."
         )
     return train, held_out, unlisted
 
@@ -208,15 +205,13 @@ def _read_parts(
     if not any(images.values()):
         raise UserError(
             f"None of the {len(skipped)} pictures below {root} can be used (the first: "
-            f"{skipped[0].rstrip('.')}): "
-            "repair them or change the crop."
+            f"{skipped[0].rstrip('.')}): repair them or change the crop."
         )
     for part in images:
         if not images[part]:
             raise UserError(
                 f"None of the {len(parts[part])} pictures for {part} below {root} can be used: repair them, "
-                "or "
-                "change data.eval_fraction or the crop."
+                "or change data.eval_fraction or the crop."
             )
     every = [image for part in images.values() for image in part]
     if len(sizes := sorted({image.shape[:2] for image in every})) > 1:

@@ -1,21 +1,29 @@
-"""Any TensorFlow Datasets image data set that is prepared on disk, read without TensorFlow."""
+"""Any TensorFlow Datasets image data set; what is prepared as array_record is read without TensorFlow."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import pathlib
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 
 import numpy as np
 
+from ifanp_jax import errors
 from ifanp_jax.data import cache, pictures
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
 _CHUNK = 1024  # examples per read; one by one is about 1.7 times slower
+_CONNECT_SECONDS = 10
+_INSTALL = "`pip install 'ifanp_jax[prepare]'`"
 
 
-def get(config_data) -> Dataset:
+def load(config_data) -> Dataset:
     """Reads the training and the held-out split of a TFDS data set with a feature "image".
 
     Every picture is cropped to its central square unless the recipe has another crop. A data set that is not
@@ -29,8 +37,9 @@ def get(config_data) -> Dataset:
       uint8 (N, H, W, C) and (M, H, W, C) in [0, 255].
 
     Raises:
-      UserError: `dir`, data set or split does not exist, it is not prepared and TensorFlow is missing, it
-        has no "image", or its pictures differ in size and `image_size` is 0.
+      UserError: `dir`, data set or split does not exist; TensorFlow is missing and the data set is not
+        prepared, or in a format that needs it; there is no "image", or its pictures differ in size and
+        `image_size` is 0.
     """
     recipe = pictures.make_recipe(config_data)
     builder = _find_builder(config_data.name, config_data.dir)
@@ -39,11 +48,12 @@ def get(config_data) -> Dataset:
         "train": (config_data.train_split, config_data.max_train_images),
         "evaluation": (config_data.eval_split, config_data.max_eval_images),
     }
-    sources = {part: (_open_split(builder, split), limit) for part, (split, limit) in parts.items()}
+    counts = {part: _count(builder, split, limit) for part, (split, limit) in parts.items()}
 
     def build():
         images = {
-            part: _read(source, limit, recipe, config_data.name) for part, (source, limit) in sources.items()
+            part: _decode(_read_chunks(builder, split, counts[part]), counts[part], recipe, config_data.name)
+            for part, (split, _) in parts.items()
         }
         return images, ()
 
@@ -71,14 +81,17 @@ def _find_builder(name: str, data_dir: str):
 
     root = str(pathlib.Path(data_dir).expanduser()) if data_dir else None
     try:
-        builder = tensorflow_datasets.builder(name, data_dir=root, file_format="array_record")
-    except (
-        ValueError,
-        AssertionError,
-    ) as error:  # also DatasetNotFoundError, whose message lists every data set
+        builder = tensorflow_datasets.builder(name, data_dir=root)
+        if not builder.is_prepared():
+            builder = tensorflow_datasets.builder(name, data_dir=root, file_format="array_record")
+    except (ValueError, AssertionError) as error:
+        is_unknown = isinstance(
+            error, tensorflow_datasets.core.DatasetNotFoundError
+        )  # it lists every data set
+        reason = "" if is_unknown else f" ({errors.first_line(error)[:200]})"
         raise UserError(
-            f"TFDS has no data set {name!r}: set data.name to a name, configuration and version listed at "
-            "https://www.tensorflow.org/datasets/catalog."
+            f"TFDS has no data set {name!r}{reason}: set data.name to a name, configuration and version "
+            "listed at https://www.tensorflow.org/datasets/catalog."
         ) from error
     if not builder.is_prepared():
         _prepare(builder, name, data_dir)
@@ -92,19 +105,63 @@ def _prepare(builder, name: str, data_dir: str) -> None:
         "file_format='array_record').download_and_prepare()\""
     )
     where = f"under {data_dir}" if data_dir else "in TFDS's default folder"
-    if importlib.util.find_spec("tensorflow") is None:
+    if not _has_tensorflow():
         raise UserError(
             f"The TFDS data set {name!r} is not prepared {where} and preparing it needs TensorFlow: run "
-            f"`pip install 'ifanp_jax[prepare]'` and then `{command}`."
+            f"{_INSTALL} and then `{command}`."
         )
     try:
-        builder.download_and_prepare()
+        _check_network(builder)
+        with _without_leftovers(pathlib.Path(builder.data_dir_root), pathlib.Path(builder.data_path)):
+            builder.download_and_prepare()
     except Exception as error:  # anything from a lost network to a full disk
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"The TFDS data set {name!r} could not be prepared {where} ({reason}): run `{command}` to see "
-            "why."
+            f"The TFDS data set {name!r} could not be prepared {where} ({errors.first_line(error)}): run "
+            f"`{command}` to see why."
         ) from error
+
+
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def _check_network(builder) -> None:
+    """Asks for the first file of a data set: without network TFDS tries for minutes."""
+    urls = [url for url in builder.url_infos or () if url.startswith(("https://", "http://"))]
+    if not urls:
+        return
+    request = urllib.request.Request(urls[0], method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
+    except urllib.error.HTTPError as error:  # somebody answered: not every server takes this question
+        error.close()
+    except OSError as error:
+        reason = errors.first_line(getattr(error, "reason", None) or error)
+        raise OSError(f"{request.host} cannot be reached: {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_leftovers(root: pathlib.Path, data_path: pathlib.Path) -> Iterator[None]:
+    """Where what is inside fails, removes the unfinished files that it made; finished downloads stay."""
+
+    def list_unfinished():
+        patterns = ("downloads/*.tmp.*", "downloads/*/*.tmp.*", "downloads/extracted/*incomplete*")
+        found = {path for pattern in patterns for path in root.glob(pattern)}
+        return found | set(data_path.parent.glob("*incomplete*"))
+
+    def list_folders():
+        return {path for path in (root / "downloads", *data_path.parents, data_path) if path.is_dir()}
+
+    before, folders = list_unfinished(), list_folders()
+    try:
+        yield
+    except BaseException:
+        for path in sorted(list_unfinished() - before, reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in sorted(list_folders() - folders, reverse=True):
+            if not any(path.iterdir()):
+                path.rmdir()
+        raise
 
 
 def _check_has_image(builder) -> None:
@@ -113,63 +170,84 @@ def _check_has_image(builder) -> None:
     found = builder.info.features
     if "image" not in found or not isinstance(found["image"], features.Image):
         raise UserError(
-            f"The TFDS data set {builder.name!r} has no image feature called 'image' but "
-            f"{', '.join(found)}: choose an image data set."
+            f"The TFDS data set {builder.name!r} has no image feature called 'image' but {', '.join(found)}: "
+            "choose an image data set."
         )
 
 
-def _open_split(builder, split: str):
-    from tensorflow_datasets import decode
-
+def _count(builder, split: str, limit: int) -> int:
+    """Images of a split, at most `limit` where that is not 0."""
     try:
-        # Pillow decodes the bytes here: TFDS would warn about OpenCV and needs TensorFlow for some formats.
-        source = builder.as_data_source(split=split, decoders={"image": decode.SkipDecoding()})
-        len(source)
-    except NotImplementedError as error:
-        raise UserError(
-            f"The TFDS data set {builder.name!r} is prepared under {builder.data_path} in a format other "
-            "than "
-            "array_record: prepare it again with file_format='array_record'."
-        ) from error
+        count = builder.info.splits[split].num_examples
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"The TFDS data set {builder.name!r} has no split {split!r} but "
-            f"{', '.join(builder.info.splits)}: set "
-            "data.train_split and data.eval_split to these, or to a slice such as 'train[:90%]'."
+            f"The TFDS data set {builder.name!r} has no split {split!r} but {', '.join(builder.info.splits)}"
+            ": set data.train_split and data.eval_split to these, or to a slice such as 'train[:90%]'."
         ) from error
-    if not len(source):
+    if not count:
         raise UserError(
             f"The split {split!r} of the TFDS data set {builder.name!r} is empty: choose a larger one."
         )
-    return source
+    return min(count, limit) if limit > 0 else count
 
 
-def _read(source, limit: int, recipe: pictures.Recipe, name: str) -> np.ndarray:
-    """Returns uint8 (N, H, W, C), the first `limit` images or all."""
-    num_images = min(len(source), limit) if limit > 0 else len(source)
+def _read_chunks(builder, split: str, count: int) -> Iterator[list[bytes]]:
+    """The encoded pictures of a split in their order, the first `count`."""
+    from tensorflow_datasets import decode
 
-    def decode_some(examples) -> list[np.ndarray]:
-        pixels = (pictures.decode_picture(one["image"], name=f"A picture of {name}") for one in examples)
-        return [pictures.apply_recipe(image, recipe) for image in pixels]
+    # Pillow decodes the bytes later: TFDS would warn about OpenCV and needs TensorFlow for some formats.
+    decoders = {"image": decode.SkipDecoding()}
+    try:
+        source = builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError:  # a format that cannot be read at any place, such as TFDS's default
+        yield from _read_chunks_with_tensorflow(builder, split, count, decoders)
+        return
+    for start in range(0, count, _CHUNK):
+        indices = range(start, min(start + _CHUNK, count))
+        yield [example["image"] for example in source.__getitems__(list(indices))]
 
-    images = None
+
+def _read_chunks_with_tensorflow(builder, split, count, decoders):
+    if not _has_tensorflow():
+        raise UserError(
+            f"The TFDS data set {builder.name!r} is prepared under {builder.data_path} as "
+            f"{builder.info.file_format.value}, which only TensorFlow reads: run {_INSTALL}, or prepare it "
+            "in another folder with file_format='array_record' and name that in data.dir."
+        )
+    import tensorflow_datasets
+
+    # One file after the other, in their order.
+    options = tensorflow_datasets.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    examples = builder.as_dataset(split=split, decoders=decoders, read_config=options, shuffle_files=False)
+    for batch in examples.take(count).batch(_CHUNK).as_numpy_iterator():
+        yield list(batch["image"])
+
+
+def _decode(chunks: Iterator[list[bytes]], num_images: int, recipe: pictures.Recipe, name: str) -> np.ndarray:
+    """Returns uint8 (N, H, W, C)."""
+
+    def decode_one(encoded: bytes) -> np.ndarray:
+        return pictures.apply_recipe(pictures.decode_picture(encoded, name=f"A picture of {name}"), recipe)
+
+    def decode_some(share: list[bytes]) -> list[np.ndarray]:
+        return [decode_one(encoded) for encoded in share]
+
+    images, num_done = None, 0
     num_threads = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        for start in range(0, num_images, _CHUNK):
-            indices = range(start, min(start + _CHUNK, num_images))
-            examples = source.__getitems__(list(indices))
-            shares = [examples[i::num_threads] for i in range(num_threads)]
-            decoded = [None] * len(examples)
+        for chunk in chunks:
+            shares = [chunk[i::num_threads] for i in range(num_threads)]
+            decoded = [None] * len(chunk)
             for i, share in enumerate(pool.map(decode_some, shares)):
                 decoded[i::num_threads] = share
             if images is None:
                 images = np.empty((num_images, *decoded[0].shape), np.uint8)
-            for index, image in zip(indices, decoded, strict=True):
+            for index, image in enumerate(decoded, start=num_done):
                 if image.shape != images.shape[1:]:
                     raise UserError(
                         f"The pictures of {name} have different shapes, {images.shape[1:]} and "
-                        f"{image.shape}: set "
-                        "data.image_size and data.channels."
+                        f"{image.shape}: set data.image_size and data.channels."
                     )
                 images[index] = image
+            num_done += len(decoded)
     return images
