@@ -1,6 +1,5 @@
 import chex
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -143,12 +142,6 @@ def test_samplers_follow_from_the_key_and_may_be_compiled(kind):
 def test_a_user_error_says_what_was_got(fields, message):
     with pytest.raises(UserError, match=message):
         masks.make_sampler(make_config(**fields))
-
-
-def test_apply_zeroes_whatever_was_hidden():
-    image = jnp.array([1.0, jnp.nan, jnp.inf, 4.0]).reshape(1, 2, 2, 1)
-    mask = jnp.array([True, False, False, True]).reshape(1, 2, 2, 1)
-    np.testing.assert_array_equal(grid.hide_unobserved(image, mask).ravel(), [1, 0, 0, 4])
 
 
 PATTERN = np.random.default_rng(0).random((6, 8)) < 0.5

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from ifanp_jax.data import masks, sampling
+from ifanp_jax.errors import UserError
+from ifanp_jax.training import guards
+from tests import tiny
 
 SIZES = [1, 2, 3, 4, 5, 16, 17, 1000, 60_000]
 
@@ -54,6 +57,23 @@ def test_every_image_comes_once_per_epoch(num_images, batch_size):
         assert len(np.unique(epochs, axis=0)) > 1
 
 
+def test_the_last_batch_that_may_be_asked_for_is_right_and_one_more_is_refused():
+    num_steps, batch_size, num_images = 2**26, 64, 10
+    config = tiny.make_config(**{"train.batch_size": batch_size, "train.num_steps": num_steps})
+    guards.check_length(config, 1)
+    for longer, num_batches in ((num_steps + 1, 1), (num_steps, 2)):
+        config.train.num_steps = longer
+        allowed = num_steps // num_batches
+        with pytest.raises(UserError, match=rf"at most config\.train\.num_steps={allowed}\.$"):
+            guards.check_length(config, num_batches)
+    indices = sampling.batch_indices(
+        jax.random.key(0), num_steps - 1, num_images=num_images, batch_size=batch_size
+    )
+    epoch = (np.arange(batch_size) + (num_steps - 1) * batch_size) // num_images
+    for number in np.unique(epoch)[1:-1]:  # the whole ones
+        np.testing.assert_array_equal(np.sort(indices[epoch == number]), np.arange(num_images))
+
+
 def test_to_float_maps_bytes_to_the_unit_interval():
     values = sampling.to_float(jnp.arange(256, dtype=jnp.uint8))
     chex.assert_type(values, jnp.float32)
@@ -65,7 +85,7 @@ def test_to_float_maps_bytes_to_the_unit_interval():
 def sampler():
     config = ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""})
     list_indices, make_batch = sampling.make_sampler(
-        jax.random.key(0), masks.make_sampler(config), num_images=len(IMAGES), batch_size=4
+        *jax.random.split(jax.random.key(0)), masks.make_sampler(config), num_images=len(IMAGES), batch_size=4
     )
     return lambda images, step: make_batch(jnp.asarray(images)[list_indices(step)], step)
 

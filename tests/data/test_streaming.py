@@ -14,7 +14,10 @@ ALL_ROWS = slice(0, BATCH_SIZE)
 def list_indices():
     config = ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""})
     list_indices, _ = sampling.make_sampler(
-        jax.random.key(0), masks.make_sampler(config), num_images=NUM_IMAGES, batch_size=BATCH_SIZE
+        *jax.random.split(jax.random.key(0)),
+        masks.make_sampler(config),
+        num_images=NUM_IMAGES,
+        batch_size=BATCH_SIZE,
     )
     return list_indices
 

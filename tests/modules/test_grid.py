@@ -21,3 +21,9 @@ def test_a_coarse_pixel_lies_at_the_mean_of_the_fine_pixels_it_covers():
     coarse, fine = grid.coordinates(4, 6), grid.coordinates(12, 18)
     np.testing.assert_allclose(coarse, fine.reshape(4, 3, 6, 3, 2).mean(axis=(1, 3)), atol=1e-6)
     np.testing.assert_allclose(coarse, fine[1::3, 1::3], atol=1e-6)  # an odd factor keeps the centres
+
+
+def test_whatever_was_hidden_becomes_zero():
+    image = jnp.array([1.0, jnp.nan, jnp.inf, 4.0]).reshape(1, 2, 2, 1)
+    mask = jnp.array([True, False, False, True]).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(grid.hide_unobserved(image, mask).ravel(), [1, 0, 0, 4])

@@ -211,11 +211,13 @@ def _read_chunks_with_tensorflow(builder, split, count, decoders):
     if not _has_tensorflow():
         raise UserError(
             f"The TFDS data set {builder.name!r} is prepared under {builder.data_path} as "
-            f"{builder.info.file_format.value}, which only TensorFlow reads: run {_INSTALL}, or prepare it "
-            "in another folder with file_format='array_record' and name that in data.dir."
+            f"{builder.info.file_format.value}, which only TensorFlow reads: run {_INSTALL}, or name in data.dir "
+            "a folder in which it was prepared with file_format='array_record'."
         )
+    import tensorflow
     import tensorflow_datasets
 
+    tensorflow.config.set_visible_devices([], "GPU")  # it would take the memory that JAX needs
     # One file after the other, in their order.
     options = tensorflow_datasets.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     examples = builder.as_dataset(split=split, decoders=decoders, read_config=options, shuffle_files=False)
