@@ -45,13 +45,19 @@ def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
     # training images on the "device" (shared among the devices), a "stream" from the host, or "auto": a
     # stream where they would take more than a quarter of the devices' memory; the batches are the same
     config.data.placement = "auto"
+    config.data.random_crop = 0  # side of random training crops, in pixels; 0 = whole images
+    config.data.flips = "none"  # of training images: "horizontal", or "all" symmetries of a square
 
     config.mask = ml_collections.ConfigDict()
     # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
-    # "box_random"), a "file", or "mixed": random pixels for 3 images in 4, else a half or a random box
+    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box, or
+    # "varied": for each image a kind of its own by `shares`, and an observed share of its own
     config.mask.kind = "random"
-    # observed share of pixels: one value, or a range drawn anew at every step
+    # observed share of pixels: one value, or a range drawn anew at every step ("varied": for every image)
     config.mask.fraction = (0.3, 0.6)
+    config.mask.shares = ml_collections.ConfigDict(  # "varied": of the images, in expectation
+        {"random": 0.65, "half": 0.15, "box": 0.1, "strokes": 0.1}
+    )
     config.mask.file = ""  # "file": picture or .npy, white or True = observed
 
     config.step = ml_collections.ConfigDict()
@@ -61,13 +67,17 @@ def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
     config.objective.target = "all"  # pixels whose likelihood counts: "all" or "unobserved"
     config.objective.num_samples = 1  # K latent samples per image
     config.objective.kl_weight = 1.0  # 1 = the ELBO
+    config.objective.per_value = False  # loss in nats per target value of the batch, not per image
 
     config.train = ml_collections.ConfigDict()
     config.train.num_steps = 1500
     config.train.batch_size = 64  # images, over all devices
     # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator
     config.train.steps_per_dispatch = 0
+    # "adam" for all, or "muon" for kernels (orthogonalised momentum) and Adam for the rest
+    config.train.optimizer = "adam"
     config.train.learning_rate = 3e-3  # peak
+    config.train.adam_share = 0.3  # "muon": learning rate of the parameters left to Adam, as a share
     config.train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
     config.train.weight_decay = 0.0  # AdamW; 0 = Adam
     config.train.max_grad_norm = 1.0  # clip by global norm; 0 = never

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from ifanp_jax import objectives
-from ifanp_jax.data import masks
+from ifanp_jax.data import augment, masks
 from ifanp_jax.errors import UserError
 
 # What a protocol sets, whatever the fields say.
@@ -37,6 +37,8 @@ GEOMETRIES = {
 CHOICES = {
     "protocol": tuple(PROTOCOLS),
     "data.placement": ("auto", "device", "stream"),
+    "data.flips": augment.FLIPS,
+    "train.optimizer": ("adam", "muon"),
     "mask.kind": masks.KINDS,
     "objective.target": objectives.TARGETS,
 }
@@ -53,6 +55,8 @@ RANGES = {
     "data.eval_fraction": (0, 1),
     "objective.num_samples": (1, None),
     "objective.kl_weight": (0, None),
+    "data.random_crop": (0, None),
+    "train.adam_share": (0, None),
     "train.num_steps": (1, 2**31 - 1),
     "train.batch_size": (1, None),
     "train.steps_per_dispatch": (0, None),

@@ -87,7 +87,7 @@ def _evaluate():
     _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(config)
-    runs.check_same_model(_WORKDIR.value, config, dataset.train.shape[1:])
+    runs.check_same_model(_WORKDIR.value, config, runs.trained_shape(config, dataset))
     _report(dataclasses.replace(run, config=config), dataset)
 
 

@@ -8,20 +8,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.data import strokes
 from ifanp_jax.errors import UserError
 
 HALVES = ("top", "bottom", "left", "right")
-KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "file")
+KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "varied", "file")
+STROKE_RADIUS = (0.025, 0.08)  # bounds of the brush's radius in "varied", as a share of the shorter side
 MIXED_SHARES = {"random": 0.75, "half": 0.125, "box": 0.125}  # of the images, in expectation
 
 
 def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
-    """Observes exactly `num_observed` pixels of every image, uniformly at random.
+    """Observes exactly `num_observed` pixels of each image, uniformly at random.
 
     Args:
       key: PRNG key.
       shape: (B, H, W).
-      num_observed: pixels per image in [0, H * W]; may be traced.
+      num_observed: pixels in [0, H * W], one number or (B,); may be traced.
 
     Returns:
       bool (B, H, W, 1).
@@ -32,8 +34,9 @@ def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array 
     index_bits = max(1, (num_pixels - 1).bit_length())
     position = jnp.arange(num_pixels, dtype=jnp.uint32)[None]
     scores = (jax.random.bits(key, (b, num_pixels)) >> index_bits << index_bits) | position
-    threshold = jnp.sort(scores, axis=1)[:, jnp.maximum(num_observed - 1, 0)][:, None]
-    return ((scores <= threshold) & (jnp.asarray(num_observed) > 0)).reshape(b, h, w, 1)
+    count = jnp.broadcast_to(num_observed, (b,))[:, None]
+    threshold = jnp.take_along_axis(jnp.sort(scores, axis=1), jnp.maximum(count - 1, 0), axis=1)
+    return ((scores <= threshold) & (count > 0)).reshape(b, h, w, 1)
 
 
 def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
@@ -61,8 +64,8 @@ def box_center(shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.
     """
     b, h, w = shape
     sides = _box_sides(fraction, h, w)
-    start = (jnp.array([h, w]) - sides) // 2
-    return _outside_box(shape, jnp.broadcast_to(start[None], (b, 2)), sides)
+    sides = jnp.broadcast_to(sides[None], (b, 2))
+    return _outside_box(shape, (jnp.array([[h, w]]) - sides) // 2, sides)
 
 
 def box_random(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
@@ -77,9 +80,7 @@ def box_random(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array 
       bool (B, H, W, 1).
     """
     b, h, w = shape
-    sides = _box_sides(fraction, h, w)
-    start = jax.random.randint(key, (b, 2), 0, (jnp.array([h, w]) - sides + 1)[None])
-    return _outside_box(shape, start, sides)
+    return _outside_random_box(key, shape, jnp.broadcast_to(_box_sides(fraction, h, w)[None], (b, 2)))
 
 
 def _box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
@@ -87,11 +88,16 @@ def _box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Arra
     return jnp.round(side_share * jnp.array([height, width])).astype(jnp.int32)
 
 
+def _outside_random_box(key: jax.Array, shape: tuple[int, int, int], sides: jax.Array) -> jax.Array:
+    b, h, w = shape
+    return _outside_box(shape, jax.random.randint(key, (b, 2), 0, jnp.array([[h, w]]) - sides + 1), sides)
+
+
 def _outside_box(shape: tuple[int, int, int], start: jax.Array, sides: jax.Array) -> jax.Array:
     _, h, w = shape
     rows, columns = jnp.arange(h)[None, :], jnp.arange(w)[None, :]
-    in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[0])
-    in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[1])
+    in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[:, :1])
+    in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[:, 1:])
     return ~(in_rows[:, :, None] & in_columns[:, None, :])[..., None]
 
 
@@ -121,6 +127,40 @@ def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | flo
     return candidates[kind, jnp.arange(b)]
 
 
+def varied(
+    key: jax.Array, shape: tuple[int, int, int], fractions: tuple[float, float], shares: dict[str, float]
+) -> jax.Array:
+    """Each image has a context of its own kind and size: random pixels, a half, all but a box or but strokes.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+      fractions: bounds of the observed share of random pixels, uniformly at random for each image.
+      shares: of the images, in expectation, by kind: "random", "half", "box" (sides of a quarter to three
+        quarters of the image's) and "strokes"; they need not add up to 1.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    b, h, w = shape
+    names = ("fraction", "random", "half", "side", "box", "strokes", "kind")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    fraction = jax.random.uniform(keys["fraction"], (b,), minval=fractions[0], maxval=fractions[1])
+    halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
+    low = jnp.array([h, w]) // 4
+    sides = jax.random.randint(keys["side"], (b, 2), low[None], 3 * low[None] + 1)
+    radius = (STROKE_RADIUS[0] * min(h, w), STROKE_RADIUS[1] * min(h, w))
+    candidates = {
+        "random": random(keys["random"], shape, count_pixels(fraction, h, w)),
+        "half": halves[jax.random.randint(keys["half"], (b,), 0, len(HALVES)), jnp.arange(b)],
+        "box": _outside_random_box(keys["box"], shape, sides),
+        "strokes": ~strokes.draw_strokes(keys["strokes"], shape, radius=radius),
+    }
+    weights = jnp.array([shares[kind] for kind in candidates])
+    kind = jax.random.choice(keys["kind"], len(candidates), (b,), p=weights / weights.sum())
+    return jnp.stack(list(candidates.values()))[kind, jnp.arange(b)]
+
+
 def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
     """Pixels in a share of an image: `round(fraction * H * W)`, int32."""
     return jnp.round(fraction * height * width).astype(jnp.int32)
@@ -136,6 +176,9 @@ def check(config) -> None:
         raise UserError(
             f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair."
         )
+    shares = config.shares.to_dict()
+    if min(shares.values()) < 0 or sum(shares.values()) <= 0:
+        raise UserError(f"config.mask.shares is {shares}; give shares of at least 0, one of them above it.")
 
 
 def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
@@ -162,6 +205,8 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
                 return random(place_key, shape, count_pixels(fraction, h, w))
             case "mixed":
                 return mixed(place_key, shape, fraction)
+            case "varied":
+                return varied(place_key, shape, (fractions[0], fractions[-1]), config.shares.to_dict())
             case "box_center":
                 return box_center(shape, fraction)
             case "box_random":

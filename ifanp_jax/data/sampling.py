@@ -10,6 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.data import augment
+
 NUM_ROUNDS = 6  # of the Feistel network; with ideal round functions 4 already look random
 
 
@@ -94,26 +96,27 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def make_sampler(
-    order_key: jax.Array, mask_key: jax.Array, sample_mask: Callable, *, num_images: int, batch_size: int
-) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array, jax.Array], Batch]]:
-    """Returns `list_indices(number) -> uint32 (B,)` and `make_batch(images, number) -> Batch`.
-
-    The images of batch `number`, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the
-    device or read by the host. The contexts are made on the device.
+    mask_key: jax.Array,
+    augmentation_key: jax.Array,
+    sample_mask: Callable,
+    *,
+    crop: int = 0,
+    flips: str = "none",
+) -> Callable[[jax.Array, jax.Array], Batch]:
+    """Returns `make_batch(images, number) -> Batch` from uint8 images (B, H, W, C) and the batch's number.
 
     Args:
-      order_key: PRNG key of the order of the images.
       mask_key: PRNG key of the contexts.
+      augmentation_key: PRNG key of crops and flips.
       sample_mask: from `masks.make_sampler`.
-      num_images: images per epoch.
-      batch_size: B.
+      crop: side of a random crop; 0 = the whole image.
+      flips: of `augment.FLIPS`.
     """
 
-    def list_indices(number):
-        return batch_indices(order_key, number, num_images=num_images, batch_size=batch_size)
-
     def make_batch(images, number):
+        key = jax.random.fold_in(augmentation_key, number)
+        images = augment.augment(key, images, crop=crop, flips=flips)
         mask = sample_mask(jax.random.fold_in(mask_key, number), images.shape[:3])
         return Batch(image=to_float(images), mask=mask)
 
-    return list_indices, make_batch
+    return make_batch

@@ -54,7 +54,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> di
     for name in names:
         one = config_of(config, name, 0)
         configuration.check(one)
-        runs.make(one, dataset.train.shape[1:])
+        runs.make(one, runs.trained_shape(one, dataset))
     for seed in seeds:
         for name in names:
             _run_one(config_of(config, name, seed), run_dir(workdir, name, seed), dataset)
@@ -92,7 +92,7 @@ def run_dir(workdir: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 
 def _run_one(config, directory, dataset):
     """Trains and evaluates one model where that is not done yet."""
-    runs.check_same_run(directory, config, dataset.train.shape[1:], allowed_changes=None)
+    runs.check_same_run(directory, config, runs.trained_shape(config, dataset), allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
         _check_same_images(directory, config, dataset)
         logger.info("%s is finished.", directory.name)

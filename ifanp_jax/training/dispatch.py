@@ -1,5 +1,6 @@
 """Steps cut into dispatches: how many at once, the program that does them, and its memory."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -85,14 +86,27 @@ def count_step_flops(run: Run) -> int:
 
 
 def make_sampler(streams: Streams, config: ConfigDict, num_images: int) -> tuple[Callable, Callable]:
-    """`sampling.make_sampler` with the options of the configuration."""
-    return sampling.make_sampler(
-        streams.order,
-        streams.masks,
-        masks.make_sampler(config.mask),
-        num_images=num_images,
-        batch_size=config.train.batch_size,
+    """Returns `list_indices(number) -> uint32 (B,)` and `make_batch(images, number) -> Batch`.
+
+    The images of batch `number`, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the
+    device or read by the host. Crops, flips and contexts are made on the device.
+
+    Args:
+      streams: of the run.
+      config: the whole configuration.
+      num_images: images per epoch.
+    """
+    list_indices = functools.partial(
+        sampling.batch_indices, streams.order, num_images=num_images, batch_size=config.train.batch_size
     )
+    make_batch = sampling.make_sampler(
+        streams.masks,
+        streams.augmentation,
+        masks.make_sampler(config.mask),
+        crop=config.data.random_crop,
+        flips=config.data.flips,
+    )
+    return list_indices, make_batch
 
 
 def make_train_steps(

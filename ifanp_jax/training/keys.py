@@ -12,12 +12,14 @@ class Streams(NamedTuple):
       init: of the parameters.
       order: of the training images.
       masks: of their contexts, folded in with the number of the batch.
+      augmentation: of their crops and flips, likewise.
       noise: of the step (latent samples and the like), folded in with the step.
     """
 
     init: jax.Array
     order: jax.Array
     masks: jax.Array
+    augmentation: jax.Array
     noise: jax.Array
 
 
@@ -30,4 +32,5 @@ def make_streams(seed: int) -> Streams:
     init, rest = jax.random.split(jax.random.key(seed))
     data, noise = jax.random.split(rest)
     order, masks = jax.random.split(data)
-    return Streams(init=init, order=order, masks=masks, noise=noise)
+    augmentation = jax.random.fold_in(data, 2)  # a split in two is the first two of these
+    return Streams(init=init, order=order, masks=masks, augmentation=augmentation, noise=noise)

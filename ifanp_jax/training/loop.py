@@ -101,7 +101,7 @@ def _do_steps(current, train_steps, feed, log, checkpoints, record, vote, valida
 
 def _check(config, workdir, dataset, mesh, allowed_changes) -> Run:
     """Everything that can be refused before anything is made; the run, still without a state."""
-    image_shape = dataset.train.shape[1:]
+    image_shape = runs.trained_shape(config, dataset)
     device_mesh.check_batch_size(config.train.batch_size, mesh)
     runs.check_same_run(workdir, config, image_shape, allowed_changes=allowed_changes)
     new = runs.make(config, image_shape)

@@ -1,6 +1,10 @@
 """The optimiser of a training, from its configuration."""
 
+from typing import Any
+
+import jax
 import optax
+import optax.contrib
 
 
 def learning_rate_schedule(config) -> optax.Schedule:
@@ -12,6 +16,38 @@ def learning_rate_schedule(config) -> optax.Schedule:
 
 
 def make_optimizer(config) -> optax.GradientTransformation:
-    """Adam, or AdamW where `weight_decay` is positive, after clipping where `max_grad_norm` is positive."""
+    """The optimiser that `config.optimizer` names, after clipping where `max_grad_norm` is positive.
+
+    "adam" is AdamW where `weight_decay` is positive. "muon" is Muon (Jordan et al., 2024) for kernels, which
+    weight decay then concerns alone, and Adam for the rest.
+
+    Args:
+      config: the fields of `config.train`.
+    """
     clip = optax.clip_by_global_norm(config.max_grad_norm) if config.max_grad_norm > 0 else optax.identity()
-    return optax.chain(clip, optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay))
+    schedule = learning_rate_schedule(config)
+    if config.optimizer == "adam":
+        return optax.chain(clip, optax.adamw(schedule, weight_decay=config.weight_decay))
+    muon = optax.contrib.muon(
+        schedule,
+        weight_decay=config.weight_decay,
+        adam_b2=0.99,
+        adam_learning_rate=lambda step: config.adam_share * schedule(step),
+        muon_weight_dimension_numbers=kernel_axes,
+    )
+    return optax.chain(clip, muon)
+
+
+def kernel_axes(params: Any) -> Any:
+    """For each parameter the axes of its kernel as a matrix, or None where it is none.
+
+    Args:
+      params: tree of arrays: kernels of convolutions (h, w, in, out) and of Dense layers (in, out) count.
+    """
+
+    def axes_of(x):
+        if x.ndim not in (2, 4):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+
+    return jax.tree.map(axes_of, params)

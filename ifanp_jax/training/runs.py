@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ifanp_jax import configuration, errors, files, models
+from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.training import checkpoint, parameters, steps
 
@@ -63,6 +64,22 @@ def make(config: ConfigDict, image_shape: tuple[int, int, int]) -> Run:
     """
     model = models.get(config.model, channels=image_shape[-1])
     return Run(config=config, image_shape=tuple(image_shape), model=model, step=steps.get(config, model))
+
+
+def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
+    """(H, W, C) of the images that a training sees: those of the data, or random crops of them.
+
+    Raises:
+      UserError: when the crop is larger than the images.
+    """
+    h, w, c = dataset.train.shape[1:]
+    crop = config.data.random_crop
+    if crop > min(h, w):
+        raise UserError(
+            f"config.data.random_crop is {crop} but the images have {h}x{w} pixels; choose at most "
+            f"{min(h, w)}, or 0 for whole images."
+        )
+    return (crop, crop, c) if crop else (h, w, c)
 
 
 def abstract_state(run: Run) -> Any:

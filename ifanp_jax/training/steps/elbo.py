@@ -53,7 +53,7 @@ def make_step(config: ConfigDict, model: nn.Module) -> Step:
         variables=evaluation_variables,
         schedule=optimizer.learning_rate_schedule(config.train),
         finite_metrics=("loss", "grad_norm"),
-        show=lambda row: f"loss {row['loss']:.1f}  psnr {row['psnr']:.2f} dB",
+        show=lambda row: f"loss {row['loss']:.4g}  psnr {row['psnr']:.2f} dB",
     )
 
 
@@ -69,12 +69,13 @@ def make_update(
     num_samples: int = 1,
     target: str = "all",
     kl_weight: float = 1.0,
+    per_value: bool = False,
     ema_decay: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `update(key, state, batches) -> (state, metrics)`, one optimiser step on the negative ELBO.
 
-    The loss is the batch mean of -ELBO in nats per image; the latent noise follows from
-    `fold_in(key, state.step)`.
+    The loss is the batch mean of -ELBO in nats per image, or its sum over the batch in nats per target value;
+    the latent noise follows from `fold_in(key, state.step)`.
 
     Args:
       model: any neural process or VAE of `ifanp_jax.models`.
@@ -82,6 +83,7 @@ def make_update(
       num_samples: K, latent samples per image.
       target: "all" or "unobserved" pixels.
       kl_weight: 1 gives the ELBO.
+      per_value: whether the loss counts target values, not images.
       ema_decay: of the moving average that the state may hold.
     """
 
@@ -98,7 +100,10 @@ def make_update(
         bound = terms.reconstruction
         if terms.kl is not None:
             bound = objectives.elbo(terms.reconstruction, terms.kl, kl_weight=kl_weight)
-        return -bound.mean(), terms
+        if not per_value:
+            return -bound.mean(), terms
+        num_values = objectives.target_pixels(batch.mask, target).sum() * batch.image.shape[-1]
+        return -bound.sum() / jnp.maximum(num_values, 1), terms
 
     def update(key, state, batches):
         batch = jax.tree.map(lambda x: x[0], batches)
