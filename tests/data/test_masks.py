@@ -1,10 +1,10 @@
 import chex
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import default
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
 
@@ -13,7 +13,9 @@ random_mask = jax.jit(masks.random, static_argnums=1)
 
 
 def make_config(**fields):
-    return ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""} | fields)
+    config = default.get_config().mask
+    config.update(fields)
+    return config
 
 
 def sample(*, seed=0, shape=SHAPE, **fields):
@@ -192,3 +194,45 @@ def test_a_mask_file_of_another_size_is_refused(tmp_path):
     np.save(path, PATTERN)
     with pytest.raises(UserError, match="6x8 pixels but the images are 8x8"):
         sample(kind="file", file=path, shape=(2, 8, 8))
+
+
+def sample_varied(num_images=600, side=16, **shares):
+    mask = masks.varied(
+        jax.random.key(0), (num_images, side, side), (0.1, 0.9), dict.fromkeys(VARIED, 0.0) | shares
+    )
+    return np.asarray(mask)
+
+
+VARIED = ("random", "half", "box", "strokes")
+
+
+def test_varied_images_have_counts_of_their_own_in_the_range():
+    counts = sample_varied(random=2.0).sum(axis=(1, 2, 3))
+    assert counts.min() >= round(0.1 * 256) and counts.max() <= round(0.9 * 256)
+    assert len(set(counts)) > 100 and abs(counts.mean() / 256 - 0.5) < 0.05
+
+
+def test_varied_halves_are_all_four_and_boxes_are_one_rectangle():
+    halves = {one.tobytes() for one in sample_varied(half=1.0)}
+    assert halves == {np.asarray(masks.half(side, (1, 16, 16)))[0].tobytes() for side in masks.HALVES}
+    for observed in sample_varied(num_images=50, box=1.0)[..., 0]:
+        rows, columns = np.nonzero(~observed.all(axis=1))[0], np.nonzero(~observed.all(axis=0))[0]
+        box = observed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert not box.any() and (~observed).sum() == box.size
+        assert all(4 <= side <= 12 for side in box.shape)
+
+
+def test_varied_kinds_come_with_their_shares():
+    shares = {"random": 0.5, "half": 0.25, "box": 0.25, "strokes": 0.0}
+    mask = sample_varied(num_images=2000, **shares)
+    halves = np.stack([np.asarray(masks.half(side, (1, 16, 16)))[0] for side in masks.HALVES])
+    is_half = (mask[:, None] == halves[None]).all(axis=(2, 3, 4)).any(axis=1)
+    assert abs(is_half.mean() - 0.25) < 0.04
+
+
+@pytest.mark.parametrize("shares", [{"random": -1.0}, dict.fromkeys(VARIED, 0.0)])
+def test_impossible_shares_are_refused(shares):
+    config = default.get_config().mask
+    config.shares.update(shares)
+    with pytest.raises(UserError, match=r"config\.mask\.shares is"):
+        masks.check(config)

@@ -1,7 +1,6 @@
 import chex
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
@@ -83,11 +82,16 @@ def test_to_float_maps_bytes_to_the_unit_interval():
 
 @pytest.fixture(scope="module")
 def sampler():
-    config = ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""})
-    list_indices, make_batch = sampling.make_sampler(
-        *jax.random.split(jax.random.key(0)), masks.make_sampler(config), num_images=len(IMAGES), batch_size=4
+    order_key, mask_key, augmentation_key = jax.random.split(jax.random.key(0), 3)
+    make_batch = sampling.make_sampler(
+        mask_key, augmentation_key, masks.make_sampler(tiny.make_config().mask), flips="none"
     )
-    return lambda images, step: make_batch(jnp.asarray(images)[list_indices(step)], step)
+
+    def sample(images, step):
+        indices = sampling.batch_indices(order_key, step, num_images=len(images), batch_size=4)
+        return make_batch(jnp.asarray(images)[indices], step)
+
+    return sample
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 6, 8, 1), np.uint8)

@@ -91,6 +91,15 @@ def test_the_options_reach_the_loss():
     np.testing.assert_allclose(logged["mse"], np.square(terms.prediction - batch.image).mean(), rtol=1e-4)
 
 
+def test_a_loss_per_value_counts_the_target_values_of_the_batch():
+    per_image, per_value = (
+        run("IFNP", num_steps=1, target="unobserved", per_value=chosen)[1][0]["loss"]
+        for chosen in (False, True)
+    )
+    num_values = (~make_batch().mask).sum()
+    np.testing.assert_allclose(per_value, per_image * len(make_batch().image) / num_values, rtol=1e-5)
+
+
 def test_the_logged_gradient_norm_is_that_of_the_gradient():
     (_, after), (logged,) = run("IFNP", num_steps=1)
     first_moment = after.opt_state[0].mu  # 0.1 times the only gradient so far

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from ifanp_jax.training import optimizer
@@ -15,6 +16,8 @@ def make_config(**fields):
         "warmup_steps": 4,
         "weight_decay": 0.0,
         "max_grad_norm": 0.0,
+        "optimizer": "adam",
+        "adam_share": 0.3,
     }
     return ml_collections.ConfigDict(defaults | fields)
 
@@ -80,3 +83,38 @@ def test_update_may_be_compiled():
         f({"w": jnp.ones(2)}, opt_state, params)[0]["w"] for f in (tx.update, jax.jit(tx.update))
     )
     np.testing.assert_allclose(eager, compiled, rtol=1e-6)
+
+
+KERNELS = {
+    "conv": {"kernel": jnp.ones((3, 3, 2, 4)), "bias": jnp.zeros(4)},
+    "dense": {"kernel": jnp.ones((6, 5)), "bias": jnp.zeros(5)},
+    "scale": jnp.ones(()),
+}
+
+
+def test_muon_takes_the_kernels_and_leaves_the_rest_to_adam():
+    axes = optimizer.kernel_axes(KERNELS)
+    assert axes["conv"]["kernel"] == optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
+    assert axes["dense"]["kernel"] == optax.contrib.MuonDimensionNumbers((0,), 1)
+    assert axes["conv"]["bias"] is None and axes["dense"]["bias"] is None and axes["scale"] is None
+
+
+def test_a_muon_update_is_orthogonal_and_the_rest_moves_by_its_share_of_the_rate():
+    config = make_config(optimizer="muon", warmup_steps=0, num_steps=1000)
+    tx = optimizer.make_optimizer(config)
+    generator = np.random.default_rng(0)
+    gradients = jax.tree.map(lambda x: jnp.asarray(generator.normal(size=x.shape), jnp.float32), KERNELS)
+    update, _ = tx.update(gradients, tx.init(KERNELS), KERNELS)
+    for name, matrix_shape in (("conv", (18, 4)), ("dense", (6, 5))):
+        singular = np.linalg.svd(np.asarray(update[name]["kernel"]).reshape(matrix_shape), compute_uv=False)
+        assert 0.6 < singular.min() / singular.max() <= 1  # Newton and Schulz's five steps are rough
+        np.testing.assert_allclose(np.abs(update[name]["bias"]), 0.3 * 0.1, rtol=1e-3)  # Adam's first step
+    np.testing.assert_allclose(np.abs(update["scale"]), 0.3 * 0.1, rtol=1e-3)
+
+
+def test_weight_decay_of_muon_concerns_kernels_alone():
+    config = make_config(optimizer="muon", warmup_steps=0, num_steps=1000, weight_decay=0.5)
+    tx = optimizer.make_optimizer(config)
+    update, _ = tx.update(jax.tree.map(jnp.zeros_like, KERNELS), tx.init(KERNELS), KERNELS)
+    np.testing.assert_allclose(update["dense"]["kernel"], -0.1 * 0.5, rtol=1e-5)
+    np.testing.assert_allclose(update["scale"], 0, atol=1e-7)
