@@ -25,40 +25,8 @@ def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
     # docstring explains; those of another family come with its name: --config=configs/digits.py:point_np.ANP.
     config.model = models.get_config(model)
 
-    config.data = ml_collections.ConfigDict()
-    config.data.source = "digits"  # "digits", "tfds", "folder" or "arrays"
-    config.data.name = "digits"  # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables
-    config.data.dir = ""  # TFDS data_dir, picture folder, or folder of .npy / .npz files
-    config.data.image_size = 0  # side of the square images in pixels; 0 = as they are after the crop
-    config.data.channels = 0  # 1 = grey, 3 = RGB, 0 = as they are
-    # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
-    config.data.crop_size = 0
-    config.data.crop_box = ()  # or a fixed crop (top, left, height, width) in pixels; () = central
-    config.data.train_split = "train"  # TFDS split, or stem of the array file
-    config.data.eval_split = "test"  # held-out split for validation and the evaluation tables
-    config.data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures
-    # "folder": CelebA's list_eval_partition.txt; 0 = train, eval_split "val" or "test" names 1 or 2
-    config.data.partition_file = ""
-    config.data.max_train_images = 0  # keep only the first so many; 0 = all
-    config.data.max_eval_images = 0
-    config.data.cache_dir = ""  # decoded images; "" = the user's cache directory
-    # training images on the "device" (shared among the devices), a "stream" from the host, or "auto": a
-    # stream where they would take more than a quarter of the devices' memory; the batches are the same
-    config.data.placement = "auto"
-    config.data.random_crop = 0  # side of random training crops, in pixels; 0 = whole images
-    config.data.flips = "none"  # of training images: "horizontal", or "all" symmetries of a square
-
-    config.mask = ml_collections.ConfigDict()
-    # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
-    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box, or
-    # "varied": for each image a kind of its own by `shares`, and an observed share of its own
-    config.mask.kind = "random"
-    # observed share of pixels: one value, or a range drawn anew at every step ("varied": for every image)
-    config.mask.fraction = (0.3, 0.6)
-    config.mask.shares = ml_collections.ConfigDict(  # "varied": of the images, in expectation
-        {"random": 0.65, "half": 0.15, "box": 0.1, "strokes": 0.1}
-    )
-    config.mask.file = ""  # "file": picture or .npy, white or True = observed
+    config.data = _make_data()
+    config.mask = _make_mask()
 
     config.step = ml_collections.ConfigDict()
     config.step.name = ""  # the way of training, a file of ifanp_jax/training/steps; "" = as the model says
@@ -69,35 +37,89 @@ def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
     config.objective.kl_weight = 1.0  # 1 = the ELBO
     config.objective.per_value = False  # loss in nats per target value of the batch, not per image
 
-    config.train = ml_collections.ConfigDict()
-    config.train.num_steps = 1500
-    config.train.batch_size = 64  # images, over all devices
-    # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator
-    config.train.steps_per_dispatch = 0
-    # "adam" for all, or "muon" for kernels (orthogonalised momentum) and Adam for the rest
-    config.train.optimizer = "adam"
-    config.train.learning_rate = 3e-3  # peak
-    config.train.adam_share = 0.3  # "muon": learning rate of the parameters left to Adam, as a share
-    config.train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
-    config.train.weight_decay = 0.0  # AdamW; 0 = Adam
-    config.train.max_grad_norm = 1.0  # clip by global norm; 0 = never
-    config.train.ema_decay = 0.0  # evaluate a moving average of the parameters; 0 = the parameters
-    config.train.log_every = 50  # steps
-    config.train.validate_every = 500  # steps; 0 = never
-    config.train.checkpoint_every = 500  # steps
-    config.train.checkpoint_minutes = 10.0  # also save when so many minutes went by; 0 = never
-    config.train.num_checkpoints = 3  # newest checkpoints kept
-    config.train.keep_every = 0  # and for ever those of every so many steps; 0 = none
-
-    config.evaluate = ml_collections.ConfigDict()
-    config.evaluate.seed = 0  # contexts, latent samples and bootstrap; the same for every model
-    config.evaluate.fractions = (0.2, 0.4, 0.6)  # of random context pixels
-    # also contexts whose share is drawn for each image from 0 to this; 0 = none
-    config.evaluate.uniform_fraction = 0.0
-    config.evaluate.halves = True  # also top, bottom, left and right half as context
-    config.evaluate.num_images = 0  # first held-out images; 0 = all
-    config.evaluate.num_samples = 8  # latent samples: prediction = mean, log_prob = importance-weighted
-    config.evaluate.batch_size = 64  # images; does not change any number
-    config.evaluate.classical_images = 1000  # at most, for the interpolation baselines; 0 = none
-    config.evaluate.figure_images = 6  # rows of completions.png
+    config.train = _make_train()
+    config.evaluate = _make_evaluate()
     return config
+
+
+def _make_data() -> ml_collections.ConfigDict:
+    """Where images come from and what is done to them."""
+    data = ml_collections.ConfigDict()
+    data.source = "digits"  # "digits", "tfds", "folder" or "arrays"
+    data.name = "digits"  # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables
+    data.dir = ""  # TFDS data_dir, picture folder, or folder of .npy / .npz files
+    data.image_size = 0  # side of the square images in pixels; 0 = as they are after the crop
+    data.channels = 0  # 1 = grey, 3 = RGB, 0 = as they are
+    # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
+    data.crop_size = 0
+    data.crop_box = ()  # or a fixed crop (top, left, height, width) in pixels; () = central
+    data.train_split = "train"  # TFDS split, or stem of the array file
+    data.eval_split = "test"  # held-out split for validation and the evaluation tables
+    data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures
+    # "folder": CelebA's list_eval_partition.txt; 0 = train, eval_split "val" or "test" names 1 or 2
+    data.partition_file = ""
+    data.max_train_images = 0  # keep only the first so many; 0 = all
+    data.max_eval_images = 0
+    data.cache_dir = ""  # decoded images; "" = the user's cache directory
+    # training images on the "device" (shared among the devices), a "stream" from the host, or "auto": a
+    # stream where they would take more than a quarter of the devices' memory; the batches are the same
+    data.placement = "auto"
+    data.random_crop = 0  # side of random training crops, in pixels; 0 = whole images
+    data.flips = "none"  # of training images: "horizontal", or "all" symmetries of a square
+    return data
+
+
+def _make_mask() -> ml_collections.ConfigDict:
+    """Contexts in training."""
+    mask = ml_collections.ConfigDict()
+    # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
+    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box, or
+    # "varied": for each image a kind of its own by `shares`, and an observed share of its own
+    mask.kind = "random"
+    # observed share of pixels: one value, or a range drawn anew at every step ("varied": for every image)
+    mask.fraction = (0.3, 0.6)
+    mask.shares = ml_collections.ConfigDict(  # "varied": of the images, in expectation
+        {"random": 0.65, "half": 0.15, "box": 0.1, "strokes": 0.1}
+    )
+    mask.file = ""  # "file": picture or .npy, white or True = observed
+    return mask
+
+
+def _make_train() -> ml_collections.ConfigDict:
+    """Optimiser, schedule, logs and checkpoints."""
+    train = ml_collections.ConfigDict()
+    train.num_steps = 1500
+    train.batch_size = 64  # images, over all devices
+    # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator
+    train.steps_per_dispatch = 0
+    # "adam" for all, or "muon" for kernels (orthogonalised momentum) and Adam for the rest
+    train.optimizer = "adam"
+    train.learning_rate = 3e-3  # peak
+    train.adam_share = 0.3  # "muon": learning rate of the parameters left to Adam, as a share
+    train.warmup_steps = 100  # linear from 0; then cosine to 0 at num_steps
+    train.weight_decay = 0.0  # AdamW; 0 = Adam
+    train.max_grad_norm = 1.0  # clip by global norm; 0 = never
+    train.ema_decay = 0.0  # evaluate a moving average of the parameters; 0 = the parameters
+    train.log_every = 50  # steps
+    train.validate_every = 500  # steps; 0 = never
+    train.checkpoint_every = 500  # steps
+    train.checkpoint_minutes = 10.0  # also save when so many minutes went by; 0 = never
+    train.num_checkpoints = 3  # newest checkpoints kept
+    train.keep_every = 0  # and for ever those of every so many steps; 0 = none
+    return train
+
+
+def _make_evaluate() -> ml_collections.ConfigDict:
+    """The test protocol."""
+    evaluate = ml_collections.ConfigDict()
+    evaluate.seed = 0  # contexts, latent samples and bootstrap; the same for every model
+    evaluate.fractions = (0.2, 0.4, 0.6)  # of random context pixels
+    # also contexts whose share is drawn for each image from 0 to this; 0 = none
+    evaluate.uniform_fraction = 0.0
+    evaluate.halves = True  # also top, bottom, left and right half as context
+    evaluate.num_images = 0  # first held-out images; 0 = all
+    evaluate.num_samples = 8  # latent samples: prediction = mean, log_prob = importance-weighted
+    evaluate.batch_size = 64  # images; does not change any number
+    evaluate.classical_images = 1000  # at most, for the interpolation baselines; 0 = none
+    evaluate.figure_images = 6  # rows of completions.png
+    return evaluate

@@ -139,7 +139,14 @@ class Progress:
         is_shown: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Starts at `step` of `num_steps`; of several processes only one shows it."""
+        """Starts the bar.
+
+        Args:
+          num_steps: of the whole training.
+          step: done so far.
+          is_shown: of several processes only one shows it.
+          clock: seconds.
+        """
         from tqdm import tqdm
 
         self._num_steps, self._is_shown, self._clock = num_steps, is_shown, clock

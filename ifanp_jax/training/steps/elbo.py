@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ifanp_jax import metrics, objectives
+from ifanp_jax.models.outputs import Terms
 from ifanp_jax.training import optimizer, parameters
 from ifanp_jax.training.steps import Step
 
@@ -112,15 +113,17 @@ def make_update(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = parameters.update_average(state.ema_params, params, ema_decay, state.step)
-        optional = {"log_prob": terms.log_prob, "kl": terms.kl}
-        logged = {
-            "loss": loss,
-            **{name: value.mean() for name, value in optional.items() if value is not None},
-            "mse": metrics.mse(terms.prediction, batch.image).mean(),
-            "psnr": metrics.psnr(terms.prediction, batch.image).mean(),
-            "grad_norm": optax.tree.norm(grads),
-        }
+        logged = {"loss": loss, "grad_norm": optax.tree.norm(grads)} | list_means(terms, batch.image)
         state = TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params)
         return state, logged
 
     return update
+
+
+def list_means(terms: Terms, image: jax.Array) -> dict[str, jax.Array]:
+    """Batch means of the terms that a model has, and of its errors on float (B, H, W, C)."""
+    optional = {"log_prob": terms.log_prob, "kl": terms.kl}
+    means = {name: value.mean() for name, value in optional.items() if value is not None}
+    means["mse"] = metrics.mse(terms.prediction, image).mean()
+    means["psnr"] = metrics.psnr(terms.prediction, image).mean()
+    return means
