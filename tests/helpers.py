@@ -17,13 +17,18 @@ def read_rows(workdir):
     return [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
 
 
-def run_main(*arguments, module="ifanp_jax.main", cwd=ROOT, **environment):
-    """Runs a command line of the package in a process of its own, with its output as text."""
+def run_python(*arguments, cwd=ROOT, **environment):
+    """Runs Python in a process of its own, with its output as text."""
     return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=cwd,
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+def run_main(*arguments, module="ifanp_jax.main", cwd=ROOT, **environment):
+    """Runs a command line of the package, as `run_python`."""
+    return run_python("-m", module, *arguments, cwd=cwd, **environment)

@@ -43,28 +43,43 @@ def initialize(
     Raises:
       UserError: when only some of the three are given, or they cannot be right.
     """
+    arguments = plan_join(coordinator, num_processes, process_id, environ=os.environ, is_tpu_vm=_is_tpu_vm())
+    if arguments is not None:
+        _join(heartbeat_seconds, **arguments)
+
+
+def plan_join(
+    coordinator: str, num_processes: int, process_id: int, *, environ: Mapping[str, str], is_tpu_vm: bool
+) -> dict[str, Any] | None:
+    """What `jax.distributed.initialize` is to be told; None = this process works alone.
+
+    Args:
+      coordinator: as for `initialize`.
+      num_processes: as for `initialize`.
+      process_id: as for `initialize`.
+      environ: like `os.environ`.
+      is_tpu_vm: whether this machine may be part of a TPU pod.
+
+    Raises:
+      UserError: as `initialize`.
+    """
     given = (bool(coordinator), num_processes > 0, process_id >= 0)
-    if any(given) and not all(given):
+    if not any(given):
+        return {} if has_several_processes(environ) or is_tpu_vm else None
+    if not all(given):
         raise UserError(
             f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id} are not "
             "complete; give all three, or none where the cluster tells them."
         )
-    if all(given):
-        if ":" not in coordinator:
-            raise UserError(f"--coordinator is {coordinator!r}; give host:port of process 0.")
-        if process_id >= num_processes:
-            raise UserError(
-                f"--process_id is {process_id}; it must be below --num_processes, which is {num_processes}."
-            )
-        if num_processes > 1:
-            _join(
-                heartbeat_seconds,
-                coordinator_address=coordinator,
-                num_processes=num_processes,
-                process_id=process_id,
-            )
-    elif has_several_processes(os.environ) or _is_tpu_vm():
-        _join(heartbeat_seconds)
+    if ":" not in coordinator:
+        raise UserError(f"--coordinator is {coordinator!r}; give host:port of process 0.")
+    if process_id >= num_processes:
+        raise UserError(
+            f"--process_id is {process_id}; it must be below --num_processes, which is {num_processes}."
+        )
+    if num_processes == 1:
+        return None
+    return {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
 
 
 def has_several_processes(environ: Mapping[str, str]) -> bool:
@@ -213,7 +228,7 @@ def agree(value: int) -> int:
 
 
 def make_vote(mesh: Mesh) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
-    """Returns `vote(wishes) -> wishes`, the largest of all processes one by one.
+    """Returns `vote(wishes) -> wishes`: of each wish, a number, the largest among all processes.
 
     Each process calls it after every dispatch.
 

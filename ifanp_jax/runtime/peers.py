@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ifanp_jax.errors import PASSING_STATUS, first_line
+from ifanp_jax.runtime import coordinator
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,26 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
     import jax  # here, since the command line imports this module before it says what JAX must know
 
     global _watch
-    if jax.process_count() > 1:
-        _watch = _Watch(heartbeat_seconds, stall_seconds)
-        _watch.start()
+    if jax.process_count() == 1:
+        return
+    store = coordinator.find_store()
+    if store is None:
+        logger.warning(
+            "JAX %s has no key-value store for this package: a process that is gone is noticed by JAX alone, "
+            "which ends the others with a dump; start them again.",
+            jax.__version__,
+        )
+        return
+    _watch = Watch(
+        store,
+        index=jax.process_index(),
+        num_processes=jax.process_count(),
+        heartbeat_seconds=heartbeat_seconds,
+        stall_seconds=stall_seconds,
+    )
+    atexit.register(_watch.close)
+    for loop in (_speak, _judge):
+        threading.Thread(target=loop, args=(_watch,), name="peers", daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -103,84 +121,104 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
-class _Watch:
-    """Two threads: one speaks with the coordinator, which may block, and one looks at the clock."""
+class Watch:
+    """What a process knows of the others. One thread speaks, which may wait, and one looks at the clock."""
 
-    def __init__(self, heartbeat_seconds, stall_seconds):
-        import jax
-        from jax._src import distributed  # the public module does not hand out the client
+    def __init__(
+        self,
+        store: coordinator.Store,
+        *,
+        index: int,
+        num_processes: int,
+        heartbeat_seconds: float,
+        stall_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Starts now.
 
-        self._client = distributed.global_state.client
-        self._me = jax.process_index()
-        self._others = [index for index in range(jax.process_count()) if index != self._me]
+        Args:
+          store: that all processes share.
+          index: of this process.
+          num_processes: of the run.
+          heartbeat_seconds: as in `watch`.
+          stall_seconds: as in `watch`.
+          clock: seconds.
+        """
+        self._store, self.index, self._clock = store, index, clock
         self.heartbeat_seconds, self._stall_seconds = heartbeat_seconds, stall_seconds
-        now = time.monotonic()
-        self._beats = dict.fromkeys(self._others, "")
-        self._seen = dict.fromkeys(self._others, now)  # when their number last changed
-        self._answered = now  # when the coordinator last answered
-        self._is_closing = False
+        others = [other for other in range(num_processes) if other != index]
+        now = clock()
+        self._count = 0
+        self._beats = dict.fromkeys(others, "")
+        self._seen = dict.fromkeys(others, now)  # when their number last changed
+        self._answered = now  # when the store last answered
+        self._step, self._step_since = "0", now
+        self.is_closed = False
 
-    def start(self):
-        atexit.register(self._close)
-        for target in (self._speak, self._judge):
-            threading.Thread(target=target, name="peers", daemon=True).start()
-
-    def _close(self):
-        self._is_closing = True
+    def exchange(self, step: str) -> None:
+        """Tells the others that this process is alive, at this step, and hears of them."""
+        self._count += 1
         try:
-            self._client.key_value_set(f"{KEY}/{self._me}", DONE, allow_overwrite=True)
+            self._store.write(f"{KEY}/{self.index}", f"{self._count} {step}")
+            if self.is_closed:
+                return self.close()  # it must stay the last word
+            for name, beat in self._store.read(KEY).items():
+                other = int(name)
+                if other != self.index and beat != self._beats[other]:
+                    self._beats[other], self._seen[other] = beat, self._clock()
+            self._answered = self._clock()
+        except Exception as error:  # `find_trouble` decides how long that may go on
+            logger.debug("The coordinator does not answer: %s", error)
+
+    def find_trouble(self, step: str) -> str | None:
+        """Why the run cannot go on, or None.
+
+        Args:
+          step: of this process now; "0" while no step is due.
+        """
+        now = self._clock()
+        if step != self._step:
+            self._step, self._step_since = step, now
+        if now - self._answered > self.heartbeat_seconds:
+            return "process 0, the coordinator, does not answer"
+        silent = [
+            f"process {other}"
+            for other, seen in self._seen.items()
+            if self._beats[other] != DONE and now - seen > self.heartbeat_seconds
+        ]
+        if silent:
+            return f"no sign of life from {' and '.join(silent)}"
+        if step != "0" and now - self._step_since > self._stall_seconds:
+            where = ", ".join(
+                f"process {other} at {beat.rpartition(' ')[2]}" for other, beat in self._beats.items()
+            )
+            return f"no step ended any more: this process is at step {step}, {where}"
+        return None
+
+    def close(self) -> None:
+        """Tells the others that this process ends as it should."""
+        self.is_closed = True
+        try:
+            self._store.write(f"{KEY}/{self.index}", DONE)
         except Exception:
             logger.debug("The coordinator is gone already.")
 
-    def _speak(self):
-        count = 0
-        while not self._is_closing:
-            count += 1
-            try:
-                beat = f"{count} {_progress}"
-                self._client.key_value_set(f"{KEY}/{self._me}", beat, allow_overwrite=True)
-                if self._is_closing:
-                    return self._close()  # it must stay the last word
-                for key, beat in self._client.key_value_dir_get(KEY):
-                    index = int(key.rpartition("/")[2])
-                    if index != self._me and beat != self._beats[index]:
-                        self._beats[index], self._seen[index] = beat, time.monotonic()
-                self._answered = time.monotonic()
-            except Exception as error:  # the judge decides how long that may go on
-                logger.debug("The coordinator does not answer: %s", error)
-            time.sleep(self.heartbeat_seconds / BEATS)
 
-    def _judge(self):
-        step, step_since = _progress, time.monotonic()
-        while not self._is_closing:
-            time.sleep(self.heartbeat_seconds / BEATS)
-            now = time.monotonic()
-            if _progress != step:
-                step, step_since = _progress, now
-            if now - self._answered > self.heartbeat_seconds:
-                self._end("process 0, the coordinator, does not answer")
-            silent = [
-                index
-                for index in self._others
-                if self._beats[index] != DONE and now - self._seen[index] > self.heartbeat_seconds
-            ]
-            if silent:
-                names = " and ".join(f"process {index}" for index in silent)
-                self._end(f"no sign of life from {names}")
-            if step != "0" and now - step_since > self._stall_seconds:
-                where = ", ".join(
-                    f"process {index} at {beat.rpartition(' ')[2]}" for index, beat in self._beats.items()
-                )
-                self._end(f"no step ended any more: this process is at step {step}, {where}")
+def _speak(watch):
+    while not watch.is_closed:
+        watch.exchange(_progress)
+        time.sleep(watch.heartbeat_seconds / BEATS)
 
-    def _end(self, reason):
-        if self._is_closing:
-            return
-        seconds = self.heartbeat_seconds
-        print(
-            f"error: {reason} (heartbeat {seconds:g} s, process {self._me}); the last checkpoint is whole: "
-            "start all processes again with the same command.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(PASSING_STATUS)
+
+def _judge(watch):
+    while not watch.is_closed:
+        time.sleep(watch.heartbeat_seconds / BEATS)
+        trouble = watch.find_trouble(_progress)
+        if trouble and not watch.is_closed:
+            print(
+                f"error: {trouble} (heartbeat {watch.heartbeat_seconds:g} s, process {watch.index}); the "
+                "last checkpoint is whole: start all processes again with the same command.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(PASSING_STATUS)

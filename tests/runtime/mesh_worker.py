@@ -10,8 +10,9 @@ import sys
 import jax
 import numpy as np
 
+from ifanp_jax.evaluation import validation
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import dispatch, feed, keys, loop, runs
+from ifanp_jax.training import dispatch, feed, guards, keys, loop, runs
 from tests import tiny
 
 NUM_STEPS = 20
@@ -82,10 +83,24 @@ def run_training(process_id, num_processes, coordinator, *tasks):
         )
     assert jax.process_count() == int(num_processes)
     assert jax.device_count() == 2
+    check_agreement(int(process_id), int(num_processes))
     dataset = tiny.digits()
     for task in tasks:
         workdir, placement = task.rsplit("=", 1)
-        loop.run(make_config(**{"data.placement": placement}), pathlib.Path(workdir), dataset)
+        config = make_config(**{"data.placement": placement})
+        validate = validation.make_validation(config, dataset)
+        loop.run(config, pathlib.Path(workdir), dataset, validate=validate)
+
+
+def check_agreement(index, num_processes):
+    """All hear the largest of each wish, and what the first process says."""
+    mesh = device_mesh.make_mesh()
+    last = num_processes - 1
+    assert device_mesh.make_vote(mesh)((index, last - index, 0)) == (last, last, 0)
+    vote = guards.make_vote(mesh)
+    assert vote(guards.Wish(0, index == last)) == guards.Wish(0, True)
+    assert vote(guards.Wish(15 if index == 0 else 0, False)) == guards.Wish(15, False)
+    assert device_mesh.agree(index + 7) == 7
 
 
 if __name__ == "__main__":

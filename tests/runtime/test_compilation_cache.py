@@ -1,5 +1,4 @@
 import os
-import pathlib
 import stat
 import subprocess
 import sys
@@ -9,8 +8,8 @@ import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import compilation_cache
+from tests.helpers import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
@@ -74,7 +73,7 @@ NUM_LAYERS = 150
 START = """
 import sys
 import jax, jax.numpy as jnp
-from ifanp_jax import compilation_cache
+from ifanp_jax.runtime import compilation_cache
 compilation_cache.enable(sys.argv[1])
 hits = []
 jax.monitoring.register_event_listener(
@@ -94,7 +93,7 @@ def test_a_second_start_finds_what_the_first_compiled(tmp_path):
         result = subprocess.run(
             [sys.executable, "-c", START, str(tmp_path / "cache"), str(NUM_LAYERS)],
             cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,

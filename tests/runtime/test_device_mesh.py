@@ -1,7 +1,6 @@
 """The mesh: what starts several processes, and that neither devices nor processes change the numbers."""
 
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -12,14 +11,14 @@ import chex
 import jax
 import numpy as np
 import pytest
-from tests.runtime import mesh_worker
 
-from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
+from ifanp_jax.evaluation import validation
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import loop, metrics_file, runs
-
-ROOT = pathlib.Path(__file__).parents[1]
+from ifanp_jax.training import loop, runs
+from tests import tiny
+from tests.helpers import ROOT, read_rows
+from tests.runtime import mesh_worker
 
 
 @pytest.mark.parametrize(
@@ -55,43 +54,36 @@ def test_the_devices_of_a_process_stand_side_by_side():
     assert [device.id for device in mesh.devices.flat] == [0, 1, 2, 3]
 
 
-@pytest.fixture
-def joins(monkeypatch):
-    """Arguments of every call of `jax.distributed.initialize`, on a machine of one process."""
+def plan(coordinator="", num_processes=0, process_id=-1, environ=None, is_tpu_vm=False):
+    return device_mesh.plan_join(
+        coordinator, num_processes, process_id, environ=environ or {}, is_tpu_vm=is_tpu_vm
+    )
+
+
+def test_one_process_joins_nothing():
+    assert plan() is None
+    assert plan("localhost:1234", 1, 0) is None
+
+
+def test_processes_join_as_told_wherever_they_run():
+    expected = {"coordinator_address": "localhost:1234", "num_processes": 3, "process_id": 2}
+    assert plan("localhost:1234", 3, 2) == expected
+    assert plan("localhost:1234", 3, 2, environ={"SLURM_STEP_NUM_TASKS": "4"}, is_tpu_vm=True) == expected
+
+
+def test_processes_of_a_cluster_or_a_pod_are_found_by_jax():
+    assert plan(environ={"SLURM_STEP_NUM_TASKS": "4"}) == {}
+    assert plan(is_tpu_vm=True) == {}
+
+
+def test_jax_is_given_longer_than_the_own_watch(monkeypatch):
     calls = []
-
-    def initialize(*, heartbeat_timeout_seconds, initialization_timeout, **arguments):
-        assert heartbeat_timeout_seconds > 60 and initialization_timeout > device_mesh.JOIN_SECONDS
-        calls.append(tuple(arguments.values()))
-
-    monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    monkeypatch.setattr(sharding, "_is_tpu_vm", lambda: False)
-    for name in (*device_mesh.NUM_PROCESSES_VARIABLES, "TPU_WORKER_HOSTNAMES"):
-        monkeypatch.delenv(name, raising=False)
-    return calls
-
-
-def test_one_process_joins_nothing(joins):
-    device_mesh.initialize()
-    device_mesh.initialize(coordinator="localhost:1234", num_processes=1, process_id=0)
-    assert joins == []
-
-
-def test_processes_join_as_told(joins):
-    device_mesh.initialize(coordinator="localhost:1234", num_processes=3, process_id=2)
-    assert joins == [("localhost:1234", 3, 2)]
-
-
-def test_processes_of_a_cluster_are_found_by_jax(joins, monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    device_mesh.initialize()
-    assert joins == [()]
-
-
-def test_a_tpu_machine_asks_jax_for_the_others(joins, monkeypatch):
-    monkeypatch.setattr(sharding, "_is_tpu_vm", lambda: True)
-    device_mesh.initialize()
-    assert joins == [()]
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: calls.append(arguments))
+    device_mesh.initialize(coordinator="localhost:1234", num_processes=3, process_id=2, heartbeat_seconds=7)
+    [call] = calls
+    assert call["heartbeat_timeout_seconds"] > 2 * 7
+    assert call["initialization_timeout"] > device_mesh.JOIN_SECONDS
+    assert call["process_id"] == 2
 
 
 @pytest.mark.parametrize(
@@ -107,12 +99,16 @@ def test_a_tpu_machine_asks_jax_for_the_others(joins, monkeypatch):
         ({"coordinator": "localhost:1234", "num_processes": 2, "process_id": 2}, "must be below"),
     ],
 )
-def test_arguments_that_cannot_be_right_are_told_in_one_sentence(joins, arguments, message):
+def test_arguments_that_cannot_be_right_are_told_in_one_sentence(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
-        device_mesh.initialize(**arguments)
+        plan(**arguments)
     text = str(caught.value)
     assert text.endswith(".") and text.count(". ") == 0 and "\n" not in text
-    assert joins == []
+
+
+def test_one_process_gets_what_it_wishes():
+    vote = device_mesh.make_vote(device_mesh.make_mesh())
+    assert vote((15, 0)) == (15, 0)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +190,6 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return sources.get(mesh_worker.make_config().data)
-
-
 def forget_after(step, workdir):
     """Removes the later checkpoints, so that a run goes on from there."""
     checkpoints = workdir / "checkpoints"
@@ -226,28 +217,23 @@ def workdirs(tmp_path_factory):
     return path
 
 
-def rows_without_speed(workdir):
-    return [
-        {name: value for name, value in row.items() if not name.endswith("_per_second")}
-        for row in metrics_file.read_metrics(workdir)
-    ]
-
-
 @pytest.mark.parametrize("name", ["two", "two_resumed"])
 def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name):
     two, one = (runs.load(workdirs / directory).state for directory in (name, "one"))
     assert int(two.step) == 6
     chex.assert_trees_all_equal(two, one)
-    rows = rows_without_speed(workdirs / name)
+    rows = read_rows(workdirs / name)
     assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
-    assert rows == rows_without_speed(workdirs / "one")
+    assert rows == read_rows(workdirs / "one")
 
 
-def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, digits, tmp_path):
+def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, tmp_path):
     shutil.copytree(workdirs / "two", tmp_path / "run")
     forget_after(3, tmp_path / "run")
-    state = loop.run(mesh_worker.make_config(), tmp_path / "run", digits)
-    chex.assert_trees_all_close(state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
-    rows, expected = rows_without_speed(tmp_path / "run"), rows_without_speed(workdirs / "two")
+    config, dataset = mesh_worker.make_config(), tiny.digits()
+    validate = validation.make_validation(config, dataset)
+    run = loop.run(config, tmp_path / "run", dataset, validate=validate)
+    chex.assert_trees_all_close(run.state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
+    rows, expected = read_rows(tmp_path / "run"), read_rows(workdirs / "two")
     assert rows[:1] == expected[:1]  # those up to the checkpoint are left as they were
     chex.assert_trees_all_close(rows, expected, rtol=1e-4)
