@@ -5,7 +5,11 @@ import pathlib
 import subprocess
 import sys
 
-from ifanp_jax.training import metrics_file
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ifanp_jax.training import metrics_file, parameters
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLOCKED = ("train/seconds", "train/steps_per_second", "train/images_per_second")
@@ -32,3 +36,33 @@ def run_python(*arguments, cwd=ROOT, **environment):
 def run_main(*arguments, module="ifanp_jax.main", cwd=ROOT, **environment):
     """Runs a command line of the package, as `run_python`."""
     return run_python("-m", module, *arguments, cwd=cwd, **environment)
+
+
+def random_variables(model, image_shape, seed=0, spread=0.5):
+    """Variables of a model by NumPy, so that nothing is compiled; what it answers is of the order of 1.
+
+    `spread` is the largest standard deviation, that of what has no inputs.
+    """
+    shapes = jax.eval_shape(lambda key: parameters.init_variables(key, model, image_shape), jax.random.key(0))
+    generator = np.random.default_rng(seed)
+
+    def draw(x):
+        by_fan_in = 1 / np.sqrt(np.prod(x.shape[:-1]))
+        return jnp.asarray(generator.normal(0, min(spread, by_fan_in), x.shape), x.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def random_image(*shape, seed=0):
+    """Random bytes."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_mask(*shape, seed=1):
+    """Half of the pixels, observed."""
+    return np.random.default_rng(seed).random(shape) < 0.5
+
+
+def left_half(height, width):
+    """A mask whose left half is observed."""
+    return np.broadcast_to(np.arange(width) < width // 2, (height, width))

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from configs import digits_ifanp
+from ifanp_jax import models
 from ifanp_jax.data import sources
 from ifanp_jax.data.dataset import Dataset
 
@@ -35,6 +36,24 @@ def make_config(get_config=digits_ifanp.get_config, **overrides):
     config = get_config()
     config.update_from_flattened_dict(FIELDS | overrides)
     return config
+
+
+def make_model(name="image_np.IFANP", *, channels=1, **fields):
+    """A tiny model.
+
+    Args:
+      name: of `models.list_models()`.
+      channels: C.
+      **fields: of the model.
+    """
+    return models.get(make_model_config(name, **fields), channels=channels)
+
+
+def make_model_config(name="image_np.IFANP", **fields):
+    """The part `model` of a tiny configuration; arguments as of `make_model`."""
+    small = {field.removeprefix("model."): value for field, value in FIELDS.items()}
+    known = models.default_fields(name)
+    return models.get_config(name, **{field: small[field] for field in small if field in known} | fields)
 
 
 @functools.cache

@@ -40,7 +40,7 @@ def count_at_once(
     h, w = size
     samples = min(num_samples, max(1, limits.positions_at_once // (h * w)))
     images = limits.positions_at_once // (h * w * samples)
-    fitting = find_num_bytes(limits) // (samples * _completion_bytes(model, size))
+    fitting = find_num_bytes(limits) // (samples * model.completion_bytes(size))
     return samples, max(1, min(images, fitting))
 
 
@@ -57,8 +57,8 @@ def check_own_size(
     """
     h, w = size
     trained = image_shape[:2]
-    if problem := _takes_size(model, size, trained):
-        raise UserError(f'{problem} size="trained" (--size=trained) does that.')
+    if problem := model.takes_size(size, trained):
+        raise UserError(f'{problem} With size="trained" (--size=trained) it is done for you.')
     if h <= trained[0] and w <= trained[1]:
         return
     if cost := _find_high_cost(model, image_shape, size, limits):
@@ -70,7 +70,7 @@ def check_own_size(
 
 def _find_high_cost(model, image_shape, size, limits):
     """The cost that is above its limit, in words; "" where all is well."""
-    needed, allowed = _completion_bytes(model, size), find_num_bytes(limits)
+    needed, allowed = model.completion_bytes(size), find_num_bytes(limits)
     if needed > allowed:
         return f"{needed / 2**30:.1f} GiB of memory where {allowed / 2**30:.1f} may be used"
     needed, allowed = count_operations(model, image_shape, size), _find_num_operations(limits)
@@ -107,11 +107,3 @@ def count_operations(model: nn.Module, image_shape: tuple[int, int, int], size: 
         jax.ShapeDtypeStruct((1, h, w, c), jnp.float32),
         jax.ShapeDtypeStruct((1, h, w, 1), bool),
     )
-
-
-def _completion_bytes(model, size):  # until every family says it
-    return model.completion_bytes(size) if hasattr(model, "completion_bytes") else 1
-
-
-def _takes_size(model, size, trained):  # until every family says it
-    return model.takes_size(size, trained) if hasattr(model, "takes_size") else None

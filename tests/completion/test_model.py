@@ -1,0 +1,247 @@
+"""Arrays in, answers out."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ifanp_jax.completion import CompletionModel
+from ifanp_jax.completion.arguments import SIZES
+from ifanp_jax.completion.limits import Limits
+from ifanp_jax.errors import UserError
+from ifanp_jax.models import answers
+from ifanp_jax.models.outputs import Completion
+from tests.helpers import left_half, random_image, random_mask
+
+NAMES = ("samples", "mean", "uncertainty", "raw_samples")
+TRACES = []  # of `Echo`
+
+
+class Echo(nn.Module):
+    """Answers with what it is given, the mask or the image; no scale, and nothing is drawn.
+
+    Attributes:
+      what: "mask" or "image".
+    """
+
+    what: str
+
+    def complete(self, image, mask, *, num_samples):
+        TRACES.append(image.shape)
+        seen = mask.astype(jnp.float32) if self.what == "mask" else jnp.where(mask, image, 0)
+        return Completion(samples=jnp.broadcast_to(seen, (num_samples, *seen.shape)))
+
+    def takes_size(self, size, trained_size):
+        return None
+
+    def completion_bytes(self, size):
+        return 1
+
+
+def make_echo(what, image_shape):
+    return CompletionModel(model=Echo(what), variables={}, config=None, step=0, image_shape=image_shape)
+
+
+def assert_same(first, second, **tolerance):
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "mask_shape", "batch"),
+    [
+        ((8, 8), (8, 8), ()),
+        ((8, 8, 1), (8, 8, 1), ()),
+        ((2, 8, 8, 1), (2, 8, 8, 1), (2,)),
+        ((2, 8, 8, 1), (8, 8), (2,)),
+        ((1, 8, 8, 1), (8, 8, 1), (1,)),
+    ],
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_forms(model, image_shape, mask_shape, batch, size):
+    image, mask = random_image(*image_shape), random_mask(*mask_shape)
+    result = model.complete(image, mask, num_samples=2, size=size)
+    assert result.samples.shape == result.raw_samples.shape == (2, *batch, 8, 8, 1)
+    assert result.mean.shape == result.uncertainty.shape == (*batch, 8, 8, 1)
+    observed = np.broadcast_to(mask if mask.ndim > 2 else mask[..., None], result.mean.shape)
+    truth = (image.reshape(result.mean.shape) / np.float32(255))[observed]
+    for name in NAMES:
+        values = getattr(result, name)
+        assert type(values) is np.ndarray and values.dtype == np.float32
+        assert values.min() >= 0 and np.isfinite(values).all()
+    for kept in (*result.samples, result.mean):
+        assert kept.max() <= 1
+        np.testing.assert_array_equal(kept[observed], truth)
+    assert (result.uncertainty[observed] == 0).all() and (result.uncertainty[~observed] > 0).all()
+    np.testing.assert_array_equal(
+        np.broadcast_to(~observed, result.samples.shape) * (result.samples - result.raw_samples), 0
+    )
+    assert (result.raw_samples[:, observed] != truth).any()
+
+
+def test_uncertainty_is_the_total_deviation(model):
+    image, mask = random_image(1, 8, 8, 1) / np.float32(255), random_mask(1, 8, 8, 1)
+    result = model.complete(image, mask, num_samples=2, seed=5)
+    key = jax.random.fold_in(jax.random.key(5), 0)
+    found = answers.complete_batch(key, model.model, model.variables, image, mask, num_samples=2)
+    expected = np.sqrt(np.var(found.samples, axis=0) + np.mean(np.square(found.scale), axis=0))
+    np.testing.assert_allclose(result.uncertainty, np.where(mask, 0, expected), rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_without_a_scale_the_uncertainty_is_the_spread_of_the_samples(size):
+    image, mask = random_image(8, 8, 3), random_mask(8, 8)
+    result = make_echo("image", (8, 8, 3)).complete(image, mask, num_samples=3, size=size)
+    assert result.samples.shape == (3, 8, 8, 3) and (result.uncertainty == 0).all()
+    np.testing.assert_array_equal(result.raw_samples[0], result.raw_samples[2])
+
+
+def test_uint8_equals_float(model):
+    image, mask = random_image(8, 8), random_mask(8, 8)
+    expected = model.complete(image, mask, num_samples=2)
+    for dtype in (np.float32, np.float64):
+        scaled = (image / 255).astype(dtype)
+        assert_same(model.complete(scaled, mask, num_samples=2), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shape", [(11, 14), (1, 6)])
+def test_other_sizes(colour_model, shape, size):
+    image, mask = random_image(*shape, 3), left_half(*shape)
+    result = colour_model.complete(image, mask, num_samples=2, size=size)
+    assert result.samples.shape == (2, *shape, 3)
+    np.testing.assert_array_equal(result.samples[:, mask], np.stack([image[mask] / np.float32(255)] * 2))
+    assert all(np.isfinite(getattr(result, name)).all() for name in NAMES)
+
+
+def test_trained_size_of_a_trained_image_is_its_own(model):
+    image, mask = random_image(8, 8), random_mask(8, 8)
+    own = model.complete(image, mask, num_samples=2)
+    assert_same(model.complete(image, mask, num_samples=2, size="trained"), own, rtol=1e-6, atol=1e-6)
+
+
+def test_trained_size_sees_the_mean_of_the_observed_pixels(model):
+    blocks, seen = random_image(8, 8), left_half(8, 8)
+    image = blocks.repeat(2, axis=0).repeat(2, axis=1)
+    mask = seen.repeat(2, axis=0).repeat(2, axis=1)
+    mask[::2, :8:2] = False  # three quarters of each block remain
+    small = model.complete(blocks, seen, num_samples=2)
+    large = model.complete(image, mask, num_samples=2, size="trained")
+    upscaled = np.asarray(Image.fromarray(small.mean[..., 0]).resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(large.mean[~mask][:, 0], upscaled[~mask], atol=1e-5)
+    assert (large.uncertainty[~mask] > 0).all()
+
+
+def test_trained_size_counts_exactly_a_tenth_as_observed():
+    mask = np.zeros((20, 20), bool)
+    mask[0, :10] = True  # 10 of the 100 pixels of the first block
+    mask[10, :9] = True  # 9 of those of the block below it
+    image = np.where(mask, np.float32(0.3), np.float32(0))
+
+    def corners(what):
+        result = make_echo(what, (2, 2, 1)).complete(image, mask, num_samples=1, size="trained")
+        return result.raw_samples[0, ::19, ::19, 0]  # the interpolation is constant there
+
+    np.testing.assert_array_equal(corners("mask"), [[1, 0], [0, 0]])
+    np.testing.assert_allclose(corners("image"), [[0.3, 0], [0, 0]], rtol=1e-6)
+    rows = np.broadcast_to((np.arange(80) % 10 == 0)[:, None], (80, 96))
+    result = make_echo("mask", (8, 8, 1)).complete(rows.astype(np.float32), rows, size="trained")
+    assert (result.raw_samples == 1).all()
+
+
+def test_trained_size_warns_where_no_coarse_pixel_is_observed(model, caplog):
+    mask = np.zeros((64, 64), bool)
+    mask[::16, ::16] = True
+    model.complete(random_image(64, 64), mask, num_samples=2, size="trained")
+    assert "nothing of the image is used" in caplog.text
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_unobserved_values_are_never_read(colour_model, size):
+    image, mask = random_image(11, 14, 3) / np.float32(255), left_half(11, 14)
+    expected = colour_model.complete(image, mask, num_samples=2, size=size)
+    for value in (np.nan, np.inf, -7.0):
+        hidden = np.where(mask[..., None], image, np.float32(value))
+        assert_same(colour_model.complete(hidden, mask, num_samples=2, size=size), expected, rtol=0)
+
+
+def test_empty_and_full_masks(model):
+    image = random_image(8, 8)
+    empty = model.complete(image, np.zeros((8, 8), bool), num_samples=2)
+    assert all(np.isfinite(getattr(empty, name)).all() for name in NAMES)
+    full = model.complete(image, np.ones((8, 8), bool), num_samples=2)
+    np.testing.assert_array_equal(full.mean[..., 0], image / np.float32(255))
+
+
+def test_seed(model):
+    image, mask = random_image(8, 8), left_half(8, 8)
+    first = model.complete(image, mask, num_samples=2, seed=3)
+    assert_same(model.complete(image, mask, num_samples=2, seed=3), first, rtol=0)
+    other = model.complete(image, mask, num_samples=2, seed=4)
+    assert (first.raw_samples != other.raw_samples).any()
+    assert (first.raw_samples[0] != first.raw_samples[1]).any()
+
+
+def test_neighbours_do_not_matter(model):
+    images, masks = random_image(5, 8, 8, 1), random_mask(5, 8, 8, 1)
+    batch = model.complete(images, masks, num_samples=2)
+    for index in range(5):
+        alone = model.complete(images[index], masks[index], num_samples=2)
+        np.testing.assert_allclose(alone.samples, batch.samples[:, index], atol=1e-5)
+        np.testing.assert_allclose(alone.uncertainty, batch.uncertainty[index], atol=1e-5)
+
+
+def test_calls_of_bounded_size(model):
+    images, masks = random_image(5, 8, 8, 1), random_mask(5, 8, 8, 1)
+    whole = model.complete(images, masks, num_samples=2)
+
+    def complete(**limits):
+        return dataclasses.replace(model, limits=Limits(**limits)).complete(images, masks, num_samples=2)
+
+    assert_same(complete(positions_at_once=2 * 2 * 64), whole, rtol=1e-4, atol=1e-5)
+    assert_same(complete(num_bytes=1), whole, rtol=1e-4, atol=1e-5)
+    by_sample = complete(positions_at_once=64)
+    assert by_sample.samples.shape == (2, 5, 8, 8, 1)
+    assert len({sample.tobytes() for sample in by_sample.raw_samples}) == 2
+
+
+def test_a_second_call_compiles_nothing():
+    model, image, mask = make_echo("image", (7, 9, 1)), random_image(7, 9), random_mask(7, 9)
+    TRACES.clear()
+    model.complete(image, mask, num_samples=2)
+    model.complete(image, ~mask, num_samples=2, seed=9)
+    assert TRACES == [(1, 7, 9, 1)]
+
+
+IMAGE, MASK = np.zeros((8, 8), np.uint8), np.ones((8, 8), bool)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "options", "message"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), MASK, {}, r"has shape \(8, 8, 3\) but this model takes \(H, W, 1\)"),
+        (np.zeros((2, 1, 8, 8, 1), np.uint8), MASK, {}, "has shape"),
+        (np.zeros((0, 8, 1), np.uint8), np.ones((0, 8), bool), {}, "at least one pixel"),
+        (IMAGE.astype(np.int32), MASK, {}, "holds int32 but must be uint8, or float"),
+        (IMAGE.astype(bool), MASK, {}, "holds bool but"),
+        (np.full((8, 8), 1.5), MASK, {}, "lie between 1.5 and 1.5 but must lie between 0 and 1"),
+        (np.full((8, 8), -0.1), MASK, {}, "between 0 and 1"),
+        (np.full((8, 8), np.nan), MASK, {}, "between 0 and 1"),
+        (IMAGE, MASK.astype(np.uint8), {}, "mask holds uint8 but must be bool"),
+        (IMAGE, np.ones((8, 9), bool), {}, r"mask has shape \(8, 9\) but for this image it must be \(8, 8\)"),
+        (IMAGE, np.ones((1, 8, 8, 1), bool), {}, "mask has shape"),
+        (np.zeros((2, 8, 8, 1)), np.ones((3, 8, 8, 1), bool), {}, r"or \(2, 8, 8, 1\)"),
+        (IMAGE, MASK, {"num_samples": 0}, "num_samples is 0 but must be"),
+        (IMAGE, MASK, {"num_samples": 2.0}, "num_samples is 2.0 but must be"),
+        (IMAGE, MASK, {"seed": -1}, "seed is -1 but must be"),
+        (IMAGE, MASK, {"size": "huge"}, "size is 'huge' but must be"),
+    ],
+)
+def test_bad_arguments(model, image, mask, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        model.complete(image, mask, **options)
+    assert str(caught.value).count("\n") == 0

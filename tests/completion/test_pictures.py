@@ -1,0 +1,211 @@
+"""Pictures and masks on disk in, completed pictures out."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ifanp_jax.completion import pictures
+from ifanp_jax.completion.arguments import SIZES
+from ifanp_jax.errors import UserError
+from tests.helpers import left_half, random_image, random_mask
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+def run(model, tmp_path, mask="", *, source="in", **options):
+    options = {"num_samples": 2, **options}
+    return pictures.complete_files(
+        model, input=tmp_path / source, mask=mask and tmp_path / mask, output=tmp_path / "out", **options
+    )
+
+
+def written(tmp_path):
+    return sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+
+
+def answers_of(stem):
+    return [f"{stem}_{name}.png" for name in ("mean", "sample_1", "sample_2", "uncertainty")]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_file_keeps_observed_pixels_bit_for_bit(colour_model, tmp_path, size):
+    image, mask = random_image(11, 14, 3), random_mask(11, 14)
+    write(tmp_path / "in.png", image)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+    assert run(colour_model, tmp_path, "mask.png", source="in.png", size=size) == []
+    assert written(tmp_path) == answers_of("in")
+    for name in ("in_sample_1.png", "in_sample_2.png", "in_mean.png"):
+        answer = read(tmp_path / "out" / name)
+        assert answer.shape == image.shape
+        np.testing.assert_array_equal(answer[mask], image[mask])
+    uncertainty = read(tmp_path / "out/in_uncertainty.png")
+    assert uncertainty.shape == (11, 14) and (uncertainty[mask] == 0).all() and (uncertainty[~mask] > 0).all()
+    result = colour_model.complete(image, mask, num_samples=2, size=size)
+    np.testing.assert_array_equal(read(tmp_path / "out/in_mean.png"), np.floor(result.mean * 255 + 0.5))
+
+
+def test_invert_mask(model, tmp_path):
+    image, mask = random_image(8, 8), left_half(8, 8)
+    write(tmp_path / "in.png", image)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+    run(model, tmp_path, "mask.png", source="in.png", invert_mask=True)
+    answer = read(tmp_path / "out/in_mean.png")
+    np.testing.assert_array_equal(answer[~mask], image[~mask])
+    assert (answer[mask] != image[mask]).any()
+
+
+@pytest.mark.parametrize("invert_mask", [False, True])
+def test_alpha_channel_is_the_mask(colour_model, tmp_path, invert_mask):
+    image = random_image(8, 8, 4)
+    image[..., 3] = np.where(left_half(8, 8), 128, 127)
+    mask = left_half(8, 8) ^ invert_mask
+    write(tmp_path / "in/a.png", image)
+    write(tmp_path / "in/b.png", image[..., :3])
+    failures = run(colour_model, tmp_path, invert_mask=invert_mask)
+    assert [path for path, _ in failures] == [str(tmp_path / "in/b.png")]
+    assert "no alpha channel" in failures[0][1] and "--mask" in failures[0][1]
+    assert written(tmp_path) == answers_of("a")
+    answer = read(tmp_path / "out/a_mean.png")
+    np.testing.assert_array_equal(answer[mask], image[mask][:, :3])
+    assert (answer[~mask] != image[~mask][:, :3]).any()
+
+
+def test_channels_become_the_models(model, colour_model, tmp_path):
+    write(tmp_path / "in.png", random_image(8, 8))
+    write(tmp_path / "mask.png", left_half(8, 8) * np.uint8(255))
+    run(colour_model, tmp_path, "mask.png", source="in.png")
+    assert read(tmp_path / "out/in_mean.png").shape == (8, 8, 3)
+    write(tmp_path / "in.png", random_image(8, 8, 3))
+    run(model, tmp_path, "mask.png", source="in.png")
+    assert read(tmp_path / "out/in_mean.png").shape == (8, 8)
+
+
+def test_a_picture_of_a_size_that_the_model_does_not_take_is_named_and_the_others_are_done(
+    make_model, tmp_path
+):
+    model = make_model("vae.VAE")
+    for name, shape in (("a.png", (8, 8)), ("b.png", (11, 14)), ("c.png", (8, 8))):
+        write(tmp_path / "in" / name, random_image(*shape))
+        write(tmp_path / "masks" / name, left_half(*shape) * np.uint8(255))
+    ((path, reason),) = run(model, tmp_path, "masks")
+    assert path == str(tmp_path / "in/b.png")
+    assert "11x14 pixels" in reason and "8x8" in reason and "--size=trained" in reason
+    assert written(tmp_path) == [*answers_of("a"), *answers_of("c")]
+    assert run(model, tmp_path, "masks", size="trained") == []
+    assert written(tmp_path) == [*answers_of("a"), *answers_of("b"), *answers_of("c")]
+
+
+def test_one_mask_for_a_folder_and_failures_do_not_stop_it(model, tmp_path, caplog):
+    mask = left_half(8, 8)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+    images = {name: random_image(8, 8, seed=ord(name[-5])) for name in ("a.png", "sub/b.png", "sub/c.png")}
+    for name, image in images.items():
+        write(tmp_path / "in" / name, image)
+    write(tmp_path / "in/wide.png", random_image(8, 9))
+    (tmp_path / "in/broken.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:40])
+    with caplog.at_level(logging.INFO, "ifanp_jax"):
+        failures = dict(run(model, tmp_path, "mask.png", num_samples=2))
+    assert set(failures) == {str(tmp_path / "in" / name) for name in ("wide.png", "broken.png")}
+    assert "mask has 8x8 pixels" in failures[str(tmp_path / "in/wide.png")]
+    assert "is not a picture" in failures[str(tmp_path / "in/broken.png")]
+    assert "Completed 3 of 5 pictures" in caplog.text
+    assert caplog.text.count(str(tmp_path / "in/wide.png")) == 1
+    assert caplog.text.count(str(tmp_path / "in/broken.png")) == 1
+    assert written(tmp_path) == sorted(itertools.chain(*map(answers_of, ("a", "sub/b", "sub/c"))))
+    for name, image in images.items():
+        answer = read(tmp_path / "out" / name.replace(".png", "_sample_1.png"))
+        np.testing.assert_array_equal(answer[mask], image[mask])
+
+
+def test_folder_of_masks(model, tmp_path):
+    names = {"a.bmp": "a.png", "sub/b.png": "sub/b.npy", "alone.png": None, "two.png": "two.png"}
+    images = {name: random_image(8, 8, seed=index) for index, name in enumerate(names)}
+    masks = {name: random_mask(8, 8, seed=index) for index, name in enumerate(names)}
+    for name, mask_name in names.items():
+        write(tmp_path / "in" / name, images[name])
+        if mask_name and mask_name.endswith(".png"):
+            write(tmp_path / "masks" / mask_name, masks[name] * np.uint8(255))
+    (tmp_path / "masks/sub").mkdir()
+    np.save(tmp_path / "masks/sub/b.npy", masks["sub/b.png"])
+    np.save(tmp_path / "masks/two.npy", masks["two.png"])
+    failures = dict(run(model, tmp_path, "masks"))
+    assert "no mask for it" in failures.pop(str(tmp_path / "in/alone.png"))
+    assert "2 masks (two.png, two.npy)" in failures.pop(str(tmp_path / "in/two.png"))
+    assert not failures
+    for name, stem in (("a.bmp", "a"), ("sub/b.png", "sub/b")):
+        mask = masks[name]
+        np.testing.assert_array_equal(read(tmp_path / f"out/{stem}_mean.png")[mask], images[name][mask])
+
+
+def test_masks_and_output_below_the_input_are_no_pictures(model, tmp_path):
+    write(tmp_path / "in/a.png", random_image(8, 8))
+    write(tmp_path / "in/masks/a.png", left_half(8, 8) * np.uint8(255))
+    for _ in range(2):
+        failures = pictures.complete_files(
+            model,
+            input=tmp_path / "in",
+            mask=tmp_path / "in/masks",
+            output=tmp_path / "in/out",
+            num_samples=2,
+        )
+        assert failures == []
+    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 4
+
+
+def test_names_that_clash_keep_their_suffix(model, tmp_path):
+    write(tmp_path / "mask.png", left_half(8, 8) * np.uint8(255))
+    for name in ("a.png", "A.bmp", "sub/a.png"):
+        write(tmp_path / "in" / name, random_image(8, 8))
+    assert run(model, tmp_path, "mask.png", num_samples=2) == []
+    stems = ("a.png", "A.bmp", "sub/a")
+    assert written(tmp_path) == sorted(itertools.chain(*map(answers_of, stems)))
+
+
+def test_answers_that_cannot_be_written_are_failures(model, tmp_path):
+    write(tmp_path / "in.png", random_image(8, 8))
+    write(tmp_path / "mask.png", left_half(8, 8) * np.uint8(255))
+    (tmp_path / "out/in_mean.png").mkdir(parents=True)
+    ((path, reason),) = run(model, tmp_path, "mask.png", source="in.png")
+    assert path == str(tmp_path / "in.png") and "cannot be written" in reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "nothing"}, "There is no input .*nothing"),
+        ({"source": "empty"}, "There is no picture to complete below"),
+        ({"source": "out"}, "output .* is the input folder itself"),
+        ({"mask": "in"}, "mask .* is the input folder itself"),
+        ({"mask": "nothing.png"}, "There is no mask .*nothing"),
+        ({"mask": "empty"}, "There is no mask below"),
+        ({"mask": "text.png"}, "is not a picture"),
+        ({"num_samples": 0}, "num_samples is 0"),
+        ({"size": "small"}, "size is 'small'"),
+    ],
+)
+def test_what_cannot_be_used_for_any_picture(model, tmp_path, options, message):
+    write(tmp_path / "in/a.png", random_image(8, 8))
+    write(tmp_path / "out/a.png", random_image(8, 8))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(UserError, match=message):
+        run(model, tmp_path, **options)
+
+
+@pytest.mark.parametrize("place", ["out", "out/below"])
+def test_output_that_is_a_file(model, tmp_path, place):
+    write(tmp_path / "in/a.png", random_image(8, 8))
+    (tmp_path / "out").write_text("hello")
+    with pytest.raises(UserError, match="output"):
+        pictures.complete_files(model, input=tmp_path / "in", mask="", output=tmp_path / place, num_samples=2)
