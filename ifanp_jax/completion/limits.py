@@ -36,7 +36,14 @@ DEFAULT_LIMITS = Limits()
 def count_at_once(
     model: nn.Module, size: tuple[int, int], num_samples: int, limits: Limits
 ) -> tuple[int, int]:
-    """How many samples, and how many images of `size` (H, W), go into one call."""
+    """How many samples, and how many images, go into one call.
+
+    Args:
+      model: says what a picture costs by `completion_bytes`.
+      size: (H, W) of the images.
+      num_samples: wanted in all.
+      limits: of positions and memory.
+    """
     h, w = size
     samples = min(num_samples, max(1, limits.positions_at_once // (h * w)))
     images = limits.positions_at_once // (h * w * samples)
