@@ -153,6 +153,8 @@ def _parse_all(lines):
 
 
 if __name__ == "__main__":
-    importlib.import_module(sys.argv[1])  # defines the flags
+    module = importlib.import_module(sys.argv[1])
+    if hasattr(module, "define_flags"):  # else they are there since the import
+        module.define_flags()
     importlib.import_module("ifanp_jax.models")
     print(json.dumps(_parse_all(json.load(sys.stdin))))
