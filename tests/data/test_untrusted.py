@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from configs import default
-from ifanp_jax import completion
+from ifanp_jax.completion import CompletionModel
+from ifanp_jax.completion.pictures import complete_files
 from ifanp_jax.data import masks, pictures, sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.training import runs
@@ -43,7 +44,7 @@ def npy_header(shape):
 def read_arrays(path):
     config = default.get_config().data
     config.source, config.dir = "arrays", str(path.parent)
-    return sources.get(config)
+    return sources.load(config)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -158,7 +159,7 @@ def test_odd_training_pictures_are_read_or_left_out_by_name(odd_pictures, tmp_pa
             "cache_dir": str(tmp_path / "cache"),
         }
     )
-    dataset = sources.get(config)
+    dataset = sources.load(config)
     images = np.concatenate([dataset.train, dataset.evaluation])[..., 0].astype(int)
     assert len(images) == 4
     assert sum((image == grey).all() for image in images) == 3  # grey, GIF and 16 bits, but for the JPEG
@@ -170,12 +171,12 @@ def test_odd_training_pictures_are_read_or_left_out_by_name(odd_pictures, tmp_pa
 
 def test_odd_pictures_are_completed_or_fail_by_name(odd_pictures, tmp_path):
     folder, grey, reasons = odd_pictures
-    run = runs.make(tiny.make_config(), (8, 8, 1))
+    run = runs.make(tiny.make_config(**{"model.name": "image_np.IFNP"}), (8, 8, 1))
     run = dataclasses.replace(run, state=run.step.init(jax.random.key(0), (8, 8, 1)))
     observed = np.eye(len(grey), dtype=bool)
     np.save(tmp_path / "mask.npy", observed)
-    failures = completion.complete_files(
-        completion.CompletionModel.of_run(run),
+    failures = complete_files(
+        CompletionModel.from_run(run),
         input=folder,
         mask=tmp_path / "mask.npy",
         output=tmp_path / "out",
