@@ -24,21 +24,21 @@ def explain(error: BaseException, arguments: Sequence[str]) -> UserError:
         if isinstance(cause, UserError):  # of the configuration file, from which ml_collections makes a dump
             return cause
     if isinstance(error, flags.UnrecognizedFlagError):
+        if error.flagname.startswith("config."):
+            return UserError(f"--{error.flagname} needs --config=NAME_OR_FILE before it.")
         return UserError(f"--{error.flagname} is no flag; --help lists them all.")
     given = [argument.lstrip("-").partition("=")[::2] for argument in arguments if argument.startswith("-")]
     for name, value in given:
         if kind := _wrong_number(name, value):
             return UserError(f"--{name} is {value!r}; it must be {kind}.")
     configs = [value for name, value in given if name == "config"]
-    if configs:
-        config = _load(configs[-1])
-        for name, _ in given:
-            if config is not None and name.startswith("config.") and not _has_field(config, name[7:]):
-                return UserError(
-                    f"--{name} is no field of the configuration; configs/default.py lists them all."
-                )
-        if config is None:
-            return UserError(f"--config={configs[-1]} cannot be used: {errors.first_line(causes[-1])}.")
+    config = _load(configs[-1]) if configs else None
+    if configs and config is None:
+        return UserError(f"--config={configs[-1]} cannot be used: {errors.first_line(causes[-1])}.")
+    fields = [name for name, _ in given if name.startswith("config.")] if configs else []
+    for name in fields:
+        if allowed := _explain_missing(config, name):
+            return UserError(f"--{name} is no field of the configuration; {allowed}.")
     return UserError(f"{' '.join(str(error).split()).rstrip('.') or type(error).__name__}.")
 
 
@@ -70,9 +70,13 @@ def _load(config: str) -> ConfigDict | None:
     return loaded if isinstance(loaded, ConfigDict) else None
 
 
-def _has_field(config: ConfigDict, name: str) -> bool:
-    for part in name.partition("[")[0].split("."):
-        if not isinstance(config, ConfigDict) or part not in config:
-            return False
-        config = config[part]
-    return True
+def _explain_missing(config: ConfigDict, name: str) -> str | None:
+    """What there is in place of a field that there is not."""
+    prefix, *parts = name.partition("[")[0].split(".")
+    for part in parts:
+        if not isinstance(config, ConfigDict):
+            return f"{prefix} holds a value"
+        if part not in config:
+            return f"{prefix} has {', '.join(config)}"
+        prefix, config = f"{prefix}.{part}", config[part]
+    return None
