@@ -63,7 +63,8 @@ def binaries(wheel, tmp_path_factory):
 
 
 def test_the_main_job_runs_in_an_empty_folder(binaries, tmp_path):
-    fields = tiny.flags(**{"evaluate.figure_images": 0, "evaluate.classical_images": 0})
+    little = {"evaluate.fractions": "(0.2,)", "evaluate.halves": False, "train.validate_every": 0}
+    fields = tiny.flags(**little, **{"evaluate.figure_images": 0, "evaluate.classical_images": 0})
     result = run(binaries / "ifanp-jax", "--config=digits_ifanp", "--workdir=run", *fields, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "random 20%" in result.stdout
