@@ -121,34 +121,30 @@ def table_rows(evaluation: dict) -> list[list[str]]:
 
 
 def caption(evaluation: dict) -> str:
-    """One line that says what the numbers are."""
+    """What the numbers are, in a few sentences on one line."""
     cells, classical = evaluation["cells"], evaluation["classical"]
     first = cells[0] if cells else {}
-    parts = [
-        "PSNR in dB of the raw prediction (mean of "
-        f"{evaluation['num_samples']} samples), completed = with observed pixels kept (and its 95 % "
-        "interval), unobserved = over the other pixels"
-    ]
-    if classical:
-        parts[0] += (
-            f", classical = best interpolation, completed, on the first {classical[0]['num_images']} images"
-        )
-    if "kl" in first:
-        parts.append("KL in nats")
-    if "log_prob" in first:
-        parts.append(
-            "log p in nats per value, importance-weighted with as many samples (likelihood "
-            f"{show_likelihood(evaluation)}, target {evaluation['target']})"
-        )
-        parts.append(
-            "CRPS in intensities and the share of true values inside the central 50, 80 and 95 % intervals, "
-            "over unobserved pixels"
-        )
-    return (
+    sentences = [
         f"{evaluation['model']} on {evaluation['data']} {show_shape(evaluation)}: step {evaluation['step']}, "
         f"{evaluation['num_parameters']:,} parameters, {first.get('num_images', 0)} held-out images"
-        f"{show_protocol(evaluation)}. {'; '.join(parts)}."
-    )
+        f"{show_protocol(evaluation)}",
+        f"PSNR in dB of the raw prediction (clipped mean of {evaluation['num_samples']} samples)",
+        "Completed: with observed pixels kept, and its 95 % interval",
+        "Unobserved: over the other pixels",
+    ]
+    if classical:
+        count = classical[0]["num_images"]
+        sentences.append(f"Classical: best interpolation, completed, on the first {count} images")
+    if "kl" in first:
+        sentences.append("KL in nats")
+    if "log_prob" in first:
+        likelihood = f"likelihood {show_likelihood(evaluation)}, target {evaluation['target']}"
+        sentences += [
+            f"Log p in nats per value, importance-weighted with as many samples ({likelihood})",
+            "Over unobserved pixels: CRPS in intensities, and the share of true values inside the central 50, "
+            "80 and 95 % intervals",
+        ]
+    return ". ".join(sentences) + "."
 
 
 def list_lines(evaluation: dict) -> list[str]:

@@ -222,26 +222,32 @@ def check_same_run(
 
 
 def check_same_images(
-    workdir: str | pathlib.Path, old: dict, new: dict, *, allowed_changes: Sequence[str] = ()
+    workdir: str | pathlib.Path,
+    old: dict,
+    new: dict,
+    *,
+    part: str = "training",
+    allowed_changes: Sequence[str] | None = (),
 ) -> None:
-    """Refuses to go on with other training images, wherever they lie.
+    """Refuses to go on with other images, wherever they lie.
 
     Args:
       workdir: of the run.
-      old: record of its checkpoint.
+      old: record of its checkpoint, or another with what `dataset.describe_images` said then.
       new: record with `dataset.describe_images` of now.
-      allowed_changes: "data" allows it.
+      part: which images they are, "training" or "held-out".
+      allowed_changes: "data" allows it; None = never, whatever the command line says.
 
     Raises:
       UserError: when they differ.
     """
     names = ("num_images", "sha256_of_some_images")
-    if "data" in allowed_changes or all(old.get(name, new[name]) == new[name] for name in names):
+    if "data" in (allowed_changes or ()) or all(old[name] == new[name] for name in names):
         return
+    advice = "" if allowed_changes is None else ", or go on with --allow_config_change=data"
     raise UserError(
-        f"--workdir={workdir} holds a run on other training images ({old['num_images']} images -> "
-        f"{new['num_images']}, or others of them); give the same ones, choose another --workdir, or go on "
-        "with --allow_config_change=data."
+        f"--workdir={workdir} holds a run on other {part} images ({old['num_images']} images -> "
+        f"{new['num_images']}, or others of them); give the same ones or choose another --workdir{advice}."
     )
 
 

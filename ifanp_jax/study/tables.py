@@ -1,0 +1,185 @@
+"""The tables of a study: `study.md`, `study.csv` and `study.json`."""
+
+import csv
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+
+from ifanp_jax import files
+from ifanp_jax.evaluation import image_values, tables
+from ifanp_jax.evaluation.tables import label, show
+
+PSNR_TITLES = {
+    "psnr": "PSNR of the raw prediction, dB (95 % interval over images)",
+    "psnr_completed": "PSNR of the completed image, observed pixels kept, dB",
+    "psnr_unobserved": "PSNR over the unobserved pixels, dB",
+}
+OTHER_TITLES = {
+    "kl": ("KL(q(z given the full image) against q(z given the context)), nats", ".3g"),
+    "log_prob": ("log-likelihood, importance-weighted, nats per value", ".3f"),
+    "log_prob_per_image": ("log-likelihood, importance-weighted, nats per image", ".0f"),
+    "crps": ("CRPS over unobserved pixels, intensities (smaller is better)", ".4f"),
+}
+PUBLISHED_FORMS = {"psnr": "", "kl": "f"}  # all digits that the paper prints
+FACTS = ("model", "mask", "fraction", "num_parameters", "training_seconds", "num_images")
+SCALARS = (
+    "psnr", "psnr_completed", "psnr_unobserved", "mse", "ssim", "kl", "log_prob", "log_prob_per_image",
+    "crps",
+)  # fmt: skip
+
+Table = tuple[str, list[str], list[list[str]]]  # title, names of the columns, rows
+
+
+def write(study: dict, workdir: str | pathlib.Path) -> None:
+    """Writes `study.csv`, `study.md` and, last, `study.json`."""
+    workdir = pathlib.Path(workdir)
+    names = [name for name in SCALARS if any(name in row for row in study["rows"])]
+    intervals = [f"{name}_interval" for name in image_values.PSNR_NAMES]
+    with files.replacing(workdir / "study.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*FACTS, *names, *(f"{name}_{end}" for name in intervals for end in ("low", "high"))])
+        for row in study["rows"]:
+            ends = [end for name in intervals for end in row[name]]
+            writer.writerow([row.get(name) for name in (*FACTS, *names)] + ends)
+    files.write_whole(workdir / "study.md", "\n".join(list_lines(study)) + "\n")
+    files.write_whole(workdir / "study.json", json.dumps(study, indent=2) + "\n")
+
+
+def list_lines(study: dict) -> list[str]:
+    """The lines of `study.md`."""
+    lines = [caption(study), ""]
+    for title, head, body in (
+        *(_psnr_table(study, metric) for metric in PSNR_TITLES),
+        *(_metric_table(study, metric) for metric in OTHER_TITLES if _has(study, metric)),
+        *([_coverage_table(study)] if _has(study, "coverage") else []),
+        _difference_table(study, "psnr", "raw PSNR, dB, image by image (95 % interval)"),
+        _difference_table(study, "psnr_completed", "completed PSNR, dB"),
+        _model_table(study),
+    ):
+        lines += [f"**{title}**", "", *tables.markdown_table(head, body), ""]
+    return lines + (["", _published_note(study)] if study["published"] else [])
+
+
+def caption(study: dict) -> str:
+    """What the numbers are, in a few sentences on one line."""
+    fractions = " to ".join(f"{fraction:.0%}" for fraction in study["mask_fraction"])
+    seeds = ", ".join(map(str, study["seeds"]))
+    likelihood = f" Likelihood: {tables.show_likelihood(study)}." if study["likelihood"] else ""
+    return (
+        f"{study['data']} {tables.show_shape(study)}: {study['num_steps']} steps of {study['batch_size']} "
+        f"of {study['num_training_images']:,} training images, peak learning rate {study['learning_rate']}, "
+        f"moving average {study['ema_decay']}, seeds {seeds}{tables.show_protocol(study)}. "
+        f"Training contexts: {study['mask']}, {fractions} observed; target {study['target']}.{likelihood} "
+        f"Tests: {study['rows'][0]['num_images']} held-out images (split {study['eval_split']}) with the "
+        f"same contexts for every model. The prediction is the mean of {study['num_samples']} samples drawn "
+        "from q(z given the context), clipped to [0, 1]. The log-likelihood is the importance-weighted bound "
+        "with as many. "
+        "Intervals are over the images, not over trainings: another seed may move a model further."
+    )
+
+
+def short_name(model: str) -> str:
+    """The name without its file: "image_np.IFANP" gives "IFANP"."""
+    return model.rpartition(".")[2]
+
+
+def _has(study, metric):
+    return any(metric in row for row in study["rows"])
+
+
+def _labels(study):
+    return list(dict.fromkeys(label(row) for row in study["rows"]))
+
+
+def _body(study, show_row: Callable[[dict], str]) -> list[list[str]]:
+    """One row of texts per model, one text per cell."""
+    texts = {}
+    for row in study["rows"]:
+        texts.setdefault(row["model"], []).append(show_row(row))
+    return [[short_name(model), *cells] for model, cells in texts.items()]
+
+
+def _psnr_table(study, metric) -> Table:
+    labels = _labels(study)
+    body = _body(study, functools.partial(_with_interval, metric=metric))
+    if metric == "psnr_completed" and study["classical"]:
+        count = study["classical"][0]["num_images"]
+        cells = {label(row): tables.show_best_classical(study["classical"], row) for row in study["rows"]}
+        body.append([f"best interpolation, first {count} images", *cells.values()])
+    return PSNR_TITLES[metric], ["model", *labels], body + _published_rows(study, metric)
+
+
+def _metric_table(study, metric) -> Table:
+    title, form = OTHER_TITLES[metric]
+    body = _body(study, functools.partial(show, name=metric, form=form))
+    return title, ["model", *_labels(study)], body + _published_rows(study, metric)
+
+
+def _published_rows(study, metric):
+    """What the paper prints of a metric, beside ours."""
+    if metric not in PUBLISHED_FORMS:
+        return []
+    texts = {}
+    for cell in study["published"]:
+        of_model = texts.setdefault(cell["model"], {})
+        of_model[label(cell)] = show(cell, metric, PUBLISHED_FORMS[metric])
+    return [
+        [f"paper, {short_name(model)}", *(of_model.get(name, "") for name in _labels(study))]
+        for model, of_model in texts.items()
+    ]
+
+
+def _published_note(study):
+    return (
+        "The paper's rows are the numbers that it prints. It does not state its protocol: over how many "
+        "samples a prediction is, whether it is clipped, and over what the KL is averaged. Ours is the "
+        f"clipped mean of {study['num_samples']} samples, and our KL is a sum over the dimensions of z."
+    )
+
+
+def _coverage_table(study) -> Table:
+    levels = " / ".join(f"{level:.0%}" for level in tables.SHOWN_LEVELS)
+    title = f"Share of unobserved values inside the central {levels} intervals"
+    return title, ["model", *_labels(study)], _body(study, tables.show_coverage)
+
+
+def _difference_table(study, metric, what) -> Table:
+    labels, texts = _labels(study), {}
+    for entry in study["comparisons"]:
+        if entry["metric"] == metric:
+            low, high = entry["interval"]
+            cells = texts.setdefault((entry["lower"], entry["higher"]), {})
+            cells[label(entry)] = f"{entry['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+    body = [
+        [f"{short_name(lower)}, {short_name(higher)}", *(cells[name] for name in labels)]
+        for (lower, higher), cells in texts.items()
+    ]
+    return f"Paired differences of the {what}", ["second minus first", *labels], body
+
+
+def _model_table(study) -> Table:
+    first = {}
+    for row in study["rows"]:
+        first.setdefault(row["model"], row)
+    head = ["model", "parameters", "training, minutes", "raw PSNR by seed, first context", "fields"]
+    body = [
+        [
+            short_name(model),
+            f"{row['num_parameters']:,}",
+            _minutes(row["training_seconds"]),
+            ", ".join(f"{value:.2f}" for value in row["psnr_by_seed"]),
+            ", ".join(f"{name} {value}" for name, value in study["models"][model].items()),
+        ]
+        for model, row in first.items()
+    ]
+    return "Models", head, body
+
+
+def _minutes(seconds):
+    return "" if seconds is None else f"{seconds / 60:.1f}"
+
+
+def _with_interval(row, metric):
+    low, high = row[f"{metric}_interval"]
+    return f"{row[metric]:.2f} ({low:.2f}-{high:.2f})"
