@@ -141,8 +141,8 @@ def caption(evaluation: dict) -> str:
         likelihood = f"likelihood {show_likelihood(evaluation)}, target {evaluation['target']}"
         sentences += [
             f"Log p in nats per value, importance-weighted with as many samples ({likelihood})",
-            "Over unobserved pixels: CRPS in intensities, and the share of true values inside the central 50, "
-            "80 and 95 % intervals",
+            "Over unobserved pixels: CRPS in intensities, and the share of true values inside the central "
+            "50, 80 and 95 % intervals",
         ]
     return ". ".join(sentences) + "."
 

@@ -1,6 +1,8 @@
 """How good and how honest a completion is, per image: (B,)."""
 
 from ifanp_jax.metrics.image import (
+    MAX_PSNR,
+    MIN_MSE,
     SSIM_WINDOW,
     keep_observed,
     masked_mse,
@@ -13,6 +15,8 @@ from ifanp_jax.metrics.image import (
 from ifanp_jax.metrics.intervals import bootstrap_interval
 
 __all__ = [
+    "MAX_PSNR",
+    "MIN_MSE",
     "SSIM_WINDOW",
     "bootstrap_interval",
     "keep_observed",

@@ -26,21 +26,21 @@ def probability_integral_transform(samples: jax.Array, scale: jax.Array, image: 
     return jax.scipy.stats.norm.cdf((image[None] - samples) / scale).mean(axis=0)
 
 
-def coverage(transform: jax.Array, targets: jax.Array, levels: tuple[float, ...]) -> jax.Array:
+def coverage(probabilities: jax.Array, targets: jax.Array, levels: tuple[float, ...]) -> jax.Array:
     """Share of the true values inside the central interval of each level; equal to the level where right.
 
     Args:
-      transform: float32 (B, H, W, C), from `probability_integral_transform`.
+      probabilities: float32 (B, H, W, C), from `probability_integral_transform`.
       targets: bool (B, H, W, 1), the pixels that count.
       levels: L nominal probabilities in (0, 1).
 
     Returns:
       float32 (B, L); 0 for an image without target pixels.
     """
-    chex.assert_rank(transform, 4)
-    chex.assert_type(transform, float)
-    _check_targets(targets, transform)
-    is_inside = jnp.abs(transform - 0.5)[..., None] <= jnp.asarray(levels)[None, None, None, None, :] / 2
+    chex.assert_rank(probabilities, 4)
+    chex.assert_type(probabilities, float)
+    _check_targets(targets, probabilities)
+    is_inside = jnp.abs(probabilities - 0.5)[..., None] <= jnp.asarray(levels)[None, None, None, None, :] / 2
     return _target_mean(is_inside, targets[..., None])
 
 

@@ -1,3 +1,5 @@
+"""PIT, coverage and CRPS against SciPy, closed forms and sampling."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,41 +45,43 @@ def normal_crps(mean, scale, y):
 
 def test_pit_of_one_normal_is_its_distribution_function():
     samples, scale, image, _ = random_mixture(1)
-    transform = calibration.probability_integral_transform(samples, scale, image)
-    assert transform.shape == SHAPE and transform.dtype == jnp.float32
-    np.testing.assert_allclose(transform, stats.norm.cdf(image, samples[0], scale[0]), atol=1e-6)
+    probabilities = calibration.probability_integral_transform(samples, scale, image)
+    assert probabilities.shape == SHAPE and probabilities.dtype == jnp.float32
+    np.testing.assert_allclose(probabilities, stats.norm.cdf(image, samples[0], scale[0]), atol=1e-6)
 
 
 def test_pit_of_a_mixture_is_the_mean_of_its_parts():
     samples, scale, image, _ = random_mixture(5)
-    transform = calibration.probability_integral_transform(samples, scale, image)
-    np.testing.assert_allclose(transform, stats.norm.cdf(image[None], samples, scale).mean(axis=0), atol=1e-6)
+    probabilities = calibration.probability_integral_transform(samples, scale, image)
+    np.testing.assert_allclose(
+        probabilities, stats.norm.cdf(image[None], samples, scale).mean(axis=0), atol=1e-6
+    )
 
 
 def test_pit_of_values_drawn_from_the_mixture_is_uniform():
     samples, scale, _, _ = random_mixture(4, shape=(1, 50, 50, 2))
-    transform = calibration.probability_integral_transform(samples, scale, draw_from(samples, scale))
-    assert stats.kstest(np.asarray(transform).ravel(), "uniform").pvalue > 0.01
+    probabilities = calibration.probability_integral_transform(samples, scale, draw_from(samples, scale))
+    assert stats.kstest(np.asarray(probabilities).ravel(), "uniform").pvalue > 0.01
 
 
 def test_pit_of_values_drawn_elsewhere_is_not_uniform():
     samples, scale, _, _ = random_mixture(4, shape=(1, 50, 50, 2))
     shifted = draw_from(samples, scale) + np.float32(0.3)
-    transform = calibration.probability_integral_transform(samples, scale, shifted)
-    assert stats.kstest(np.asarray(transform).ravel(), "uniform").pvalue < 1e-6
+    probabilities = calibration.probability_integral_transform(samples, scale, shifted)
+    assert stats.kstest(np.asarray(probabilities).ravel(), "uniform").pvalue < 1e-6
 
 
 def test_coverage_is_counted_by_hand():
-    transform = np.array([0.5, 0.3, 0.71, 0.05, 0.99], np.float32).reshape(1, 1, 5, 1)
+    probabilities = np.array([0.5, 0.3, 0.71, 0.05, 0.99], np.float32).reshape(1, 1, 5, 1)
     targets = np.ones((1, 1, 5, 1), bool)
-    result = calibration.coverage(transform, targets, (0.1, 0.41, 0.43, 0.92, 0.99))
+    result = calibration.coverage(probabilities, targets, (0.1, 0.41, 0.43, 0.92, 0.99))
     np.testing.assert_allclose(result, [[0.2, 0.4, 0.6, 0.8, 1.0]], rtol=1e-6)
 
 
 def test_coverage_is_the_share_between_the_quantiles_of_the_normal():
     samples, scale, image, targets = random_mixture(1)
-    transform = calibration.probability_integral_transform(samples, scale, image)
-    result = calibration.coverage(transform, targets, calibration.LEVELS)
+    probabilities = calibration.probability_integral_transform(samples, scale, image)
+    result = calibration.coverage(probabilities, targets, calibration.LEVELS)
     assert result.shape == (3, len(calibration.LEVELS)) and result.dtype == jnp.float32
     for index, level in enumerate(calibration.LEVELS):
         low, high = stats.norm.interval(level, samples[0], scale[0])
@@ -87,18 +91,18 @@ def test_coverage_is_the_share_between_the_quantiles_of_the_normal():
 
 def test_coverage_of_values_drawn_from_the_mixture_is_the_level():
     samples, scale, _, _ = random_mixture(4, shape=(1, 80, 80, 1))
-    transform = calibration.probability_integral_transform(samples, scale, draw_from(samples, scale))
-    result = calibration.coverage(transform, np.ones((1, 80, 80, 1), bool), calibration.LEVELS)[0]
+    probabilities = calibration.probability_integral_transform(samples, scale, draw_from(samples, scale))
+    result = calibration.coverage(probabilities, np.ones((1, 80, 80, 1), bool), calibration.LEVELS)[0]
     levels = np.array(calibration.LEVELS)
-    assert np.all(np.abs(result - levels) < 4 * np.sqrt(levels * (1 - levels) / transform.size))
+    assert np.all(np.abs(result - levels) < 4 * np.sqrt(levels * (1 - levels) / probabilities.size))
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_a_too_small_scale_covers_too_little_and_a_too_large_one_too_much(factor):
     samples, scale, _, _ = random_mixture(1, shape=(1, 80, 80, 1))
     image = draw_from(samples, scale)
-    transform = calibration.probability_integral_transform(samples, np.float32(factor) * scale, image)
-    result = calibration.coverage(transform, np.ones((1, 80, 80, 1), bool), calibration.LEVELS)[0]
+    probabilities = calibration.probability_integral_transform(samples, np.float32(factor) * scale, image)
+    result = calibration.coverage(probabilities, np.ones((1, 80, 80, 1), bool), calibration.LEVELS)[0]
     levels = np.array(calibration.LEVELS)
     expected = 2 * stats.norm.cdf(factor * stats.norm.ppf(0.5 + levels / 2)) - 1
     assert np.all(np.abs(result - expected) < 4 * np.sqrt(expected * (1 - expected) / image.size))
@@ -154,9 +158,9 @@ def test_crps_is_smallest_in_expectation_for_the_true_scale():
 
 
 def scores(samples, scale, image, targets):
-    transform = calibration.probability_integral_transform(samples, scale, image)
+    probabilities = calibration.probability_integral_transform(samples, scale, image)
     return (
-        calibration.coverage(transform, targets, calibration.LEVELS),
+        calibration.coverage(probabilities, targets, calibration.LEVELS),
         calibration.crps(samples, scale, image, targets),
     )
 
