@@ -47,7 +47,8 @@ def add_study(config, image_size):
         ("vae.VAE", "image_np.IFANP"),
         ("vae.MaskedVAE", "image_np.IFANP"),
     )
-    config.study.published = ()  # (model, ((fraction, raw PSNR in dB), ...)) as the paper prints it
+    # (model, ((fraction, raw PSNR in dB, KL), ...)) as the paper prints it
+    config.study.published = ()
     # Each model's own fields by file and class; those of config.model are common to all.
     config.study.fields = ml_collections.ConfigDict()
     for model in config.study.models:

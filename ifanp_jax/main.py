@@ -92,7 +92,7 @@ def _evaluate():
 
 
 def _study():
-    from ifanp_jax.study import run as study
+    from ifanp_jax.study import run, tables
 
     config = command_line.get_config()
     if config is None or "study" not in config:
@@ -100,8 +100,8 @@ def _study():
     _prepare(config)
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
-        result = study.run(config, _WORKDIR.value, dataset)
-    print("\n".join(study.list_lines(result)))
+        study = run.run(config, _WORKDIR.value, dataset)
+    print("\n".join(tables.list_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 

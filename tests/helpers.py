@@ -1,5 +1,6 @@
 """What several tests do."""
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax.training import metrics_file, parameters
+from ifanp_jax.training import metrics_file, parameters, runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLOCKED = ("train/seconds", "train/steps_per_second", "train/images_per_second")
@@ -19,6 +20,13 @@ def read_rows(workdir):
     """Rows of metrics.jsonl less what a clock decides."""
     rows = metrics_file.read_metrics(workdir)
     return [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
+
+
+def make_run(config, image_shape, *, seed=0):
+    """An untrained run with its state."""
+    run = runs.make(config, image_shape)
+    state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(seed))
+    return dataclasses.replace(run, state=state)
 
 
 def run_python(*arguments, cwd=ROOT, **environment):

@@ -18,6 +18,7 @@ from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.evaluation import baselines, image_values
 from ifanp_jax.evaluation.cells import draw_contexts, list_cells, value_name
 from ifanp_jax.metrics import calibration
+from ifanp_jax.models import heads
 from ifanp_jax.training import Run
 
 logger = logging.getLogger(__name__)
@@ -126,9 +127,7 @@ def _measure_distribution(completion, image, mask, target):
     """What the scale of a completion is judged by: log-likelihood, coverage and CRPS."""
     samples, scale = completion.samples, completion.scale
     targets = objectives.target_pixels(mask, target)
-    log_prob = objectives.importance_weighted_bound(
-        objectives.gaussian_log_prob(image, samples, scale, targets)
-    )
+    log_prob = objectives.importance_weighted_bound(heads.completion_log_prob(image, completion, targets))
     num_values = jnp.maximum(targets.sum(axis=(1, 2, 3)), 1) * image.shape[-1]
     probabilities = calibration.probability_integral_transform(samples, scale, image)
     return {

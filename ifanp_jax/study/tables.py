@@ -132,8 +132,8 @@ def _published_rows(study, metric):
 
 def _published_note(study):
     return (
-        "The paper's rows are the numbers that it prints. It does not state its protocol: over how many "
-        "samples a prediction is, whether it is clipped, and over what the KL is averaged. Ours is the "
+        "The paper's rows are the numbers that it prints. It does not state its protocol: of how many "
+        "samples a prediction is, whether it is clipped, and whether the KL is a sum or a mean. Ours is the "
         f"clipped mean of {study['num_samples']} samples, and our KL is a sum over the dimensions of z."
     )
 

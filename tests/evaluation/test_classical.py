@@ -1,12 +1,13 @@
-import pathlib
+"""Interpolation against its equations."""
 
 import numpy as np
 import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import classical
+from tests import helpers
 
-MNIST = pathlib.Path(__file__).parents[1].parent / "shared" / "data" / "tfds"
+MNIST = helpers.ROOT.parent / "shared" / "data" / "tfds"
 
 
 def random_masks(shape, fraction, seed=0):
@@ -125,12 +126,14 @@ def test_tiny_images_stay_finite(method, size):
     assert np.isfinite(classical.complete(method, image, mask)).all()
 
 
-def test_evaluate_equals_one_image_at_a_time():
+def test_many_images_equal_one_image_at_a_time():
     images = np.random.default_rng(4).random((5, 8, 7, 3), dtype=np.float32)
     masks = random_masks(images.shape, 0.4)
     masks[3] = masks[4] = masks[1]  # solved together
     calls = []
-    completed = classical.evaluate(images, masks, progress=lambda done, total: calls.append((done, total)))
+    completed = classical.complete_images(
+        images, masks, progress=lambda done, total: calls.append((done, total))
+    )
     assert tuple(completed) == classical.METHODS
     assert calls == [(done + 1, 15) for done in range(15)]
     for method, results in completed.items():
@@ -139,9 +142,9 @@ def test_evaluate_equals_one_image_at_a_time():
             np.testing.assert_allclose(result, classical.complete(method, image, mask), atol=1e-6)
 
 
-def test_evaluate_runs_the_chosen_methods_only():
+def test_only_the_chosen_methods_run():
     images = np.full((2, 4, 4, 1), 0.5, np.float32)
-    completed = classical.evaluate(images, random_masks(images.shape, 0.5), methods=["nearest"])
+    completed = classical.complete_images(images, random_masks(images.shape, 0.5), methods=["nearest"])
     assert list(completed) == ["nearest"]
 
 
@@ -159,9 +162,9 @@ def test_wrong_input_raises():
     with pytest.raises(AssertionError):
         classical.complete("nearest", image, mask.astype(np.float32))
     with pytest.raises(AssertionError):
-        classical.evaluate(image, mask)
+        classical.complete_images(image, mask)
     with pytest.raises(AssertionError):
-        classical.evaluate(image[None], mask)
+        classical.complete_images(image[None], mask)
 
 
 def test_a_large_image_is_refused_by_the_gaussian_process_alone():
@@ -185,7 +188,7 @@ def test_length_scale_follows_the_smoothness_of_the_images():
 def test_best_method_on_the_digits(fraction, expected):
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
     images = (load_digits().images[::9, ..., None] / 16.0).astype(np.float32)
-    completed = classical.evaluate(images, random_masks(images.shape, fraction), length_scale=1.5)
+    completed = classical.complete_images(images, random_masks(images.shape, fraction), length_scale=1.5)
     best = max(mean_psnr(result, images) for result in completed.values())
     assert abs(best - expected) < 0.5
 
@@ -197,5 +200,5 @@ def test_gaussian_process_on_mnist():
     source = datasets.data_source("mnist", data_dir=MNIST, split="test")
     images = np.stack([source[index]["image"] for index in range(50)]).astype(np.float32) / 255
     masks = random_masks(images.shape, 0.4)
-    completed = classical.evaluate(images, masks, methods=["gaussian_process"])
+    completed = classical.complete_images(images, masks, methods=["gaussian_process"])
     assert abs(mean_psnr(completed["gaussian_process"], images) - 20.9) < 0.5

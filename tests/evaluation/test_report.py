@@ -1,0 +1,83 @@
+"""Figures of a run, and the validation that they show."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ifanp_jax.evaluation import evaluate, figures, report, validation
+from ifanp_jax.training import metrics_file
+from tests import helpers, tiny
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return helpers.make_run(tiny.make_config(), (8, 8, 1))
+
+
+def read_pixels(path):
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def test_figures_are_drawn(untrained, tmp_path):
+    writer = metrics_file.MetricWriter(tmp_path, step=0)
+    for step in (1, 2):
+        values = {"loss": 1.0 / step, "mse": 0.1, "kl": 1.0}
+        writer.write(
+            step, {f"{split}/{name}": value for name, value in values.items() for split in ("train", "val")}
+        )
+    writer.close()
+    evaluation, _ = evaluate.evaluate(untrained, tiny.digits())
+    report.draw(untrained, tiny.digits(), evaluation, tmp_path)
+    for name in ("completions.png", "training.png", "reliability.png"):
+        assert min(read_pixels(tmp_path / name).shape[:2]) > 200
+    magenta = np.abs(read_pixels(tmp_path / "completions.png") - [217, 0, 191]) < 4
+    assert magenta.all(axis=-1).mean() > 0.01
+
+
+def test_standard_deviations_have_one_scale_in_every_figure(tmp_path):
+    panel = figures.Panel(
+        name="one",
+        image=np.zeros((1, 8, 8, 1)),
+        mask=np.zeros((1, 8, 8, 1), bool),
+        samples=np.zeros((3, 1, 8, 8, 1)),
+        deviation=np.full((1, 8, 8, 1), 0.1),
+    )
+    wide = dataclasses.replace(panel, deviation=np.where(np.eye(8, dtype=bool)[None, ..., None], 0.25, 0.1))
+
+    def colours(name, panels):
+        figures.draw_completions(tmp_path / name, panels)
+        pixels = read_pixels(tmp_path / name).reshape(-1, 3)
+        return {tuple(colour) for colour in pixels}
+
+    import matplotlib
+
+    expected = tuple(
+        int(255 * value) for value in matplotlib.colormaps[figures.DEVIATION_COLOURS](0.1 / 0.25)[:3]
+    )
+    for name, panels in (("alone.png", [panel]), ("beside.png", [panel, wide])):
+        assert any(np.abs(np.subtract(colour, expected)).max() <= 2 for colour in colours(name, panels))
+
+
+def test_a_training_without_kl_has_no_panel_for_it(tmp_path):
+    rows = [{"step": step, "train/loss": 1.0, "train/mse": 0.1} for step in (1, 2)]
+    figures.draw_training(tmp_path / "two.png", rows)
+    figures.draw_training(tmp_path / "three.png", [row | {"train/kl": 1.0} for row in rows])
+    figures.draw_training(tmp_path / "none.png", [])
+    two, three = (read_pixels(tmp_path / name).shape for name in ("two.png", "three.png"))
+    assert two[1] * 3 == three[1] * 2
+
+
+def test_validation_is_the_evaluation_of_a_few_images(untrained):
+    config, dataset = untrained.config, tiny.digits()
+    row = validation.make_validation(config, dataset)(untrained)
+    assert set(row) == {f"val/{name}" for name in validation.METRICS}
+    config = tiny.make_config(
+        **{"evaluate.fractions": (0.4,), "evaluate.halves": False, "evaluate.num_images": 256}
+    )
+    evaluation, _ = evaluate.evaluate(dataclasses.replace(untrained, config=config), dataset)
+    for name in validation.METRICS:
+        assert row[f"val/{name}"] == pytest.approx(evaluation["cells"][0][name], rel=1e-5)
