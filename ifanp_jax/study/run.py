@@ -27,7 +27,7 @@ def run(
     workdir: str | pathlib.Path,
     dataset: Dataset,
     *,
-    train: Callable[..., Run] = training.run,
+    train_run: Callable[..., Run] = training.run,
 ) -> dict:
     """Trains and evaluates every model of `config.study`, then writes tables and figures.
 
@@ -35,7 +35,7 @@ def run(
       config: as in `configs/default.py`, with `config.study`.
       workdir: of the study; every run has a folder in it.
       dataset: of all runs.
-      train: trains one of them; called as `training.run` is.
+      train_run: trains one of them; called as `training.run` is.
 
     Returns:
       What `study.json` holds.
@@ -53,21 +53,21 @@ def run(
         runs.make(one, runs.trained_shape(one, dataset))
     for seed in config.study.seeds:
         for name in config.study.models:
-            _finish(config_of(config, name, seed), run_dir(workdir, name, seed), dataset, train)
+            _finish(config_of(config, name, seed), run_dir(workdir, name, seed), dataset, train_run)
     study = summary.summarise(config, workdir, dataset)
     tables.write(study, workdir)
     figures.draw(config, workdir, dataset)
     return study
 
 
-def _finish(config, directory, dataset, train):
+def _finish(config, directory, dataset, train_run):
     """Trains and evaluates one model where that is not done yet."""
     runs.check_same_run(directory, config, runs.trained_shape(config, dataset), allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
         _check_same_images(directory, config, dataset)
         logger.info("%s is finished.", directory.name)
         return
-    trained = train(config, directory, dataset, validate=validation.make_validation(config, dataset))
+    trained = train_run(config, directory, dataset, validate=validation.make_validation(config, dataset))
     evaluation, values = evaluate.evaluate(trained, dataset)
     report.draw(trained, dataset, evaluation, directory)
     report.write(evaluation, values, directory)

@@ -74,8 +74,8 @@ def caption(study: dict) -> str:
         f"Tests: {study['rows'][0]['num_images']} held-out images (split {study['eval_split']}) with the "
         f"same contexts for every model. The prediction is the mean of {study['num_samples']} samples drawn "
         "from q(z given the context), clipped to [0, 1]. The log-likelihood is the importance-weighted bound "
-        "with as many. "
-        "Intervals are over the images, not over trainings: another seed may move a model further."
+        "with as many. Intervals are over the images, not over trainings: another seed may move a model "
+        "further."
     )
 
 

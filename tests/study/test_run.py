@@ -128,9 +128,9 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
 
     limit = 1
     with pytest.raises(KilledError):
-        run.run(short_study.make_config(), tmp_path, tiny.digits(), train=train)
+        run.run(short_study.make_config(), tmp_path, tiny.digits(), train_run=train)
     limit = len(MODELS)
-    result = run.run(short_study.make_config(), tmp_path, tiny.digits(), train=train)
+    result = run.run(short_study.make_config(), tmp_path, tiny.digits(), train_run=train)
     assert trained == list(MODELS)  # the first one only once
     for row, expected in zip(result["rows"], finished[1]["rows"], strict=True):
         assert row["psnr"] == expected["psnr"]

@@ -29,7 +29,8 @@ def study():
         "data": "digits", "image_shape": [8, 8, 1], "num_training_images": 1497, "eval_split": "test",
         "protocol": "", "num_steps": 4, "batch_size": 8, "learning_rate": 0.01, "ema_decay": 0.9,
         "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "target": "all", "likelihood": "fixed",
-        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3, "models": {name: {"width": 8} for name in models},
+        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3,
+        "models": {name: {"width": 8} for name in models},
         "rows": [make_row(name, *cell, psnr) for name, psnr in models.items() for cell in CELLS],
         "comparisons": [
             {"lower": "image_np.IFNP", "higher": "deepfill.Other", "mask": mask, "fraction": fraction,
