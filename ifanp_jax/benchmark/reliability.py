@@ -56,7 +56,7 @@ def run(config: ConfigDict, arguments: list[str]) -> dict:
             logger.info("Measured signals and kills.")
             result["growth"] = measure_growth(trainings, folder / "growth")
         # Last: from here on the accelerator is this process's.
-        result["save"] = measure_saves(config, sources.get(config.data).train.shape[1:], folder / "saves")
+        result["save"] = measure_saves(config, sources.load(config.data).train.shape[1:], folder / "saves")
     return result | {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
 
 
