@@ -54,7 +54,7 @@ def resolve(value: str) -> str:
 
 
 def resolve_flags(arguments: Sequence[str]) -> Iterator[str]:
-    """Replaces the value of --config by its file.
+    """Replaces the value of --config by its file; "--config VALUE" becomes "--config=PATH".
 
     Args:
       arguments: of the command line.
@@ -65,12 +65,9 @@ def resolve_flags(arguments: Sequence[str]) -> Iterator[str]:
     Raises:
       UserError: as `resolve`.
     """
-    is_value = False  # of the form --config VALUE
-    for argument in arguments:
+    rest = iter(arguments)
+    for argument in rest:
         name, equals, value = argument.partition("=")
-        if is_value:
-            argument = resolve(argument)
-        elif equals and name in ("--config", "-config"):
-            argument = f"{name}={resolve(value)}"
-        is_value = argument in ("--config", "-config")
+        if name in ("--config", "-config"):
+            argument = f"{name}={resolve(value if equals else next(rest, ''))}"
         yield argument
