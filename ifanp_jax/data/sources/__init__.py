@@ -49,9 +49,6 @@ def load(config_data) -> Dataset:
     return dataset
 
 
-get = load
-
-
 def _first(images: np.ndarray, limit: int) -> np.ndarray:
     return images[:limit] if limit > 0 else images
 
