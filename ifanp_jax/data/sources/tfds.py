@@ -211,8 +211,8 @@ def _read_chunks_with_tensorflow(builder, split, count, decoders):
     if not _has_tensorflow():
         raise UserError(
             f"The TFDS data set {builder.name!r} is prepared under {builder.data_path} as "
-            f"{builder.info.file_format.value}, which only TensorFlow reads: run {_INSTALL}, or name in data.dir "
-            "a folder in which it was prepared with file_format='array_record'."
+            f"{builder.info.file_format.value}, which only TensorFlow reads: run {_INSTALL}, or name in "
+            "data.dir a folder in which it was prepared with file_format='array_record'."
         )
     import tensorflow
     import tensorflow_datasets
