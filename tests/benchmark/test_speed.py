@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ifanp_jax.benchmark import inputs, parts, probes, speed, table
+from ifanp_jax.benchmark import inputs, parts, probes, speed, step_speed, table
 from ifanp_jax.training import runs
 from tests import tiny
 
@@ -22,6 +22,7 @@ EFFORT = inputs.Effort(
     scaling_batch_sizes=(4,),
     device_counts=(1, 2),
 )
+GEMM = {"gemm": {"size": 2, "gflops_per_second": 1.0, "milliseconds": 1.0, "milliseconds_range": [1.0, 1.0]}}
 IN_PROCESSES = ("devices", "start")
 
 
@@ -78,6 +79,13 @@ def test_operations_of_the_parts_add_up_to_the_step(result):
     parts = sum(part.get("mflops_per_step", 0) for part in result["parts"])
     # The step does not need the gradient of its masked input.
     np.testing.assert_allclose(parts, 4 * result["training"]["mflops_per_image"], rtol=0.1)
+
+
+def test_accelerators_are_as_many_as_there_are():
+    (entry,) = step_speed.measure_accelerators(make_case())
+    assert entry["num_devices"] == 1 and entry["batch_size"] == 4 and not entry["is_fake"]
+    np.testing.assert_allclose(entry["images_per_second"], 4 / entry["milliseconds"] * 1e3)
+    assert "1 devices, batch 4" in dict(row[:2] for row in table.list_rows(GEMM | {"devices": [entry]}))
 
 
 @pytest.mark.slow
