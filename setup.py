@@ -33,7 +33,6 @@ setuptools.setup(
         "optax",
         "orbax-checkpoint",
         "pillow",
-        "rich",
         "safetensors",
         "scikit-image",
         "scikit-learn",
