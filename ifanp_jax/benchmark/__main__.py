@@ -16,6 +16,7 @@ from ifanp_jax.runtime import command_line
 
 def define_flags() -> dict[str, flags.FlagHolder]:
     """The flags of both commands by name, beside those of every command."""
+    flags.adopt_module_key_flags(command_line)  # --help lists them too
     return {
         "output": flags.DEFINE_string("output", "", "File for all numbers, as JSON."),
         "section": flags.DEFINE_multi_enum(
