@@ -29,7 +29,7 @@ def get(config: Mapping[str, Any], *, channels: int) -> nn.Module:
     Raises:
       UserError: when the name or a field is unknown, or a value cannot work.
     """
-    name, given = config["name"], {field: value for field, value in config.items() if field != "name"}
+    name, given = config.get("name"), {field: value for field, value in config.items() if field != "name"}
     _check_known(name, given)
     return _find(name)(channels=channels, **given)
 

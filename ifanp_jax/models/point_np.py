@@ -123,7 +123,7 @@ class PointNeuralProcess(nn.Module):
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | context), float32 (B, Z) each; Z = 0 without a latent path."""
-        pairs, observed = self._pairs(image, mask)
+        pairs, observed = self.pairs(image, mask)
         if not self.has_latent_path:
             return jnp.zeros((image.shape[0], 0)), jnp.ones((image.shape[0], 0))
         features = self.latent_encoder(pairs)
@@ -135,7 +135,7 @@ class PointNeuralProcess(nn.Module):
         """r: (B, 1, D), the same for every point, or (B, N, D) by attention; None without the path."""
         if not self.has_deterministic_path:
             return None
-        pairs, observed = self._pairs(image, mask)
+        pairs, observed = self.pairs(image, mask)
         features = self.encoder(pairs)
         if not self.has_attention:
             return masked_mean(features, observed)[:, None].astype(features.dtype)
@@ -144,7 +144,7 @@ class PointNeuralProcess(nn.Module):
         positions = grid.coordinates(*image.shape[1:3]).reshape(-1, 2)
         return self.cross_attention(self.position_encoder(positions), features, observed)
 
-    def _pairs(self, image, mask):
+    def pairs(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Points (x, y), y = 0 where unobserved: (B, N, 2 + C), and (B, N) which are context."""
         check_inputs(image, mask, self.channels)
         b, h, w, c = image.shape

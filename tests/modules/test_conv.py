@@ -47,9 +47,9 @@ def test_decoder_shape_and_dtype(h, w, dtype, has_features):
 def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
     z = jax.random.normal(jax.random.key(0), (2, 3, 4))
     features = jax.random.normal(jax.random.key(1), (3, 2, 5, 6))
-    grid = grid.coordinates(2, 5)
+    positions = grid.coordinates(2, 5)
     decoder = conv.DeconvDecoder(7, 0, 1)
-    out, variables = jax.jit(decoder.init_with_output)(jax.random.key(2), z, features, grid)
+    out, variables = jax.jit(decoder.init_with_output)(jax.random.key(2), z, features, positions)
     params = jax.tree.map(np.asarray, variables["params"])
     kernel = np.concatenate(
         [params[name]["kernel"] for name in ("from_z", "from_features", "from_coordinates")]
@@ -58,7 +58,7 @@ def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
         [
             np.broadcast_to(np.asarray(z)[:, :, None, None], (2, 3, 2, 5, 4)),
             np.broadcast_to(np.asarray(features)[None], (2, 3, 2, 5, 6)),
-            np.broadcast_to(np.asarray(grid)[None, None], (2, 3, 2, 5, 2)),
+            np.broadcast_to(np.asarray(positions)[None, None], (2, 3, 2, 5, 2)),
         ],
         axis=-1,
     )

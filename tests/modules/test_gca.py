@@ -191,12 +191,12 @@ def test_unobserved_values_are_never_read():
 def test_module_attends_with_each_head_over_its_own_channels(embedding, num_heads):
     features = jax.random.normal(jax.random.key(0), (B, H, W, D))
     mask = jax.random.bernoulli(jax.random.key(1), 0.3, (B, H, W, 1))
-    grid = grid.coordinates(H, W)
+    positions = grid.coordinates(H, W)
     module = gca.GlobalCrossAttention(D, num_heads, embedding)
-    out, variables = jax.jit(module.init_with_output)(jax.random.key(2), features, mask, grid)
+    out, variables = jax.jit(module.init_with_output)(jax.random.key(2), features, mask, positions)
     params = jax.tree.map(np.asarray, variables["params"]["theta"])
     assert len(params) == (3 if embedding == "mlp" else 1)
-    theta = np.asarray(grid).reshape(N, 2)
+    theta = np.asarray(positions).reshape(N, 2)
     for index in range(len(params)):
         layer = params[f"Dense_{index}"]
         theta = (theta if index == 0 else np.asarray(jax.nn.gelu(theta))) @ layer["kernel"] + layer.get(
