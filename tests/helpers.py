@@ -74,3 +74,21 @@ def random_mask(*shape, seed=1):
 def left_half(height, width):
     """A mask whose left half is observed."""
     return np.broadcast_to(np.arange(width) < width // 2, (height, width))
+
+
+def images_and_masks(shape, *, num_images=3):
+    """Random images (B, H, W, C) and masks of about one half."""
+    image = jax.random.uniform(jax.random.key(1), (num_images, *shape))
+    return image, jax.random.bernoulli(jax.random.key(2), 0.5, (*image.shape[:3], 1))
+
+
+def abstract_answers(model, image, mask, *, num_samples=1):
+    """Shapes and dtypes of the terms of a training, a completion of one sample more, and the parameters."""
+    rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+
+    def run():
+        terms, variables = model.init_with_output(rngs, image, mask, train=True, num_samples=num_samples)
+        call = {"num_samples": num_samples + 1, "method": "complete", "rngs": {"sample": rngs["sample"]}}
+        return terms, model.apply(variables, image, mask, **call), variables["params"]
+
+    return jax.eval_shape(run)

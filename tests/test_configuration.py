@@ -34,19 +34,24 @@ def test_an_unknown_choice_is_refused_by_name(name):
         configuration.check(config)
 
 
-def test_choices_that_exclude_each_other():
-    config = default.get_config()
-    config.model.gca_heads = 3
-    with pytest.raises(UserError, match="must divide"):
-        configuration.check(config)
-    config = default.get_config()
-    config.model.likelihood, config.model.sigma = "learned", 0.005
-    with pytest.raises(UserError, match="start above sigma_floor"):
-        configuration.check(config)
+def test_shares_outside_of_0_to_1_are_refused():
     config = default.get_config()
     config.evaluate.fractions = (0.2, 1.2)
     with pytest.raises(UserError, match="observed shares"):
         configuration.check(config)
+
+
+def test_a_protocol_that_sets_a_field_which_the_model_lacks_is_refused():
+    config = default.get_config()
+    config.protocol = "npf"
+    configuration.apply_protocol(config)
+    assert config.model.likelihood == "per_pixel"
+    with config.unlocked():
+        del config.model["likelihood"]
+    with pytest.raises(
+        UserError, match=r"protocol=npf sets config\.model\.likelihood, which image_np\.IFANP"
+    ):
+        configuration.apply_protocol(config)
 
 
 def test_differences_name_old_and_new():

@@ -14,9 +14,7 @@ def test_coordinates_are_the_centres_of_the_pixels(h, w):
     chex.assert_type(positions, jnp.float32)
     expected = [[((i + 0.5) / h * 2 - 1, (j + 0.5) / w * 2 - 1) for j in range(w)] for i in range(h)]
     np.testing.assert_allclose(positions, expected, atol=1e-6)
-    np.testing.assert_allclose(
-        jax.jit(grid.coordinates, static_argnums=(0, 1))(h, w), positions, atol=1e-6
-    )
+    np.testing.assert_allclose(jax.jit(grid.coordinates, static_argnums=(0, 1))(h, w), positions, atol=1e-6)
 
 
 def test_a_coarse_pixel_lies_at_the_mean_of_the_fine_pixels_it_covers():

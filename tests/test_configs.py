@@ -1,0 +1,83 @@
+"""The configurations: each takes a step, any model takes any data, and sizes are equal."""
+
+import importlib
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import celeba, celeba_ifanp, digits, digits_ifanp, mnist, mnist_ifanp
+from ifanp_jax import configuration, models
+from ifanp_jax.data import sampling
+from ifanp_jax.training import parameters, runs
+
+CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
+STUDIES = [name for name in CONFIGS if name.startswith("study_")]
+SHAPES = {digits: (8, 8, 1), mnist: (28, 28, 1), celeba: (32, 32, 3)}
+
+
+def take_step(config, image_shape):
+    """One training step without computing anything."""
+    configuration.check(config)
+    run = runs.make(config, image_shape)
+    h, w, c = image_shape
+    leading = (run.step.num_batches, config.train.batch_size, h, w)
+    image = jax.ShapeDtypeStruct((*leading, c), jnp.float32)
+    mask = jax.ShapeDtypeStruct((*leading, 1), bool)
+    before = runs.abstract_state(run)
+    after, metrics = jax.eval_shape(
+        run.step.update, jax.random.key(0), before, sampling.Batch(image=image, mask=mask)
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, before)
+    chex.assert_shape(list(metrics.values()), ())
+    assert set(run.step.finite_metrics) <= set(metrics)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in STUDIES])
+def test_every_configuration_takes_a_step(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    side = config.data.image_size or {"mnist": 28}.get(config.data.name, 8)
+    take_step(config, (side, side, config.data.channels or 1))
+
+
+@pytest.mark.parametrize("model", models.list_models())
+def test_every_model_takes_a_step_on_any_data(model):
+    take_step(digits.get_config(model), SHAPES[digits])
+
+
+@pytest.mark.parametrize("data", SHAPES)
+def test_models_are_as_large_as_ifanp_within_a_fifth(data):
+    def count(name):
+        run = runs.make(data.get_config(name), SHAPES[data])
+        return parameters.count_parameters(runs.abstract_state(run).params)
+
+    ifanp = count("image_np.IFANP")
+    for name in ("point_np.CNP", "point_np.LNP", "point_np.NP", "point_np.ANP", "vae.VAE", "vae.MaskedVAE"):
+        assert 0.8 * ifanp <= count(name) <= 1.2 * ifanp, name
+
+
+@pytest.mark.parametrize(
+    ("named", "data"), [(digits_ifanp, digits), (mnist_ifanp, mnist), (celeba_ifanp, celeba)]
+)
+def test_the_named_configurations_are_ifanp_on_their_data(named, data):
+    assert named.get_config().to_dict() == data.get_config("image_np.IFANP").to_dict()
+
+
+@pytest.mark.parametrize("model", models.list_models())
+def test_a_configuration_holds_the_fields_of_its_model_and_no_others(model):
+    assert set(digits.get_config(model).model) == {"name", *models.default_fields(model)}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_holds_each_models_own_fields_at_the_sizes_of_its_data(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    data = {"digits": digits, "mnist": mnist, "celeb_a": celeba}[config.data.name]
+    for model in config.study.models:
+        family, variant = model.split(".")
+        own = config.study.fields[family][variant].to_dict()
+        assert {"name"} | set(own) | set(config.model) == {"name", *models.default_fields(model)}
+        if model != "point_np.ANP":  # two cores train a wide one without self-attention
+            expected = data.get_config(model).model.to_dict()
+            assert own == {field: expected[field] for field in own}
