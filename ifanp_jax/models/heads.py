@@ -92,7 +92,7 @@ class GaussianHead(nn.Module):
         diagonal = self.sigma_floor + nn.softplus(raw[..., : self.channels] + start)
         if not self.has_covariance:
             return Completion(samples=mean, scale=diagonal)
-        cholesky = lower_triangular(diagonal, raw[..., self.channels :])
+        cholesky = cholesky_factor(diagonal, raw[..., self.channels :])
         scale = jnp.sqrt(jnp.sum(jnp.square(cholesky), axis=-1))
         return Completion(samples=mean, scale=scale, cholesky=cholesky)
 
@@ -173,23 +173,28 @@ def inverse_softplus(x: float) -> float:
     return math.log(math.expm1(x))
 
 
-def lower_triangular(diagonal: jax.Array, below: jax.Array) -> jax.Array:
-    """Lower-triangular matrices.
+def cholesky_factor(diagonal: jax.Array, regression: jax.Array) -> jax.Array:
+    """Lower-triangular factor L = (I - T)^-1 diag(d) of a covariance L L^T.
+
+    T holds each channel's regression on the errors of the channels before it, e_i = sum_{j < i} T_ij e_j +
+    d_i w_i with w ~ Normal(0, I). A small d_1 then divides one error alone. With the entries of L as outputs
+    it would divide all later ones too, and a training would start with losses of 1e9.
 
     Args:
-      diagonal: float (..., C).
-      below: float (..., C (C - 1) / 2), the entries below it, row by row.
+      diagonal: positive float (..., C), d.
+      regression: float (..., C (C - 1) / 2), the entries of T below its diagonal, row by row.
 
     Returns:
       float (..., C, C).
     """
     c = diagonal.shape[-1]
-    chex.assert_axis_dimension(below, -1, c * (c - 1) // 2)
-    entries, zero = iter(range(below.shape[-1])), jnp.zeros_like(diagonal[..., 0])
-    rows = [
-        [*(below[..., next(entries)] for _ in range(i)), diagonal[..., i], *[zero] * (c - 1 - i)]
-        for i in range(c)
-    ]
+    chex.assert_axis_dimension(regression, -1, c * (c - 1) // 2)
+    entries, zero = iter(range(regression.shape[-1])), jnp.zeros_like(diagonal[..., 0])
+    rows = []  # L_i = sum_{j < i} T_ij L_j + d_i unit_i
+    for i in range(c):
+        weights = [regression[..., next(entries)] for _ in range(i)]
+        below = [sum(weight * rows[j][k] for j, weight in enumerate(weights)) for k in range(i)]
+        rows.append([*below, diagonal[..., i], *[zero] * (c - 1 - i)])
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 

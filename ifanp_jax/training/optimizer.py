@@ -41,13 +41,17 @@ def make_optimizer(config) -> optax.GradientTransformation:
 def kernel_axes(params: Any) -> Any:
     """For each parameter the axes of its kernel as a matrix, or None where it is none.
 
+    Heads (layers whose name ends in "head") are left out too: Muon moves every direction alike, and a scale
+    that reaches its floor in the first steps ruins them.
+
     Args:
       params: tree of arrays: kernels of convolutions (h, w, in, out) and of Dense layers (in, out) count.
     """
 
-    def axes_of(x):
-        if x.ndim not in (2, 4):
+    def axes_of(path, x):
+        names = [str(getattr(part, "key", part)) for part in path]
+        if x.ndim not in (2, 4) or any(name.endswith("head") for name in names):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
 
-    return jax.tree.map(axes_of, params)
+    return jax.tree_util.tree_map_with_path(axes_of, params)

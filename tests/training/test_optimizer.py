@@ -89,6 +89,7 @@ KERNELS = {
     "conv": {"kernel": jnp.ones((3, 3, 2, 4)), "bias": jnp.zeros(4)},
     "dense": {"kernel": jnp.ones((6, 5)), "bias": jnp.zeros(5)},
     "scale": jnp.ones(()),
+    "mean_head": {"kernel": jnp.ones((6, 5))},
 }
 
 
@@ -96,6 +97,7 @@ def test_muon_takes_the_kernels_and_leaves_the_rest_to_adam():
     axes = optimizer.kernel_axes(KERNELS)
     assert axes["conv"]["kernel"] == optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
     assert axes["dense"]["kernel"] == optax.contrib.MuonDimensionNumbers((0,), 1)
+    assert axes["mean_head"]["kernel"] is None
     assert axes["conv"]["bias"] is None and axes["dense"]["bias"] is None and axes["scale"] is None
 
 

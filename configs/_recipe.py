@@ -1,0 +1,20 @@
+"""Our training, for any model: what gives more than another architecture at equal time.
+
+One scale per image for the mean and a scale head beside it; contexts of every kind and size, each image its
+own; flips; Muon for kernels; a moving average of the parameters; the loss counts unobserved values.
+"""
+
+
+def apply(config):
+    """Changes a configuration to our training and returns it."""
+    config.model.update(likelihood="per_image", sigma_floor=0.004)
+    if config.model.name != "multiscale_np.MultiscaleNP":
+        config.model.scale_weight = 0.1
+    config.data.flips = "horizontal"
+    config.mask.kind = "varied"
+    config.mask.fraction = (0.02, 0.98)
+    config.objective.update(target="unobserved", per_value=True)
+    config.train.update(
+        optimizer="muon", learning_rate=1e-2, warmup_steps=50, weight_decay=1e-3, ema_decay=0.995
+    )
+    return config

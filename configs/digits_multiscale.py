@@ -1,0 +1,15 @@
+r"""Our multi-scale neural process on the 8x8 digits that scikit-learn carries, by our training.
+
+python -m ifanp_jax.main --config=configs/digits_multiscale.py --workdir=runs/digits_multiscale
+"""
+
+from configs import _recipe, digits
+
+
+def get_config(model="multiscale_np.MultiscaleNP"):
+    """Returns the configuration."""
+    config = _recipe.apply(digits.get_config(model))
+    if model == "multiscale_np.MultiscaleNP":
+        config.model.update(widths=(64, 128), down_blocks=(1, 2), up_blocks=(1,))
+    config.data.flips = "none"  # a mirrored digit is another sign
+    return config

@@ -1,0 +1,17 @@
+r"""Our multi-scale neural process on MNIST 28x28, by our training.
+
+python -m ifanp_jax.main --config=configs/mnist_multiscale.py --workdir=runs/mnist_multiscale \
+        --config.data.dir=TFDS_DIR
+"""
+
+from configs import _recipe, mnist
+
+
+def get_config(model="multiscale_np.MultiscaleNP"):
+    """Returns the configuration."""
+    config = _recipe.apply(mnist.get_config(model))
+    if model == "multiscale_np.MultiscaleNP":
+        config.model.update(widths=(32, 64, 128), down_blocks=(1, 2, 2), up_blocks=(1, 2))
+    config.data.flips = "none"  # a mirrored digit is another sign
+    config.train.update(num_steps=4000, batch_size=64, ema_decay=0.999)
+    return config

@@ -1,0 +1,176 @@
+"""Sampling and likelihood by autoregressive rounds.
+
+A neural process can be given its own answers as context. With R rounds, a random order of an image's n
+unobserved pixels is cut where round(n (r / R)^1.5) of them are known, r = 1 ... R. Round r draws its pixels
+from Normal(mean_i, Sigma_i) given the context and all earlier rounds, each pixel on its own, and adds them to
+the context. So what one round cannot agree on, the next one sees. R = 1 is the usual prediction.
+
+The joint density of the same factorisation is the product of the rounds' densities. It depends on the order,
+so it is stated with R and the key.
+
+A round is one compiled call of static shapes for any R; the loop over rounds is the host's.
+"""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.models import heads
+from ifanp_jax.models.outputs import Completion
+
+SHARE_POWER = 1.5  # few pixels in the first rounds, where they decide most
+
+
+def complete_by_rounds(
+    key: jax.Array,
+    model: nn.Module,
+    variables,
+    image: jax.Array,
+    mask: jax.Array,
+    *,
+    num_samples: int,
+    rounds: int,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Completes each image `num_samples` times; the last round takes the mean.
+
+    Order and noise are shared among the images, so that an answer depends neither on the rest of the batch
+    nor on the image's place in it. What is drawn is clipped to [0, 1] before it becomes context.
+
+    Args:
+      key: PRNG key of order, noise and the model's own draws.
+      model: any model of `ifanp_jax.models` that has a scale; hashable, as Flax modules are.
+      variables: of the model.
+      image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
+      mask: bool (B, H, W, 1), True = observed.
+      num_samples: S.
+      rounds: R, at least 1.
+      temperature: factor of the noise's standard deviation; 0 takes the mean in every round.
+
+    Returns:
+      float32 (S, B, H, W, C), observed pixels as they are in `image`.
+    """
+    _check(image, mask, rounds)
+    b, h, w, c = image.shape
+    order_key, round_key = jax.random.split(key)
+    rank = jnp.stack([rank_unobserved(k, mask) for k in jax.random.split(order_key, num_samples)], axis=1)
+    # An image's samples lie side by side, so that all stay on the device that holds the image.
+    rank = rank.reshape(b * num_samples, h, w, 1)
+    start = jnp.repeat(jnp.where(mask, image, 0.0).astype(jnp.float32), num_samples, axis=0)
+    hidden = jnp.repeat(_count(~mask), num_samples)
+    known, answer = jnp.repeat(mask, num_samples, axis=0), start
+    for r in range(rounds):
+        noise_scale = jnp.float32(0.0 if r == rounds - 1 else temperature)
+        reached = rank < _threshold(hidden, r, rounds)
+        answer = _draw(
+            jax.random.fold_in(round_key, r),
+            model,
+            variables,
+            answer,
+            known,
+            reached,
+            noise_scale,
+            num_samples,
+        )
+        known = reached
+    return jnp.swapaxes(answer.reshape(b, num_samples, h, w, c), 0, 1)
+
+
+def log_prob_by_rounds(
+    key: jax.Array, model: nn.Module, variables, image: jax.Array, mask: jax.Array, *, rounds: int
+) -> jax.Array:
+    """Joint log-density of the unobserved pixels, sum_r sum_{i in round r} log p(y_i | context, rounds < r).
+
+    Args:
+      key: PRNG key of the order, shared among the images, and of the model's own draws. With a latent
+        variable each round draws one z given all that is known to it, so the value is an estimate.
+      model: any model of `ifanp_jax.models` that has a scale.
+      variables: of the model.
+      image: float (B, H, W, C) in [0, 1], the full image.
+      mask: bool (B, H, W, 1), True = observed.
+      rounds: R, at least 1.
+
+    Returns:
+      float32 (B,), in nats; 0 for an image without unobserved pixels.
+    """
+    _check(image, mask, rounds)
+    order_key, round_key = jax.random.split(key)
+    rank = rank_unobserved(order_key, mask)
+    hidden, known = _count(~mask), mask
+    total = jnp.zeros(image.shape[0])
+    for r in range(rounds):
+        reached = rank < _threshold(hidden, r, rounds)
+        total += _log_prob(jax.random.fold_in(round_key, r), model, variables, image, known, reached)
+        known = reached
+    return total
+
+
+def rank_unobserved(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """Places of the unobserved pixels in one random order of the grid's positions.
+
+    Args:
+      key: PRNG key of the order.
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      int32 (B, H, W, 1): 0, 1, ... where unobserved, -1 where observed.
+    """
+    chex.assert_rank(mask, 4)
+    b, h, w, _ = mask.shape
+    order = jax.random.permutation(key, h * w)
+    unobserved = ~mask.reshape(b, h * w)
+    place = jnp.cumsum(unobserved[:, order], axis=1, dtype=jnp.int32) - 1
+    rank = jnp.zeros((b, h * w), jnp.int32).at[:, order].set(place)
+    return jnp.where(unobserved, rank, -1).reshape(mask.shape)
+
+
+def _threshold(hidden, r, rounds):
+    """How many unobserved pixels are known after round r; int32 (B, 1, 1, 1)."""
+    share = ((r + 1) / rounds) ** SHARE_POWER
+    return jnp.round(hidden * share).astype(jnp.int32)[:, None, None, None]
+
+
+def _count(pixels):
+    return jnp.sum(pixels, axis=(1, 2, 3))
+
+
+def _check(image, mask, rounds):
+    chex.assert_rank([image, mask], 4)
+    chex.assert_type([image, mask], [float, bool])
+    if rounds < 1:
+        raise UserError(f"rounds is {rounds}; give at least 1.")
+
+
+def _predict(key, model, variables, image, mask) -> Completion:
+    """One answer of the model, with what it says about its error."""
+    out = model.apply(variables, image, mask, num_samples=1, method="complete", rngs={"sample": key})
+    if out.scale is None:
+        raise UserError(f"{type(model).__name__} has no scale to draw from; rounds need a likelihood.")
+    return out
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _draw(key, model, variables, image, known, reached, noise_scale, num_samples):
+    """Fills the pixels that are `reached` but not `known`."""
+    noise_key, model_key = jax.random.split(key)
+    out = _predict(model_key, model, variables, image, known)
+    b, h, w, c = image.shape
+    noise = jax.random.normal(noise_key, (1, num_samples, h, w, c))
+    noise = jnp.broadcast_to(noise, (b // num_samples, num_samples, h, w, c)).reshape(image.shape)
+    if out.cholesky is None:
+        noise = out.scale[0] * noise
+    else:
+        noise = jnp.einsum("bhwij,bhwj->bhwi", out.cholesky[0], noise)
+    drawn = jnp.clip(out.samples[0] + noise_scale * noise, 0.0, 1.0)
+    return jnp.where(reached & ~known, drawn, image)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _log_prob(key, model, variables, image, known, reached):
+    """Sum of the log-densities of the pixels that are `reached` but not `known`; float32 (B,)."""
+    out = _predict(key, model, variables, image, known)
+    return heads.completion_log_prob(image, out, reached & ~known)[0]
