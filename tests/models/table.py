@@ -47,6 +47,7 @@ POINT_NP = {
     "likelihood": "per_pixel",
 }
 VAE = {"width": 4, "latent_dim": 4, "likelihood": "per_pixel"}
+MULTISCALE = {"widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,), "likelihood": "per_pixel"}
 
 MODELS = {
     # Encoder 616, encoder 3 144, decoder 658; squeeze-and-excitation 42; the deterministic path adds 616 of
@@ -58,6 +59,15 @@ MODELS = {
         2266, IMAGE_NP, ({"gca_heads": 2, "gca_blocks": 2, "gca_embedding": "linear"},)
     ),
     "image_np.IFANP": Row(2266, IMAGE_NP, ({"compute_dtype": "bfloat16"},)),
+    # 4 length scales; 10 inputs (image, mask, 4 values, 4 confidences) to 4 channels 44, a block of them 296;
+    # 4 * 4 to 6 channels 102, a block 660; back to 4 * 4 112, a block 296; two heads of 5.
+    "multiscale_np.MultiscaleNP": Row(
+        4 + 44 + 296 + 102 + 660 + 112 + 296 + 2 * 5,
+        MULTISCALE,
+        ({}, PER_IMAGE, {"compute_dtype": "bfloat16"}),
+        latent_dim=0,
+        trains_on_hidden=False,
+    ),
     # An encoder 3-8-8: 32 + 72 = 104; r to z 8-8-8: 72 + 72 = 144. Decoder: x 2 * 8 + 8 = 24, hidden 72, out
     # 8 * 2 + 2 = 18, so 114; r adds 8 * 8 = 64, z adds 4 * 8 = 32. An attention: 3 * 64 without biases and 72
     # = 264; the positions' encoder 2-8-8: 24 + 72 = 96.
@@ -80,7 +90,8 @@ MODELS = {
         trains_on_hidden=False,
     ),
 }
-ONE_PER_FAMILY = ("image_np.IFNP", "point_np.LNP", "vae.MaskedVAE")  # the cheapest with a latent variable
+# The cheapest, with a latent variable where there is one.
+ONE_PER_FAMILY = ("image_np.IFNP", "multiscale_np.MultiscaleNP", "point_np.LNP", "vae.MaskedVAE")
 
 
 def make_model(name: str, **fields) -> nn.Module:
