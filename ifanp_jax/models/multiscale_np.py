@@ -156,7 +156,7 @@ class MultiscaleNP(nn.Module):
         observed = jnp.where(mask, image, 0).astype(jnp.float32)
         inputs = [observed, mask.astype(jnp.float32), values.reshape(b, h, w, -1), confidences]
         inputs, valid = pad_to_multiple(jnp.concatenate(inputs, axis=-1), 2 ** (len(self.widths) - 1))
-        return Encoded(values[:, :, :, 0], self.network.down(inputs, valid), valid)
+        return Encoded(values[:, :, :, 0], self.network.down(inputs, valid=valid), valid)
 
     def latent(self, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of q(z | what was encoded), float32 (B, Z) each."""
@@ -184,7 +184,7 @@ class MultiscaleNP(nn.Module):
             features = [jnp.repeat(x, s, axis=0) for x in features]
             from_z = jnp.swapaxes(self.from_z(z), 0, 1).reshape(b * s, 1, 1, -1)
             features[-1] = features[-1] + from_z
-        x = self.network.up(features, encoded.valid)[:, :h, :w]
+        x = self.network.up(features, valid=encoded.valid)[:, :h, :w]
         x = unet.ACTIVATIONS[self.activation](x).astype(jnp.float32)
         x = jnp.swapaxes(x.reshape(b, s, h, w, -1), 0, 1)  # (S, B, H, W, D)
         outputs = [encoded.base[None] + self.mean_head(x)]

@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, valid: jax.Array | None = None) -> jax.Array:
         """Maps (B, H, W, D) to (B, H, W, D); `valid` (1, H, W, 1) is 1 inside the picture and 0 outside."""
         chex.assert_rank(x, 4)
         act: Callable = ACTIVATIONS[self.activation]
@@ -94,11 +94,11 @@ class UNet(nn.Module):
         self.down_path = [blocks(self.down_blocks[level]) for level in levels]
         self.up_path = [blocks(self.up_blocks[level]) for level in levels[:-1]]
 
-    def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, valid: jax.Array | None = None) -> jax.Array:
         """Maps features (B, H, W, F) to (B, H, W, widths[0]), `up` of `down`."""
-        return self.up(self.down(x, valid), valid)
+        return self.up(self.down(x, valid=valid), valid=valid)
 
-    def down(self, x: jax.Array, valid: jax.Array | None = None) -> list[jax.Array]:
+    def down(self, x: jax.Array, *, valid: jax.Array | None = None) -> list[jax.Array]:
         """The way down.
 
         Args:
@@ -118,11 +118,11 @@ class UNet(nn.Module):
                 x, valid = space_to_depth(x), halve_valid(valid)
             x = keep_valid(enter(x), valid)
             for block in blocks:
-                x = block(x, valid)
+                x = block(x, valid=valid)
             features.append(x)
         return features
 
-    def up(self, features: list[jax.Array], valid: jax.Array | None = None) -> jax.Array:
+    def up(self, features: list[jax.Array], *, valid: jax.Array | None = None) -> jax.Array:
         """The way up, from the features of `down` (changed or not) and the same `valid`.
 
         Returns:
@@ -135,5 +135,5 @@ class UNet(nn.Module):
         for level in reversed(range(len(skips))):
             x = keep_valid(depth_to_space(self.leave[level](x)), valids[level]) + skips[level]
             for block in self.up_path[level]:
-                x = block(x, valids[level])
+                x = block(x, valid=valids[level])
         return x

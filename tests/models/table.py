@@ -47,7 +47,13 @@ POINT_NP = {
     "likelihood": "per_pixel",
 }
 VAE = {"width": 4, "latent_dim": 4, "likelihood": "per_pixel"}
-MULTISCALE = {"widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,), "likelihood": "per_pixel"}
+MULTISCALE = {
+    "widths": (4, 6),
+    "down_blocks": (1, 1),
+    "up_blocks": (1,),
+    "likelihood": "per_pixel",
+    "has_covariance": False,
+}
 
 MODELS = {
     # Encoder 616, encoder 3 144, decoder 658; squeeze-and-excitation 42; the deterministic path adds 616 of

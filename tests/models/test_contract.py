@@ -251,7 +251,7 @@ def test_wrong_inputs_are_refused(name, image, mask):
 def test_the_defaults_build_the_model_and_wrong_values_are_told_by_their_name(name):
     defaults = models.default_fields(name)
     assert models.get(models.get_config(name), channels=3) == models.get({"name": name}, channels=3)
-    wrong = {"likelihood": "sparkling", "compute_dtype": "float8", "width": 0, "latent_dim": 0, "sigma": 0.0}
+    wrong = {"likelihood": "sparkling", "compute_dtype": "float8", "width": 0, "latent_dim": -1, "sigma": 0.0}
     for field in set(wrong) & set(defaults):
         with pytest.raises(UserError, match=rf"config\.model\.{field} is {wrong[field]!r}; (choose|it must)"):
             models.get({"name": name, field: wrong[field]}, channels=1)

@@ -26,7 +26,9 @@ def test_factor_is_that_of_the_regression(channels):
     np.testing.assert_allclose(np.diagonal(factor, axis1=-2, axis2=-1), diagonal, rtol=1e-6)
     regression = np.zeros((2, 4, channels, channels))
     regression[..., *np.tril_indices(channels, -1)] = entries
-    expected = np.linalg.inv(np.eye(channels) - regression) @ (diagonal[..., None] * np.eye(channels))
+    expected = np.linalg.inv(np.eye(channels) - regression) @ (
+        np.asarray(diagonal)[..., None] * np.eye(channels)
+    )
     np.testing.assert_allclose(factor, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -73,7 +73,7 @@ def test_a_picture_has_the_same_features_for_any_amount_of_padding():
         return jnp.pad(x, ((0, 0), (0, h - 5), (0, w - 7), (0, 0)))
 
     small, large = (
-        network.apply(variables, pad(x, h, w), pad(jnp.ones((1, 5, 7, 1)), h, w))
+        network.apply(variables, pad(x, h, w), valid=pad(jnp.ones((1, 5, 7, 1)), h, w))
         for h, w in ((8, 8), (16, 12))
     )
     np.testing.assert_allclose(small[:, :5, :7], large[:, :5, :7], rtol=1e-4, atol=1e-3)
