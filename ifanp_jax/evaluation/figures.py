@@ -121,7 +121,7 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
         if name == "loss":
             _leave_out_first_losses(axis, [value for curve in curves.values() for _, value in curve])
         elif any(value > 0 for curve in curves.values() for _, value in curve):
-            axis.set_yscale("log")
+            _use_log_scale(axis)
         axis.set_xlabel("step")
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
@@ -131,6 +131,16 @@ def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
 
 def _curve(rows, name):
     return [(row["step"], row[name]) for row in rows if name in row]
+
+
+def _use_log_scale(axis):
+    """A logarithmic axis with plain numbers at 1, 2 and 5."""
+    from matplotlib import ticker
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _leave_out_first_losses(axis, losses):
@@ -147,7 +157,7 @@ def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: di
       levels: nominal probabilities in (0, 1).
       coverage: shares at these levels, by the name of the line.
     """
-    figure, axis = _pyplot().subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=(6.2, 4.2), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="calibrated")
     for name, shares in coverage.items():
         axis.plot(levels, shares, "o-", markersize=2.5, linewidth=1.2, label=name)
@@ -159,7 +169,7 @@ def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: di
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside: it would hide lines
     _save(figure, path, dpi=120)
 
 

@@ -97,7 +97,8 @@ class MetricLog:
         self.restart_clock()
         is_compiled = num_steps in self._compiled
         if not self._compiled:
-            logger.info("Compiled and first %d steps in %.1f s.", num_steps, seconds)
+            steps = "step" if num_steps == 1 else f"{num_steps} steps"
+            logger.info("Compiled and first %s in %.1f s.", steps, seconds)
         for index in range(num_steps):
             step = first + index + 1
             self._window.append({name: float(values[index]) for name, values in metrics.items()})

@@ -274,7 +274,13 @@ def load(workdir: str | pathlib.Path) -> Run:
     record = read(workdir)
     if record is None:
         raise UserError(f"{workdir} holds no run ({FILE_NAME} is missing); give the --workdir of a training.")
-    run = make(*record)
+    try:
+        run = make(*record)
+    except (AttributeError, KeyError) as error:
+        raise UserError(
+            f"{workdir}/{FILE_NAME} lacks a field that this version needs ({errors.first_line(error)}): take the "
+            "version of the package that wrote it."
+        ) from None
     with open_checkpoints(workdir, run.config, is_writer=False) as checkpoints:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         restored = checkpoints.restore(abstract_state(run), device)

@@ -167,6 +167,11 @@ def test_loading_without_a_run_is_one_sentence(tmp_path):
     runs.write(tmp_path, tiny.make_config(), (8, 8, 1))
     with pytest.raises(UserError, match="holds no checkpoint"):
         runs.load(tmp_path)
+    config = tiny.make_config()
+    del config.train["optimizer"]
+    runs.write(tmp_path, config, (8, 8, 1))
+    with pytest.raises(UserError, match=r"run\.json lacks a field .*optimizer"):
+        runs.load(tmp_path)
     (tmp_path / runs.FILE_NAME).write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         runs.load(tmp_path)
