@@ -1,10 +1,10 @@
 """Runs that are killed, interrupted or left alone, as processes of their own with real signals.
 
-The promises of docs/reliability.md and where each is tested: killed at any time, interrupted, same seed, other
-numbers of processes and devices, a dead or stopped process, 5,000 steps: here and in
-`runtime/test_device_mesh.py`. In `training/`: damaged checkpoints (`test_checkpoint.py`), another configuration
-(`test_same_run.py`), NaN and batches that do not fit (`test_guards.py`), a full disk (`test_disk.py`). Untrusted
-input: `data/test_untrusted.py`.
+The promises of docs/reliability.md and where each is tested: killed at any time, interrupted, same seed,
+other numbers of processes and devices, a dead or stopped process, 5,000 steps: here and in
+`runtime/test_device_mesh.py`. In `training/`: damaged checkpoints (`test_checkpoint.py`), another
+configuration (`test_same_run.py`), NaN and batches that do not fit (`test_guards.py`), a full disk
+(`test_disk.py`). Untrusted input: `data/test_untrusted.py`.
 """
 
 import json

@@ -278,8 +278,8 @@ def load(workdir: str | pathlib.Path) -> Run:
         run = make(*record)
     except (AttributeError, KeyError) as error:
         raise UserError(
-            f"{workdir}/{FILE_NAME} lacks a field that this version needs ({errors.first_line(error)}): take the "
-            "version of the package that wrote it."
+            f"{workdir}/{FILE_NAME} lacks a field that this version needs ({errors.first_line(error)}): "
+            "take the version of the package that wrote it."
         ) from None
     with open_checkpoints(workdir, run.config, is_writer=False) as checkpoints:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
