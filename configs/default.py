@@ -53,7 +53,8 @@ def _make_data() -> ml_collections.ConfigDict:
     # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
     data.crop_size = 0
     data.crop_box = ()  # or a fixed crop (top, left, height, width) in pixels; () = central
-    data.train_split = "train"  # TFDS split, or stem of the array file
+    data.tile_size = 0  # "folder": cut whole pictures into squares of this side, in pixels; 0 = crop them
+    data.train_split = "train"  # TFDS split, stem of the array file, or sub-folder of pictures
     data.eval_split = "test"  # held-out split for validation and the evaluation tables
     data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures
     # "folder": CelebA's list_eval_partition.txt; 0 = train, eval_split "val" or "test" names 1 or 2

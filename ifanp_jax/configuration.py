@@ -56,6 +56,7 @@ RANGES = {
     "objective.num_samples": (1, None),
     "objective.kl_weight": (0, None),
     "data.random_crop": (0, None),
+    "data.tile_size": (0, None),
     "train.adam_share": (0, None),
     "train.num_steps": (1, 2**31 - 1),
     "train.batch_size": (1, None),

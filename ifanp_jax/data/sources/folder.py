@@ -1,4 +1,4 @@
-"""A folder of pictures, with a held-out part by hash or by CelebA's official partition file."""
+"""A folder of pictures; held out are a sub-folder, those of CelebA's partition file, or some by hash."""
 
 import collections.abc
 import concurrent.futures
@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from ifanp_jax.data import cache, pictures
+from ifanp_jax.data import cache, pictures, tiles
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
@@ -18,14 +18,16 @@ PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
 
 def load(config_data) -> Dataset:
-    """Reads, crops and resizes every picture below a folder.
+    """Reads, crops and resizes every picture below a folder, or cuts it into tiles.
 
-    Every picture is cropped to its central square unless the recipe has another crop. Pictures that cannot be
-    read, do not fit the crop or are not in the partition file are left out and named in `skipped`.
+    Every picture is cropped to its central square unless the recipe has another crop, or tiles are asked for.
+    Pictures that cannot be read, do not fit the crop or are not in the partition file are left out and named
+    in `skipped`.
 
     Args:
-      config_data: `config.data`; uses `name`, `dir`, `eval_fraction`, `partition_file`, `eval_split` (with a
-        partition file), the recipe, `max_*_images` (only so many are read) and `cache_dir`.
+      config_data: `config.data`; uses `name`, `dir`, `train_split` and `eval_split` (sub-folders, or the
+        latter with a partition file), `eval_fraction`, `partition_file`, the recipe, `tile_size`,
+        `max_*_images` (only so many pictures are read) and `cache_dir`.
 
     Returns:
       uint8 (N, H, W, C) and (M, H, W, C) in [0, 255]; without `channels`, RGB if any picture has colour.
@@ -48,18 +50,22 @@ def load(config_data) -> Dataset:
     if config_data.partition_file:
         partition = read_partition(config_data.partition_file)
         train_names, eval_names, unlisted = split_by_partition(names, partition, config_data.eval_split)
+    elif split := split_by_folder(names, config_data.train_split, config_data.eval_split):
+        train_names, eval_names, unlisted = split
     else:
         train_names, eval_names = split_by_hash(names, config_data.eval_fraction)
         unlisted = ()
     limits = {"train": config_data.max_train_images, "evaluation": config_data.max_eval_images}
 
     def build():
-        return _read_parts(root, {"train": train_names, "evaluation": eval_names}, limits, recipe)
+        parts = {"train": train_names, "evaluation": eval_names}
+        return _read_parts(root, parts, limits, recipe, config_data.tile_size)
 
     key = {
         "source": "folder",
         "dir": str(root.resolve()),
         "recipe": dataclasses.asdict(recipe),
+        "tile_size": config_data.tile_size,
         "limits": limits,
         "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
     }
@@ -194,13 +200,40 @@ def split_by_partition(
     return train, held_out, unlisted
 
 
+def split_by_folder(
+    names: collections.abc.Sequence[str], train_split: str, eval_split: str
+) -> tuple[list[str], list[str], tuple[str, ...]] | None:
+    """Splits by the first folder of each name, where the folders of both splits hold pictures.
+
+    Args:
+      names: relative paths.
+      train_split: folder of the training pictures.
+      eval_split: folder of the held-out pictures.
+
+    Returns:
+      Training names, held-out names, and the names in other folders, each with the reason; None where the
+      folder is not divided so.
+    """
+    folders = {name: name.split("/")[0] if "/" in name else "" for name in names}
+    train = [name for name in names if folders[name] == train_split]
+    held_out = [name for name in names if folders[name] == eval_split]
+    if not train or not held_out:
+        return None
+    others = [name for name in names if folders[name] not in (train_split, eval_split)]
+    return train, held_out, tuple(f"{name}: neither in {train_split} nor in {eval_split}" for name in others)
+
+
 def _read_parts(
-    root: pathlib.Path, parts: dict[str, list[str]], limits: dict[str, int], recipe: pictures.Recipe
+    root: pathlib.Path,
+    parts: dict[str, list[str]],
+    limits: dict[str, int],
+    recipe: pictures.Recipe,
+    tile_size: int,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     images: dict[str, list[np.ndarray]] = {}
     skipped: list[str] = []
     for part, names in parts.items():
-        images[part], failed = _read_names(root, names, limits[part], recipe)
+        images[part], failed = _read_names(root, names, limits[part], recipe, tile_size)
         skipped.extend(failed)
     if not any(images.values()):
         raise UserError(
@@ -217,7 +250,7 @@ def _read_parts(
     if len(sizes := sorted({image.shape[:2] for image in every})) > 1:
         raise UserError(
             f"The pictures below {root} have different sizes after cropping, for example {sizes[0]} and "
-            f"{sizes[-1]}: set data.image_size or data.crop_size."
+            f"{sizes[-1]}: set data.image_size, data.crop_size or data.tile_size."
         )
     channels = recipe.channels or max(image.shape[-1] for image in every)
     return {
@@ -226,22 +259,35 @@ def _read_parts(
 
 
 def _read_names(
-    root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe
+    root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe, tile_size: int
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Reads names in order until `limit` (0 = no limit) pictures are good."""
+    """Reads names in order until `limit` (0 = no limit) pictures are good; their images or tiles."""
 
-    def read_one(name: str) -> np.ndarray | str:
+    def read_one(name: str) -> list[np.ndarray] | str:
         try:
-            return pictures.apply_recipe(pictures.read_picture(root / name), recipe).copy()
+            return _read_images(root / name, recipe, tile_size)
         except UserError as error:
             return f"{name}: {error}"
 
-    images, skipped, position = [], [], 0
+    good, skipped, position = [], [], 0
     wanted = limit if limit > 0 else len(names)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        while len(images) < wanted and position < len(names):
-            batch = names[position : position + wanted - len(images)]
+        while len(good) < wanted and position < len(names):
+            batch = names[position : position + wanted - len(good)]
             position += len(batch)
             for result in pool.map(read_one, batch):
-                (skipped if isinstance(result, str) else images).append(result)
-    return images, skipped
+                (skipped if isinstance(result, str) else good).append(result)
+    return [image for images in good for image in images], skipped
+
+
+def _read_images(path: pathlib.Path, recipe: pictures.Recipe, tile_size: int) -> list[np.ndarray]:
+    """The image of a picture, or its tiles."""
+    image = pictures.read_picture(path)
+    if not tile_size:
+        return [pictures.apply_recipe(image, recipe).copy()]
+    if min(image.shape[:2]) < tile_size:
+        raise UserError(
+            f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
+        )
+    image = pictures.to_channels(image, recipe.channels) if recipe.channels else image
+    return list(tiles.cut_tiles(image, tile_size))

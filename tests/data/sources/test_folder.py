@@ -129,3 +129,32 @@ def test_partition_file(tmp_path):
         sources.load(make_config(tmp_path, source="folder", dir=root, partition_file=path))
     with pytest.raises(UserError, match="which does not exist"):
         sources.load(make_config(tmp_path, source="folder", dir=root, partition_file=tmp_path / "none.txt"))
+
+
+def test_sub_folders_are_the_splits(tmp_path):
+    root = tmp_path / "pictures"
+    train = write_pictures(root / "train", 3, 4, 4, 3)
+    held_out = write_pictures(root / "val", 2, 4, 4, 3)
+    Image.fromarray(train[0]).save(root / "loose.png")
+    dataset = sources.load(make_config(tmp_path, source="folder", dir=root, eval_split="val"))
+    np.testing.assert_array_equal(dataset.train, train)
+    np.testing.assert_array_equal(dataset.evaluation, held_out)
+    assert dataset.skipped == ("loose.png: neither in train nor in val",)
+    # Without the folder of the other split they are pictures like all others.
+    assert len(sources.load(make_config(tmp_path, source="folder", dir=root, eval_split="x")).train) < 6
+
+
+def test_pictures_of_any_size_are_cut_into_tiles(tmp_path):
+    root = tmp_path / "pictures"
+    wide, tall = random_images(4, 9, 3), random_images(9, 4, 3)
+    (root / "train").mkdir(parents=True)
+    (root / "val").mkdir()
+    for name, image in (("train/wide", wide), ("val/tall", tall), ("val/small", random_images(3, 9, 3))):
+        Image.fromarray(image).save(root / f"{name}.png")
+    config = make_config(tmp_path, source="folder", dir=root, eval_split="val", tile_size=4)
+    for _ in range(2):  # decoded, then from the cache
+        dataset = sources.load(config)
+        np.testing.assert_array_equal(dataset.train, [wide[:, left : left + 4] for left in (0, 2, 5)])
+        np.testing.assert_array_equal(dataset.evaluation, [tall[top : top + 4] for top in (0, 2, 5)])
+        (reason,) = dataset.skipped
+        assert "small.png" in reason and "3x9 pixels, which is less than data.tile_size, 4" in reason
