@@ -47,14 +47,7 @@ def load(config_data) -> Dataset:
         raise UserError(
             f"There is no picture below {root} (allowed are {', '.join(SUFFIXES)}): name another folder."
         )
-    if config_data.partition_file:
-        partition = read_partition(config_data.partition_file)
-        train_names, eval_names, unlisted = split_by_partition(names, partition, config_data.eval_split)
-    elif split := split_by_folder(names, config_data.train_split, config_data.eval_split):
-        train_names, eval_names, unlisted = split
-    else:
-        train_names, eval_names = split_by_hash(names, config_data.eval_fraction)
-        unlisted = ()
+    train_names, eval_names, unlisted = _split(names, config_data)
     limits = {"train": config_data.max_train_images, "evaluation": config_data.max_eval_images}
 
     def build():
@@ -80,6 +73,15 @@ def load(config_data) -> Dataset:
     return Dataset(
         name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"], skipped=skipped
     )
+
+
+def _split(names, config_data):
+    """Training names, held-out names, and the others with their reasons."""
+    if config_data.partition_file:
+        partition = read_partition(config_data.partition_file)
+        return split_by_partition(names, partition, config_data.eval_split)
+    by_folder = split_by_folder(names, config_data.train_split, config_data.eval_split)
+    return by_folder or (*split_by_hash(names, config_data.eval_fraction), ())
 
 
 def list_pictures(root: str | pathlib.Path) -> list[str]:
