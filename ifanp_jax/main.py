@@ -1,9 +1,11 @@
 """The command line: `python -m ifanp_jax.main --config=digits_ifanp --workdir=runs/digits`."""
 
 import dataclasses
+import json
 import logging
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import flags
@@ -19,9 +21,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "complete", "export", "study"],
+    ["train", "evaluate", "complete", "export", "study", "serve"],
     "train (then evaluate and draw), evaluate (and draw) a run, complete your own pictures with it, export "
-    "it for use without this package, or study: train and compare the models that a configuration lists.",
+    "it for use without this package, study: train and compare the models that a configuration lists, or "
+    "serve: a page in the browser that completes pictures. The first word may stand for it: ifanp-jax serve.",
 )
 _INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of pictures.")
 _MASK = flags.DEFINE_string(
@@ -42,6 +45,10 @@ _SIZE = flags.DEFINE_enum(
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
     "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
 )
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "serve: address to listen on; any other one lets other machines in."
+)
+_PORT = flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", lower_bound=0, upper_bound=65535)
 
 
 def main():
@@ -138,12 +145,33 @@ def _export():
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 
+def _serve():
+    import ifanp_jax
+
+    try:
+        from ifanp_jax.web import server
+        from ifanp_jax.web.settings import Served
+    except ImportError as error:
+        raise UserError(
+            f"the page needs the package {error.name}; install it with: pip install 'ifanp_jax[web]'."
+        ) from None
+    model = ifanp_jax.load(_WORKDIR.value)
+    served = Served(
+        model=model,
+        name=model.config.model.name,
+        flag=f"--workdir={shlex.quote(_WORKDIR.value)}",
+        python=f"ifanp_jax.load({json.dumps(_WORKDIR.value)})",
+    )
+    server.serve(served, host=_HOST.value, port=_PORT.value)
+
+
 MODES = {
     "train": _train,
     "evaluate": _evaluate,
     "complete": _complete,
     "export": _export,
     "study": _study,
+    "serve": _serve,
 }
 
 

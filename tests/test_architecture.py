@@ -42,6 +42,7 @@ LEVELS = (
     ("evaluation", "completion"),
     ("study",),
     ("benchmark",),
+    ("web",),
     ("__init__", "main", "configs"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

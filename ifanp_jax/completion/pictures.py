@@ -70,7 +70,7 @@ def complete_files(
         try:
             picture = picture_files.read_picture(root / name)
             observed = find_mask(name, picture)
-            _check_mask_size(observed, picture)
+            check_mask_size(observed, picture)
             picture = picture_files.to_channels(picture, model.image_shape[-1])
             result = model.complete(
                 picture, observed ^ invert_mask, num_samples=num_samples, seed=seed, size=size
@@ -152,7 +152,13 @@ def _read_alpha(name: str, picture: np.ndarray) -> np.ndarray:
     return picture[..., -1] >= OPAQUE
 
 
-def _check_mask_size(mask: np.ndarray, picture: np.ndarray) -> None:
+def check_mask_size(mask: np.ndarray, picture: np.ndarray) -> None:
+    """Raises a UserError where a mask (H, W) has another size than a picture (H, W, C).
+
+    Args:
+      mask: bool.
+      picture: any dtype.
+    """
     if mask.shape != picture.shape[:2]:
         raise UserError(
             f"The mask has {mask.shape[0]}x{mask.shape[1]} pixels (rows x columns) but the picture has "
@@ -193,15 +199,30 @@ def _with_progress(names: list[str]) -> collections.abc.Iterable[str]:
     return tqdm(names, unit="picture", disable=None)  # None: only on a terminal
 
 
-def _write(result: CompletionResult, picture: np.ndarray, mask: np.ndarray, stem: pathlib.Path) -> None:
-    """Writes `stem` + `_sample_1.png` and so on, for a uint8 picture (H, W, C) and a mask bool (H, W)."""
+def to_pictures(result: CompletionResult, picture: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
+
+    Args:
+      result: of this picture.
+      picture: uint8 (H, W, C) in the channels of the model; observed pixels are taken from it.
+      mask: bool (H, W), True = observed.
+
+    Returns:
+      uint8 (H, W, C) by name; (H, W, 1) for `uncertainty`.
+    """
     answers = {f"sample_{number}": sample for number, sample in enumerate(result.samples, start=1)}
     answers["mean"] = result.mean
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for name, values in answers.items():
-        _write_png(stem, name, np.where(mask[..., None], picture, _to_uint8(values)))
+    drawn = {name: np.where(mask[..., None], picture, _to_uint8(x)) for name, x in answers.items()}
     deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))
-    _write_png(stem, "uncertainty", _to_uint8(np.minimum(deviation / WHITE_UNCERTAINTY, 1)))
+    drawn["uncertainty"] = _to_uint8(np.minimum(deviation / WHITE_UNCERTAINTY, 1))
+    return drawn
+
+
+def _write(result: CompletionResult, picture: np.ndarray, mask: np.ndarray, stem: pathlib.Path) -> None:
+    """Writes `stem` + `_sample_1.png` and so on, for a uint8 picture (H, W, C) and a mask bool (H, W)."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for name, values in to_pictures(result, picture, mask).items():
+        _write_png(stem, name, values)
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -240,7 +240,7 @@ def load(path: str):
     from ifanp_jax.data.sources import arrays
 
     if not path.lower().endswith(".npy"):
-        return pictures.to_channels(pictures.read_picture(path), 1)[..., 0] >= 128
+        return from_picture(pictures.read_picture(path))
     try:
         array = np.load(path, allow_pickle=False)
     except arrays.DAMAGED as error:
@@ -255,3 +255,14 @@ def load(path: str):
             f"mask {path} holds {array.dtype} of shape {array.shape}; give numbers or booleans (H, W)."
         )
     return array != 0
+
+
+def from_picture(picture):
+    """The mask that a picture shows: bool (H, W) NumPy array, True where its luma is at least 128.
+
+    Args:
+      picture: uint8 (H, W, C), C in 1..4; alpha is not used.
+    """
+    from ifanp_jax.data import pictures
+
+    return pictures.to_channels(picture, 1)[..., 0] >= 128

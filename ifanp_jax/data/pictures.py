@@ -16,6 +16,10 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = {"PA": "RGBA", "RGBa": "RGBA", "RGBA": "RGBA", "La": "LA", "LA": "LA"}
 
 
+class TooLargeError(UserError):
+    """A picture, or what is asked of it, has more pixels than are allowed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How every picture of a data source is cropped, resized and coloured.
@@ -99,41 +103,42 @@ def read_picture(path: str | pathlib.Path) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no picture file {path}: check the path.")
-    return _decode(path, str(path))
+    return _decode(path, str(path), MAX_PIXELS)
 
 
-def decode_picture(data: bytes, *, name: str) -> np.ndarray:
+def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes the bytes of a picture file, like `read_picture`.
 
     Args:
       data: the content of a PNG, JPEG, ... file.
       name: what error messages call it.
+      max_pixels: of the largest picture allowed; a larger one is told by its header.
 
     Returns:
       uint8 (H, W, C) in [0, 255], C in 1..4.
 
     Raises:
-      UserError: as in `read_picture`.
+      UserError: as in `read_picture`; a TooLargeError for a picture of too many pixels.
     """
-    return _decode(io.BytesIO(data), name)
+    return _decode(io.BytesIO(data), name, min(max_pixels, MAX_PIXELS))
 
 
-def _decode(source, name: str) -> np.ndarray:
+def _decode(source, name: str, max_pixels: int) -> np.ndarray:
     import PIL
     from PIL import Image, ImageOps
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-    too_large = f"{name} has more than {MAX_PIXELS:,} pixels, the largest picture allowed: make it smaller."
+    too_large = f"{name} has more than {max_pixels:,} pixels, the largest picture allowed: make it smaller."
     try:
         with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise UserError(too_large)
+            if width * height > max_pixels:
+                raise TooLargeError(too_large)
             return _to_array(ImageOps.exif_transpose(picture), name)
     except UserError:
         raise
     except bombs as error:
-        raise UserError(too_large) from error
+        raise TooLargeError(too_large) from error
     except PIL.UnidentifiedImageError as error:
         raise UserError(
             f"{name} is not a picture of the formats {', '.join(FORMATS)}: convert it to PNG or JPEG."

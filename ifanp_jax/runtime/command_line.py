@@ -142,7 +142,7 @@ def _explain_os_error(error):
 def _parse_flags(argv):
     """Parses as absl does, with one sentence where a configuration or a flag is wrong."""
     try:
-        given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+        given = flags.FLAGS.read_flags_from_files(_name_mode(argv[1:]), force_gnu=False)
         given = list(config_files.resolve_flags(given))
     except (UserError, flags.Error) as error:
         _exit_with(UserError(str(error)))
@@ -155,3 +155,9 @@ def _parse_flags(argv):
         if isinstance(error, SystemExit) and HELP & {argument.lstrip("-") for argument in given}:
             sys.exit(0)  # absl ends with 1
         _exit_with(flag_errors.explain(error, given))
+
+
+def _name_mode(arguments):
+    """`serve` is short for --mode=serve, and so with every mode."""
+    modes = flags.FLAGS["mode"].parser.enum_values if "mode" in flags.FLAGS else ()
+    return [f"--mode={arguments[0]}", *arguments[1:]] if arguments and arguments[0] in modes else arguments

@@ -45,13 +45,20 @@ def received() -> int:
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """While it is open the first signal is only noted for `received`: a training saves and ends by itself."""
+    with noted():
+        yield
+    if _received:
+        raise SystemExit(exit_status(_received))
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Like `deferred`, but the process goes on after it: a server has nothing to save and ends with 0."""
     _set_deferred(True)
     try:
         yield
     finally:
         _set_deferred(False)
-    if _received:
-        raise SystemExit(exit_status(_received))
 
 
 def exit_status(number: int) -> int:

@@ -1,0 +1,151 @@
+"""One job at a time; a bounded number, with a bounded number of bytes, is under way."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+POLL_SECONDS = 0.2
+
+
+class GoneError(Exception):
+    """The client left."""
+
+
+@dataclasses.dataclass(eq=False)
+class Job:
+    """A request from its admission to its end.
+
+    Attributes:
+      jobs: that it belongs to.
+      token: by which its client asks for its state, or "".
+      num_bytes: that it holds.
+      started: time.monotonic() of when it began to run, or None.
+    """
+
+    jobs: "Jobs"
+    token: str = ""
+    num_bytes: int = 0
+    started: float | None = None
+
+    def take(self, num_bytes: int) -> None:
+        """Counts bytes that are about to be kept; 429 where all jobs together would hold too many."""
+        if self.jobs.count_bytes() + num_bytes > self.jobs.max_bytes:
+            raise _make_busy_error()
+        self.num_bytes += num_bytes
+
+
+class Jobs:
+    """The jobs that are under way, the running one first."""
+
+    def __init__(self, *, max_jobs: int, max_bytes: int):
+        """None yet, and at most so many, with so many bytes."""
+        self.max_jobs, self.max_bytes = max_jobs, max_bytes
+        self.is_closing = False
+        self._admitted: list[Job] = []
+        self._turn = asyncio.Lock()  # fair: the one that waits longest is next
+
+    def count_bytes(self) -> int:
+        """Bytes that all jobs together hold."""
+        return sum(job.num_bytes for job in self._admitted)
+
+    def find_problem(self) -> HTTPException | None:
+        """Why no job is admitted now: 429 where there is no place, 503 where the server is about to end."""
+        if self.is_closing:
+            return HTTPException(503, "The server is ending.")
+        return _make_busy_error() if len(self._admitted) >= self.max_jobs else None
+
+    @contextlib.contextmanager
+    def admit(self) -> Iterator[Job]:
+        """A place for a job, until it ends."""
+        job = Job(self)
+        self._admitted.append(job)
+        try:
+            yield job
+        finally:
+            self._admitted.remove(job)
+
+    def describe(self, token: str) -> dict[str, Any] | None:
+        """State of the job with a token: what it does, and the number before it or its seconds; or None."""
+        for index, job in enumerate(self._admitted):
+            if token and job.token == token:
+                if job.started is None:
+                    return {"state": "waiting", "ahead": index}
+                return {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
+        return None
+
+    async def run(self, job: Job, work: Callable[[], Any], *, seconds: float, receive) -> Any:
+        """Runs `work` in a thread, when it is its turn.
+
+        What runs cannot be stopped: after the time, or when the client has left, its answer is dropped and
+        the next job begins when it has ended.
+
+        Args:
+          job: admitted.
+          work: takes no arguments.
+          seconds: from now to the answer.
+          receive: of ASGI; says when the client leaves.
+
+        Returns:
+          What `work` returned.
+
+        Raises:
+          GoneError: the client left.
+          HTTPException: 504 after `seconds`, 503 where the server ends.
+        """
+        deadline = time.monotonic() + seconds
+        answer = asyncio.ensure_future(self._run_in_turn(job, work))
+        gone = asyncio.ensure_future(_wait_until_gone(receive))
+        try:
+            while True:
+                await asyncio.wait({answer, gone}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if answer.done():
+                    return answer.result()
+                if gone.done():
+                    raise GoneError
+                if self.is_closing:
+                    raise HTTPException(503, "The server is ending.")
+                if time.monotonic() > deadline:
+                    problem = f"There was no answer within {seconds:g} seconds: send a smaller picture."
+                    raise HTTPException(504, problem)
+        finally:
+            answer.cancel()
+            gone.cancel()
+
+    async def _run_in_turn(self, job, work):
+        await self._turn.acquire()
+        job.started = time.monotonic()
+        future = concurrent.futures.Future()
+        loop = asyncio.get_running_loop()
+
+        def release(_):
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._turn.release)
+
+        future.set_running_or_notify_cancel()  # from here on a cancellation only drops the answer
+        future.add_done_callback(release)
+        # A daemon: the end of the process does not wait for it.
+        threading.Thread(target=_fulfil, args=(future, work), name="completion", daemon=True).start()
+        return await asyncio.wrap_future(future)
+
+
+def _fulfil(future, work):
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+
+
+async def _wait_until_gone(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _make_busy_error():
+    return HTTPException(429, "The server is busy: try again in a moment.", {"Retry-After": "5"})

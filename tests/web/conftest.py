@@ -1,0 +1,5 @@
+"""The models of the tests of completion."""
+
+from tests.completion.conftest import make_model
+
+__all__ = ["make_model"]
