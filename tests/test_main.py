@@ -118,6 +118,7 @@ def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
         (("--workdir=nowhere", "--mode=export"), "--output is missing"),
+        (("serve", "--workdir=nowhere"), "holds no run"),
         ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),
         ((CONFIG, "--workdir=nowhere", "--config.protocol=other"), "config.protocol is 'other'"),
         ((CONFIG, "--workdir=nowhere", "--num_processes=2"), "are not complete"),

@@ -90,5 +90,7 @@ def test_shipped_configurations_are_listed_and_can_be_imported(binaries, tmp_pat
     assert "config.nope is no field of the configuration; config has data, " in result.stderr
     code = "from ifanp_jax.configs import digits_ifanp as c; import ifanp_jax; print(ifanp_jax.__file__)\n"
     code += "print(c.get_config().mask.kind)"
+    page = "import importlib.resources as r; print(r.files('ifanp_jax.web').joinpath('page.html').is_file())"
+    assert run(binaries / "python", "-c", page, cwd=tmp_path).stdout.strip() == "True"
     file, kind = run(binaries / "python", "-c", code, cwd=tmp_path).stdout.split()
     assert pathlib.Path(file).is_relative_to(binaries.parent) and kind == "mixed"

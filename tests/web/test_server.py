@@ -88,7 +88,7 @@ def test_white_may_mean_observed_and_a_small_model_warns():
     answer = complete(make(model), mask=client.png(np.full((6, 9), 255)))
     assert [text.split(":")[0] for text in answer.json["warnings"]] == [
         "100% of the picture is to be completed",
-        "The model was trained on pictures of 4x4 pixels (width x height)",
+        "The model was trained on pictures of 4x4 pixels",
     ]
 
 
