@@ -1,7 +1,8 @@
 """Our training, for any model: what gives more than another architecture at equal time.
 
 One scale per image for the mean and a scale head beside it; contexts of every kind and size, each image its
-own; flips; Muon for kernels; a moving average of the parameters; the loss counts unobserved values.
+own; flips; Muon for kernels; a moving average of the parameters; the loss counts unobserved values. The
+evaluation also measures samples by rounds.
 """
 
 
@@ -17,4 +18,5 @@ def apply(config):
     config.train.update(
         optimizer="muon", learning_rate=1e-2, warmup_steps=50, weight_decay=1e-3, ema_decay=0.995
     )
+    config.evaluate.rounds = 16
     return config

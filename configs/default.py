@@ -120,6 +120,9 @@ def _make_evaluate() -> ml_collections.ConfigDict:
     evaluate.halves = True  # also top, bottom, left and right half as context
     evaluate.num_images = 0  # first held-out images; 0 = all
     evaluate.num_samples = 8  # latent samples: prediction = mean, log_prob = importance-weighted
+    # also measure samples by so many rounds, and the joint log-likelihood by them; 0 = leave them out
+    evaluate.rounds = 0
+    evaluate.rounds_images = 64  # first held-out images whose samples are drawn by rounds
     evaluate.batch_size = 64  # images; does not change any number
     evaluate.classical_images = 1000  # at most, for the interpolation baselines; 0 = none
     evaluate.figure_images = 6  # rows of completions.png

@@ -76,6 +76,8 @@ RANGES = {
     "evaluate.num_images": (0, None),
     "evaluate.uniform_fraction": (0, 1),
     "evaluate.num_samples": (1, None),
+    "evaluate.rounds": (0, None),
+    "evaluate.rounds_images": (1, None),
     "evaluate.batch_size": (1, None),
     "evaluate.classical_images": (0, None),
     "evaluate.figure_images": (0, None),

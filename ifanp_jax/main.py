@@ -42,6 +42,10 @@ _SIZE = flags.DEFINE_enum(
     ["own", "trained"],
     "complete: at the picture's own size, or resized to the trained size and pasted back.",
 )
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", None, "complete: of the samples, see docs/export.md; by default what suits the model, 16 or 1."
+)
+_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "complete: factor of the noise, with several rounds.")
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
     "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
 )
@@ -129,6 +133,8 @@ def _complete():
             seed=_SEED.value,
             size=_SIZE.value,
             invert_mask=_INVERT_MASK.value,
+            rounds=_ROUNDS.value,
+            temperature=_TEMPERATURE.value,
         )
     if failures:
         sys.exit(1)

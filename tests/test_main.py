@@ -55,7 +55,7 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
     result = run_main(
         "--mode=complete", f"--workdir={workdir}", f"--input={pictures}", f"--mask={tmp_path / 'mask.png'}",
-        f"--output={tmp_path / 'done'}", "--num_samples=2",
+        f"--output={tmp_path / 'done'}", "--num_samples=2", "--rounds=2", "--temperature=0.8",
     )  # fmt: skip
     assert result.returncode == 1
     assert "broken.png" in result.stderr and "Traceback" not in result.stderr

@@ -1,27 +1,51 @@
 """What a user gives to `CompletionModel.complete`, checked."""
 
+import dataclasses
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.errors import UserError
 
 SIZES = ("own", "trained")
+UNCERTAINTIES = ("heads", "samples")
 
 
-def check_options(num_samples: int, seed: int, size: str) -> None:
-    """Raises a UserError for the first option that cannot be used.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How `CompletionModel.complete` answers; a bad value raises a UserError.
 
-    Args:
+    Attributes:
       num_samples: at least 1.
       seed: in [0, 2^32).
       size: of SIZES.
+      rounds: at least 1.
+      temperature: at least 0.
+      uncertainty: of UNCERTAINTIES.
     """
-    if not _is_integer(num_samples) or num_samples < 1:
-        raise UserError(f"num_samples is {num_samples!r} but must be a whole number of at least 1.")
-    if not _is_integer(seed) or not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed!r} but must be a whole number from 0 to {2**32 - 1}.")
-    if size not in SIZES:
-        raise UserError(f'size is {size!r} but must be "own" or "trained".')
+
+    num_samples: int
+    seed: int
+    size: str
+    rounds: int = 1
+    temperature: float = 1.0
+    uncertainty: str = "heads"
+
+    def __post_init__(self):
+        """Checks the values."""
+        for name in ("num_samples", "rounds"):
+            value = getattr(self, name)
+            if not _is_integer(value) or value < 1:
+                raise UserError(f"{name} is {value!r} but must be a whole number of at least 1.")
+        if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed!r} but must be a whole number from 0 to {2**32 - 1}.")
+        if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):
+            raise UserError(f"temperature is {self.temperature!r} but must be a number of at least 0.")
+        for name, allowed in (("size", SIZES), ("uncertainty", UNCERTAINTIES)):
+            if getattr(self, name) not in allowed:
+                choices = " or ".join(f'"{choice}"' for choice in allowed)
+                raise UserError(f"{name} is {getattr(self, name)!r} but must be {choices}.")
 
 
 def _is_integer(value) -> bool:

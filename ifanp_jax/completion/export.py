@@ -94,8 +94,8 @@ def serialize_completion(
     The program takes `seed`, uint32 scalar; `image`, float32 (B, H, W, C) in [0, 1], any value where not
     observed; and `mask`, bool (B, H, W, 1), True = observed, for any B. It answers with the predicted means,
     not clipped, observed pixels as the model predicts them, and, where the model has one, the likelihood's
-    standard deviation; float32 (S, B, H, W, C) each. They are those of `CompletionModel.complete` with the
-    same seed and S: the draws come from `jax.random.fold_in(jax.random.key(seed), 0)`.
+    standard deviation; float32 (S, B, H, W, C) each. They are those of `CompletionModel.complete` with one
+    round and the same seed and S: the draws come from `jax.random.fold_in(jax.random.key(seed), 0)`.
 
     Args:
       model: Flax module with the verb `complete`.

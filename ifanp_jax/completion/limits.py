@@ -103,12 +103,38 @@ def count_operations(model: nn.Module, image_shape: tuple[int, int, int], size: 
       image_shape: (H, W, C) of the training.
       size: (H, W) of the picture.
     """
+    return flops.count(*_trace_completion(model, image_shape, size))
+
+
+def check_rounds(model: nn.Module, image_shape: tuple[int, int, int], rounds: int) -> None:
+    """Raises a UserError, before anything is compiled, when a model cannot answer by so many rounds.
+
+    Args:
+      model: Flax module with the verb `complete`.
+      image_shape: (H, W, C) of the training.
+      rounds: wanted.
+    """
+    if rounds > 1 and not _has_scale(model, image_shape):
+        raise UserError(
+            f"rounds is {rounds} but {type(model).__name__} was trained without a scale, so there is nothing "
+            "to draw from: give rounds=1 (--rounds=1) or leave it out."
+        )
+
+
+@functools.cache  # tracing takes a second
+def _has_scale(model, image_shape):
+    function, *arguments = _trace_completion(model, image_shape, image_shape[:2])
+    return jax.eval_shape(function, *arguments).scale is not None
+
+
+def _trace_completion(model, image_shape, size):
+    """A function that completes one picture of `size` once, and the shapes of its arguments."""
     key, (h, w), c = jax.random.key(0), size, image_shape[-1]
 
     def complete(variables, image, mask):
         return model.apply(variables, image, mask, num_samples=1, method="complete", rngs={"sample": key})
 
-    return flops.count(
+    return (
         complete,
         jax.eval_shape(lambda key: parameters.init_variables(key, model, image_shape), key),
         jax.ShapeDtypeStruct((1, h, w, c), jnp.float32),

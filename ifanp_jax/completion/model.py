@@ -2,6 +2,14 @@
 
 Everywhere True (in a mask picture: white; in an alpha channel: opaque) means observed. Observed pixels are
 kept exactly, and what lies under unobserved ones is never read.
+
+At its own size the model sees every pixel, but its convolutions reach only as many pixels as in training.
+Large holes come out worse the more the size exceeds the trained one. How large it may be depends on the
+model: on what it says that it takes, and on what it costs (`limits`).
+
+At the trained size, image and mask are brought to the grid of the training by area (a pixel of it is observed
+where a tenth of it is, and takes the mean of that), and the answer is interpolated back under the observed
+pixels: fast at any size, good for large holes in large pictures, too coarse for scattered pixels.
 """
 
 import dataclasses
@@ -15,9 +23,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax.completion import arguments
-from ifanp_jax.completion.limits import DEFAULT_LIMITS, Limits, check_own_size, count_at_once
+from ifanp_jax.completion.limits import (
+    DEFAULT_LIMITS,
+    Limits,
+    check_own_size,
+    check_rounds,
+    count_at_once,
+)
 from ifanp_jax.data import pictures
 from ifanp_jax.models import answers
+from ifanp_jax.models import rounds as by_rounds
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -32,12 +47,15 @@ class CompletionResult:
     All are float32 NumPy arrays.
 
     Attributes:
-      samples: (S, H, W, C) or (S, B, H, W, C) in [0, 1], one per draw of the latent variable, clipped;
-        observed pixels kept.
-      mean: (H, W, C) or (B, H, W, C) in [0, 1], the mean of `samples`.
-      uncertainty: like `mean`, the standard deviation of the prediction per value,
-        sqrt(variance over draws of the predicted mean + mean over draws of scale^2); 0 at observed pixels.
-      raw_samples: like `samples`, but with observed pixels as the model predicts them.
+      samples: (S, H, W, C) or (S, B, H, W, C) in [0, 1], observed pixels kept. With one round, the predicted
+        mean for each draw of the latent variable, clipped; with more, drawn by `rounds.complete_by_rounds`.
+      mean: (H, W, C) or (B, H, W, C) in [0, 1], the best estimate: the mean over the draws of the latent
+        variable of what one round predicts, clipped, whatever the rounds of `samples`.
+      uncertainty: like `mean`, the standard deviation around it per value; 0 at observed pixels. By default,
+        from the model's heads: sqrt(variance over draws of the predicted mean + mean over draws of scale^2).
+        From samples by rounds, where asked for: their root mean square distance from `mean`. Evaluation
+        reports the rank correlation of both with the true error.
+      raw_samples: like `samples`, but with observed pixels as one round predicts them.
     """
 
     samples: np.ndarray
@@ -82,18 +100,18 @@ class CompletionModel:
         )
 
     def complete(
-        self, image, mask, *, num_samples: int = 8, seed: int = 0, size: str = "own"
+        self,
+        image,
+        mask,
+        *,
+        num_samples: int = 8,
+        seed: int = 0,
+        size: str = "own",
+        rounds: int | None = None,
+        temperature: float = 1.0,
+        uncertainty: str = "heads",
     ) -> CompletionResult:
         """Completes one image or a batch; the same seed gives the same answer, alone or in any batch.
-
-        At its own size the model sees every pixel, but its convolutions reach only as many pixels as in
-        training. Large holes come out worse the more the size exceeds the trained one. How large it may be
-        depends on the model: on what it says that it takes, and on what it costs (`limits`).
-
-        At the trained size, image and mask are brought to the grid of the training by area (a pixel of it is
-        observed where a tenth of it is, and takes the mean of that), and the answer is interpolated back
-        under the observed pixels: fast at any size, good for large holes in large pictures, too coarse for
-        scattered pixels.
 
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
@@ -102,60 +120,112 @@ class CompletionModel:
             (B, H, W, 1).
           num_samples: S, at least 1.
           seed: of the draws, in [0, 2^32).
-          size: "own" or "trained".
+          size: at which the model runs, "own" or "trained"; see the head of this file.
+          rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`.
+          temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
+          uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
+            `CompletionResult`.
 
         Returns:
           The completions, with B where the input has it and always with C.
 
         Raises:
-          UserError: an argument has another form, or the model does not take or afford the image's own size.
+          UserError: an argument has another form, the model does not take or afford the image's own size, or
+            has no scale for more than one round.
         """
-        arguments.check_options(num_samples, seed, size)
+        options = self.make_options(num_samples, seed, size, rounds, temperature, uncertainty)
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
         if size == "trained":
-            samples, raw_samples, uncertainty = self._predict_at_trained_size(image, mask, num_samples, seed)
+            answer = self._answer_at_trained_size(image, mask, options)
         else:
             own = image.shape[1:3]
             check_own_size(self.model, self.image_shape, own, self.limits)
             _advise_on_size(own, self.image_shape[:2])
-            predicted, scale = self._predict(image, mask, num_samples, seed)
-            samples = raw_samples = np.clip(predicted, 0, 1)
-            uncertainty = answers.predictive_deviation(predicted, scale)
+            answer = self._answer(image, mask, options)
         result = CompletionResult(
-            samples=np.where(mask, image, samples),
-            mean=np.where(mask, image, samples.mean(axis=0)),
-            uncertainty=np.where(mask, np.float32(0), uncertainty),
-            raw_samples=raw_samples,
+            samples=np.where(mask, image, answer.samples),
+            mean=np.where(mask, image, answer.mean),
+            uncertainty=np.where(mask, np.float32(0), answer.uncertainty),
+            raw_samples=answer.raw_samples,
         )
         return result if is_batched else _without_batch(result)
 
-    def _predict(
-        self, image: np.ndarray, mask: np.ndarray, num_samples: int, seed: int
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predicted means and scales, float32 (S, B, H, W, C) each, in calls of bounded size."""
+    def make_options(
+        self,
+        num_samples: int,
+        seed: int,
+        size: str,
+        rounds: int | None,
+        temperature: float,
+        uncertainty: str,
+    ) -> arguments.Options:
+        """The options of `complete`, whose arguments these are, checked and with the model's rounds.
+
+        Raises:
+          UserError: for the first that cannot be used.
+        """
+        found = by_rounds.default_rounds(self.model) if rounds is None else rounds
+        options = arguments.Options(num_samples, seed, size, found, temperature, uncertainty)
+        if rounds is not None:
+            check_rounds(self.model, self.image_shape, rounds)
+        return options
+
+    def _answer(self, image: np.ndarray, mask: np.ndarray, options: arguments.Options) -> CompletionResult:
+        """Answers at the image's own size; observed pixels are kept in `samples` and `mean` alone."""
+        predicted, scale = self._in_calls(self._predict, image, mask, options)
+        raw_samples = np.clip(predicted, 0, 1)
+        samples = np.where(mask, image, raw_samples)
+        mean = np.where(mask, image, raw_samples.mean(axis=0))
+        uncertainty = answers.predictive_deviation(predicted, scale)
+        if options.rounds > 1:
+            draw = functools.partial(
+                self._draw_by_rounds, rounds=options.rounds, temperature=options.temperature
+            )
+            samples = self._in_calls(draw, image, mask, options)
+            raw_samples = np.where(mask, raw_samples, samples)
+            if options.uncertainty == "samples":
+                uncertainty = answers.sample_deviation(samples, mean)
+        return CompletionResult(samples, mean, uncertainty, raw_samples)
+
+    def _in_calls(self, ask, image: np.ndarray, mask: np.ndarray, options: arguments.Options):
+        """What `ask(key, image, mask, num_samples)` answers, (S, B, ...), in calls of bounded size."""
         samples_at_once, images_at_once = count_at_once(
-            self.model, image.shape[1:3], num_samples, self.limits
+            self.model, image.shape[1:3], options.num_samples, self.limits
         )
         parts = [slice(first, first + images_at_once) for first in range(0, len(image), images_at_once)]
         rows = []
-        for first_sample in range(0, num_samples, samples_at_once):
+        for first_sample in range(0, options.num_samples, samples_at_once):
             # The key depends on the sample alone: an image's answer must not depend on its neighbours.
-            key = jax.random.fold_in(jax.random.key(seed), first_sample)
-            count = min(samples_at_once, num_samples - first_sample)
-            row = [self._predict_at_once(key, image[part], mask[part], count) for part in parts]
+            key = jax.random.fold_in(jax.random.key(options.seed), first_sample)
+            count = min(samples_at_once, options.num_samples - first_sample)
+            row = [jax.device_get(ask(key, image[part], mask[part], count)) for part in parts]
             rows.append(_concatenate(row, axis=1))
         return _concatenate(rows, axis=0)
 
-    def _predict_at_once(self, key, image, mask, num_samples):
+    def _predict(self, key, image, mask, num_samples):
+        """Predicted means and scales of one round, float32 (S, B, H, W, C) each; None without a scale."""
         completion = answers.complete_batch(
             key, self.model, self.variables, image, mask, num_samples=num_samples
         )
-        return jax.device_get((completion.samples, completion.scale))
+        return completion.samples, completion.scale
 
-    def _predict_at_trained_size(
-        self, image: np.ndarray, mask: np.ndarray, num_samples: int, seed: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Samples with observed coarse pixels kept, raw samples, uncertainty; resized back from the grid."""
+    def _draw_by_rounds(self, key, image, mask, num_samples, *, rounds, temperature):
+        """Samples by rounds, float32 (S, B, H, W, C), observed pixels kept."""
+        return by_rounds.complete_by_rounds(
+            key,
+            self.model,
+            self.variables,
+            image,
+            mask,
+            num_samples=num_samples,
+            rounds=rounds,
+            temperature=temperature,
+        )
+
+    def _answer_at_trained_size(
+        self, image: np.ndarray, mask: np.ndarray, options: arguments.Options
+    ) -> CompletionResult:
+        """Answers on the grid of the training, resized back."""
         height, width = image.shape[1:3]
         small_image, small_mask = _to_grid(image, mask, *self.image_shape[:2])
         if (mask.any(axis=(1, 2, 3)) & ~small_mask.any(axis=(1, 2, 3))).any():
@@ -164,14 +234,11 @@ class CompletionModel:
                 'used; size="own" (--size=own) uses scattered pixels.',
                 *self.image_shape[:2],
             )
-        predicted, scale = self._predict(small_image, small_mask, num_samples, seed)
-        raw_samples = np.clip(predicted, 0, 1)
-        # From observed coarse pixels the interpolation goes on into the hole without a seam.
-        samples = np.where(small_mask, small_image, raw_samples)
-        uncertainty = answers.predictive_deviation(predicted, scale)
-        return tuple(
-            pictures.resize_area(values, height, width) for values in (samples, raw_samples, uncertainty)
-        )
+        # With observed coarse pixels kept, the interpolation goes on into the hole without a seam.
+        answer = self._answer(small_image, small_mask, options)
+        fields = (field.name for field in dataclasses.fields(answer))
+        resized = {name: pictures.resize_area(getattr(answer, name), height, width) for name in fields}
+        return CompletionResult(**resized)
 
 
 @functools.cache  # once per size
@@ -186,7 +253,7 @@ def _advise_on_size(size: tuple[int, int], trained_size: tuple[int, int]) -> Non
 
 
 def _concatenate(parts, *, axis):
-    """Joins pairs of arrays one by one; None stays None."""
+    """Joins arrays, or pairs of them one by one; None stays None."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
 
 

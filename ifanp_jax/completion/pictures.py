@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors, files
-from ifanp_jax.completion import arguments
 from ifanp_jax.completion.model import CompletionModel, CompletionResult
 from ifanp_jax.data import masks
 from ifanp_jax.data import pictures as picture_files
@@ -33,6 +32,8 @@ def complete_files(
     seed: int = 0,
     size: str = "own",
     invert_mask: bool = False,
+    rounds: int | None = None,
+    temperature: float = 1.0,
 ) -> list[Failure]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
@@ -53,6 +54,8 @@ def complete_files(
       seed: of the draws, the same for every picture.
       size: "own" or "trained", see `CompletionModel.complete`.
       invert_mask: True = white or opaque pixels are the ones to complete.
+      rounds: of the samples, see `CompletionModel.complete`.
+      temperature: of the samples, see `CompletionModel.complete`.
 
     Returns:
       (path, reason) of each picture that failed.
@@ -60,7 +63,9 @@ def complete_files(
     Raises:
       UserError: an option, the input, the mask or the output cannot be used for any picture.
     """
-    arguments.check_options(num_samples, seed, size)
+    options = {"num_samples": num_samples, "seed": seed, "size": size, "rounds": rounds}
+    options["temperature"] = temperature
+    model.make_options(**options, uncertainty="heads")
     root, names = _find_pictures(input, mask, output)
     find_mask = _make_mask_finder(mask)
     output = _make_folder(output)
@@ -69,19 +74,21 @@ def complete_files(
     for name in _with_progress(names):
         try:
             picture = picture_files.read_picture(root / name)
-            observed = find_mask(name, picture)
-            check_mask_size(observed, picture)
-            picture = picture_files.to_channels(picture, model.image_shape[-1])
-            result = model.complete(
-                picture, observed ^ invert_mask, num_samples=num_samples, seed=seed, size=size
-            )
-            _write(result, picture, observed ^ invert_mask, output / stems[name])
+            observed = find_mask(name, picture) ^ invert_mask
+            _complete_picture(model, picture, observed, output / stems[name], options)
         except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             failures.append((str(root / name), _explain(error)))
     logger.info("Completed %d of %d pictures in %s.", len(names) - len(failures), len(names), output)
     for path, reason in failures:
         logger.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
     return failures
+
+
+def _complete_picture(model, picture, observed, stem, options):
+    """Completes a uint8 picture (H, W, any channels) where `observed`, bool (H, W), is False."""
+    check_mask_size(observed, picture)
+    picture = picture_files.to_channels(picture, model.image_shape[-1])
+    _write(model.complete(picture, observed, **options), picture, observed, stem)
 
 
 def _find_pictures(

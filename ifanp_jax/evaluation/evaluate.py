@@ -2,11 +2,11 @@
 
 Latent samples are drawn from q(z | context) alone. The prediction is the mean over `num_samples` samples,
 clipped to [0, 1]. `log_prob` is the importance-weighted bound with the same samples, in nats per value.
+Where `config.evaluate.rounds` asks for it, samples by rounds are measured beside it (`by_rounds`).
 """
 
 import functools
 import logging
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from ifanp_jax import metrics, objectives
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset, describe_images
-from ifanp_jax.evaluation import baselines, image_values
+from ifanp_jax.evaluation import baselines, batches, by_rounds, image_values
 from ifanp_jax.evaluation.cells import draw_contexts, list_cells, value_name
 from ifanp_jax.metrics import calibration
 from ifanp_jax.models import heads
@@ -43,6 +43,8 @@ def evaluate(run: Run, dataset: Dataset) -> tuple[dict[str, object], dict[str, n
     for kind, fraction in list_cells(config.evaluate):
         context = draw_contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
         values = evaluate_images(run, images, context)
+        if config.evaluate.rounds and "log_prob" in values:
+            values |= by_rounds.evaluate_samples(run, images, context)
         summary = image_values.summarise(values, seed=config.evaluate.seed)
         cells.append({"mask": kind, "fraction": fraction, **summary})
         values_per_image |= {value_name(kind, fraction, name): value for name, value in values.items()}
@@ -61,6 +63,7 @@ def evaluate(run: Run, dataset: Dataset) -> tuple[dict[str, object], dict[str, n
         "sigma_floor": config.model.get("sigma_floor"),
         "num_samples": config.evaluate.num_samples,
         "target": config.objective.target,
+        "rounds": by_rounds.describe(config.evaluate),
         "coverage_levels": list(calibration.LEVELS),
         "cells": cells,
         "classical": baselines.evaluate_classical(config.evaluate, dataset),
@@ -81,11 +84,8 @@ def evaluate_images(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict[
     config = run.config
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
     options = {"num_samples": config.evaluate.num_samples, "target": config.objective.target}
-    variables, batches = run.variables, []
-    for image, mask, size in _padded_batches(images, contexts, config.evaluate.batch_size):
-        values = jax.device_get(evaluate_batch(key, run.model, variables, image, mask, **options))
-        batches.append({name: value[:size] for name, value in values.items()})
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    measure = functools.partial(evaluate_batch, key, run.model, run.variables, **options)
+    return batches.measure(measure, images, contexts, batch_size=config.evaluate.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples", "target"))
@@ -136,13 +136,3 @@ def _measure_distribution(completion, image, mask, target):
         "coverage": calibration.coverage(probabilities, ~mask, calibration.LEVELS),
         "crps": calibration.crps(samples, scale, image, ~mask),
     }
-
-
-def _padded_batches(
-    images: np.ndarray, contexts: np.ndarray, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Batches of one size, so that one compilation serves all, and how many images of each count."""
-    for start in range(0, len(images), batch_size):
-        image, mask = images[start : start + batch_size], contexts[start : start + batch_size]
-        padding = ((0, batch_size - len(image)), (0, 0), (0, 0), (0, 0))
-        yield np.pad(image, padding), np.pad(mask, padding), len(image)

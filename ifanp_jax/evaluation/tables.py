@@ -12,6 +12,20 @@ COLUMNS = (
     "context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p", "CRPS",
     "in 50/80/95 %",
 )  # fmt: skip
+# Columns of the table of samples by rounds: title, metric, form.
+ROUNDS_COLUMNS = (
+    ("one sample", "rounds_psnr_one", ".2f"),
+    ("best", "rounds_psnr_best", ".2f"),
+    ("their mean", "rounds_psnr_mean", ".2f"),
+    ("direct", "rounds_psnr_direct", ".2f"),
+    ("energy score", "rounds_energy_score", ".4f"),
+    ("gradient energy", "rounds_gradient_ratio", ".2f"),
+    ("of direct", "rounds_gradient_ratio_direct", ".2f"),
+    ("rank correlation, heads", "rounds_rank_correlation", ".2f"),
+    ("samples", "rounds_rank_correlation_samples", ".2f"),
+    ("log p", "rounds_log_prob", ".3f"),
+    ("in one round", "rounds_log_prob_one", ".3f"),
+)
 NUM_PSNR_COLUMNS = 6  # the terminal takes these in one table and the others in a second one
 
 
@@ -148,7 +162,7 @@ def caption(evaluation: dict) -> str:
 
 
 def list_lines(evaluation: dict) -> list[str]:
-    """The lines of `evaluation.md`: caption, table, and every interpolation method."""
+    """The lines of `evaluation.md`: caption, table, every interpolation method, samples by rounds."""
     rows = evaluation["classical"]
     lines = [caption(evaluation), "", *markdown_table(COLUMNS, table_rows(evaluation))]
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -159,11 +173,36 @@ def list_lines(evaluation: dict) -> list[str]:
             body.append([label(cell), *(show(scores[method], "psnr_completed", ".2f") for method in methods)])
         lines += ["", "Interpolation, PSNR of the completed image in dB:", ""]
         lines += markdown_table(["context", *methods], body)
-    return lines
+    has_rounds = any(ROUNDS_COLUMNS[0][1] in cell for cell in evaluation["cells"])
+    return [*lines, "", *_rounds_lines(evaluation)] if has_rounds else lines
+
+
+def rounds_caption(evaluation: dict) -> str:
+    """What the numbers of the samples by rounds are, in a few sentences on one line."""
+    how = evaluation["rounds"]
+    num_images = min(how["rounds_images"], evaluation["cells"][0]["num_images"])
+    return (
+        f"Samples by rounds: {how['num_samples']} by {how['rounds']} rounds of each of the first "
+        f"{num_images} held-out images. PSNR in dB, observed pixels kept: of one sample, the best, their "
+        "mean, and the direct prediction. Over unobserved pixels: energy score in intensities; gradient "
+        "energy of a sample and of the direct prediction, the truth's being 1; rank correlation of the "
+        "uncertainty with the error, from the heads and from the samples. Joint log p in nats per "
+        f"unobserved value: by {how['rounds']} rounds in one random order of the pixels, and in one round. "
+        f"Order and noise from seed {how['seed']}."
+    )
+
+
+def _rounds_lines(evaluation):
+    head = ["context", *(title for title, _, _ in ROUNDS_COLUMNS)]
+    body = [
+        [label(cell), *(show(cell, name, form) for _, name, form in ROUNDS_COLUMNS)]
+        for cell in evaluation["cells"]
+    ]
+    return [rounds_caption(evaluation), "", *markdown_table(head, body)]
 
 
 def print_table(evaluation: dict) -> None:
-    """Prints caption and table, in two parts that fit a terminal of 80 columns."""
+    """Prints caption and table in two parts that fit a terminal of 80 columns."""
     rows = table_rows(evaluation)
     print(textwrap.fill(caption(evaluation), TERMINAL_WIDTH, break_on_hyphens=False))
     for columns in (slice(0, NUM_PSNR_COLUMNS), slice(NUM_PSNR_COLUMNS, None)):

@@ -13,12 +13,15 @@ from ifanp_jax.metrics.image import (
     ssim,
 )
 from ifanp_jax.metrics.intervals import bootstrap_interval
+from ifanp_jax.metrics.samples import energy_score, gradient_energy
 
 __all__ = [
     "MAX_PSNR",
     "MIN_MSE",
     "SSIM_WINDOW",
     "bootstrap_interval",
+    "energy_score",
+    "gradient_energy",
     "keep_observed",
     "masked_mse",
     "mse",

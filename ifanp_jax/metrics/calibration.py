@@ -1,4 +1,4 @@
-"""How honest the predicted uncertainty is: PIT, coverage and CRPS, per image: (B,).
+"""How honest the predicted uncertainty is: PIT, coverage, CRPS and rank correlation, per image: (B,).
 
 The predictive distribution of a value is the mixture of S normals, one per sample of the latent variable,
 with equal weights. All are over the selected pixels (as a rule the unobserved ones) and all channels.
@@ -71,6 +71,42 @@ def crps(samples: jax.Array, scale: jax.Array, image: jax.Array, targets: jax.Ar
     _, between = jax.lax.scan(to_others, None, (samples, scale))
     to_truth = _expected_distance(image[None] - samples, scale).mean(axis=0)
     return _target_mean((to_truth - 0.5 * between.mean(axis=0))[..., None], targets[..., None])[:, 0]
+
+
+def rank_correlation(uncertainty: jax.Array, error: jax.Array, targets: jax.Array) -> jax.Array:
+    """Spearman's rank correlation of uncertainty and absolute error over target values.
+
+    Equal values share the mean of their ranks.
+
+    Args:
+      uncertainty: float (B, H, W, C), such as a standard deviation.
+      error: float (B, H, W, C), absolute errors.
+      targets: bool (B, H, W, 1), the pixels that count.
+
+    Returns:
+      float32 (B,) in [-1, 1]; 0 where all target values of either are equal, or there are none.
+    """
+    chex.assert_rank([uncertainty, error], 4)
+    chex.assert_type([uncertainty, error], float)
+    chex.assert_equal_shape([uncertainty, error])
+    _check_targets(targets, error)
+    b = len(error)
+    counted = jnp.broadcast_to(targets, error.shape).reshape(b, -1)
+    first, second = (_centered_ranks(x.reshape(b, -1), counted) for x in (uncertainty, error))
+    norm = jnp.sqrt(jnp.square(first).mean(axis=1) * jnp.square(second).mean(axis=1))
+    return jnp.where(norm > 0, (first * second).mean(axis=1) / jnp.where(norm > 0, norm, 1), 0)
+
+
+def _centered_ranks(values, counted):
+    """Ranks among the counted values of a row (B, N), less their mean; 0 for the others."""
+    values = jnp.where(counted, values, jnp.inf)  # the others come last
+    ordered = jnp.sort(values, axis=1)
+    below, upto = (
+        jax.vmap(lambda row, x, side=side: jnp.searchsorted(row, x, side=side))(ordered, values)
+        for side in ("left", "right")
+    )
+    ranks = (below + upto).astype(jnp.float32) / 2
+    return jnp.where(counted, ranks - counted.sum(axis=1, keepdims=True) / 2, 0)
 
 
 def _check_mixture(samples, scale, image):

@@ -30,6 +30,19 @@ def complete_batch(key, model, variables, image, mask, *, num_samples) -> Comple
     return jax.tree.map(lambda x: x.astype(jnp.float32), completion)
 
 
+def sample_deviation(samples: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Root mean square distance of samples from a prediction.
+
+    Args:
+      samples: float32 (S, B, H, W, C).
+      center: float32 (B, H, W, C).
+
+    Returns:
+      float32 (B, H, W, C).
+    """
+    return np.sqrt(np.square(samples - center).mean(axis=0))
+
+
 def predictive_deviation(samples: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     """Standard deviation of the predictive mixture: sqrt(variance of the means + mean of scale^2).
 

@@ -22,7 +22,23 @@ from ifanp_jax.errors import UserError
 from ifanp_jax.models import heads
 from ifanp_jax.models.outputs import Completion
 
+DEFAULT_ROUNDS = 16
 SHARE_POWER = 1.5  # few pixels in the first rounds, where they decide most
+
+
+def default_rounds(model: nn.Module) -> int:
+    """How many rounds a model's samples take where nobody says so: DEFAULT_ROUNDS or 1.
+
+    By rounds come those of a model that was trained to know its scale at every pixel. A colour picture also
+    needs the covariance of a pixel's channels: independent ones make coloured noise.
+
+    Args:
+      model: any model of `ifanp_jax.models`.
+    """
+    likelihood = getattr(model, "likelihood", "")
+    is_trained = likelihood == "per_pixel" or (likelihood == "per_image" and model.scale_weight > 0)
+    is_joint = getattr(model, "has_covariance", False) or getattr(model, "channels", 0) == 1
+    return DEFAULT_ROUNDS if is_trained and is_joint else 1
 
 
 def complete_by_rounds(

@@ -12,7 +12,7 @@ from ifanp_jax import metrics
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import baselines, image_values
+from ifanp_jax.evaluation import baselines, by_rounds, image_values
 from ifanp_jax.evaluation.cells import list_cells, value_name
 from ifanp_jax.study.one_run import own_fields, run_dir
 from ifanp_jax.training import metrics_file
@@ -52,6 +52,7 @@ def summarise(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset)
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
         "num_samples": config.evaluate.num_samples,
+        "rounds": by_rounds.describe(config.evaluate),
         "models": {name: own_fields(config, name) for name in names},
         "rows": [row for name in names for row in _rows_of(config, workdir, name, values[name])],
         "comparisons": _compare(config, values),

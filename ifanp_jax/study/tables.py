@@ -20,12 +20,19 @@ OTHER_TITLES = {
     "log_prob": ("log-likelihood, importance-weighted, nats per value", ".3f"),
     "log_prob_per_image": ("log-likelihood, importance-weighted, nats per image", ".0f"),
     "crps": ("CRPS over unobserved pixels, intensities (smaller is better)", ".4f"),
+    "rounds_psnr_one": ("one sample by rounds: PSNR of the completed image, dB", ".2f"),
+    "rounds_psnr_best": ("best of the samples by rounds: PSNR of the completed image, dB", ".2f"),
+    "rounds_energy_score": ("energy score of the samples by rounds, intensities (smaller is better)", ".4f"),
+    "rounds_gradient_ratio": ("gradient energy of a sample by rounds, the truth's being 1", ".2f"),
+    "rounds_rank_correlation": ("rank correlation of the uncertainty with the error", ".2f"),
+    "rounds_log_prob": ("joint log-likelihood by rounds, nats per unobserved value", ".3f"),
+    "rounds_log_prob_one": ("the same by one round", ".3f"),
 }
 PUBLISHED_FORMS = {"psnr": "", "kl": "f"}  # all digits that the paper prints
 FACTS = ("model", "mask", "fraction", "num_parameters", "training_seconds", "num_images")
 SCALARS = (
     "psnr", "psnr_completed", "psnr_unobserved", "mse", "ssim", "kl", "log_prob", "log_prob_per_image",
-    "crps",
+    "crps", *(name for name in OTHER_TITLES if name.startswith("rounds_")),
 )  # fmt: skip
 
 Table = tuple[str, list[str], list[list[str]]]  # title, names of the columns, rows
@@ -74,8 +81,18 @@ def caption(study: dict) -> str:
         f"Tests: {study['rows'][0]['num_images']} held-out images (split {study['eval_split']}) with the "
         f"same contexts for every model. The prediction is the mean of {study['num_samples']} samples drawn "
         "from q(z given the context), clipped to [0, 1]. The log-likelihood is the importance-weighted bound "
-        "with as many. Intervals are over the images, not over trainings: another seed may move a model "
-        "further."
+        f"with as many. {_rounds_note(study)}Intervals are over the images, not over trainings: another seed "
+        "may move a model further."
+    )
+
+
+def _rounds_note(study):
+    how = study["rounds"]
+    if not how:
+        return ""
+    return (
+        f"Samples by rounds: {how['num_samples']} by {how['rounds']} rounds of each of the first "
+        f"{how['rounds_images']} images; order and noise from seed {how['seed']}. "
     )
 
 

@@ -65,7 +65,7 @@ class Answering:
         num_samples = _read_number(fields, "num_samples", 4)
         seed = _read_number(fields, "seed", 0)
         size = fields.get("size", b"own").decode("utf-8", "replace")
-        arguments.check_options(num_samples, seed, size)
+        arguments.Options(num_samples, seed, size)  # refuses what is wrong before anything is decoded
         if num_samples > self.settings.max_samples:
             raise UserError(
                 f"num_samples is {num_samples} but at most {self.settings.max_samples} are allowed."

@@ -1,4 +1,4 @@
-"""PIT, coverage and CRPS against SciPy, closed forms and sampling."""
+"""PIT, coverage, CRPS and rank correlation against SciPy, closed forms and sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +155,35 @@ def test_crps_is_smallest_in_expectation_for_the_true_scale():
     image, targets = draw_from(samples, scale), np.ones((1, 80, 80, 1), bool)
     scores = [float(calibration.crps(samples, np.float32(f) * scale, image, targets)[0]) for f in (0.5, 1, 2)]
     assert scores[1] < min(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("num_levels", [3, 1000])  # 3: most values share their rank with others
+def test_rank_correlation_is_that_of_scipy(num_levels):
+    generator = np.random.default_rng(0)
+    uncertainty = generator.integers(num_levels, size=SHAPE).astype(np.float32)
+    error = np.round(uncertainty + generator.normal(scale=0.5, size=SHAPE) * num_levels).astype(np.float32)
+    targets = generator.random((*SHAPE[:3], 1)) < 0.5
+    expected = [
+        stats.spearmanr(u[selected].ravel(), e[selected].ravel()).statistic
+        for u, e, selected in zip(uncertainty, error, targets[..., 0], strict=True)
+    ]
+    error = np.where(targets, error, np.float32(np.nan))
+    for function in (calibration.rank_correlation, jax.jit(calibration.rank_correlation)):
+        result = function(uncertainty, error, targets)
+        assert result.dtype == jnp.float32
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rank_correlation_without_order_is_zero():
+    values = np.random.default_rng(0).random(SHAPE, np.float32)
+    everywhere = np.ones((*SHAPE[:3], 1), bool)
+    np.testing.assert_allclose(calibration.rank_correlation(values, 3 * values**2, everywhere), 1, rtol=1e-5)
+    np.testing.assert_array_equal(calibration.rank_correlation(np.ones_like(values), values, everywhere), 0)
+    np.testing.assert_array_equal(calibration.rank_correlation(values, values, ~everywhere), 0)
+    with pytest.raises(AssertionError):
+        calibration.rank_correlation(values, values[:1], everywhere)
+    with pytest.raises(AssertionError):
+        calibration.rank_correlation(values, values, everywhere[..., 0])
 
 
 def scores(samples, scale, image, targets):

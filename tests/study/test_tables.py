@@ -29,7 +29,7 @@ def study():
         "data": "digits", "image_shape": [8, 8, 1], "num_training_images": 1497, "eval_split": "test",
         "protocol": "", "num_steps": 4, "batch_size": 8, "learning_rate": 0.01, "ema_decay": 0.9,
         "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "target": "all", "likelihood": "fixed",
-        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3,
+        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3, "rounds": None,
         "models": {name: {"width": 8} for name in models},
         "rows": [make_row(name, *cell, psnr) for name, psnr in models.items() for cell in CELLS],
         "comparisons": [
@@ -137,6 +137,22 @@ def test_a_model_without_latent_variable_and_scale_has_empty_cells(study, tmp_pa
     with (tmp_path / "study.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["kl"] for row in rows] == 3 * ["0.25"] + 3 * [""]
+
+
+def test_samples_by_rounds_have_tables_where_a_model_has_them(study, tmp_path):
+    study["rounds"] = {"rounds": 16, "rounds_images": 64, "num_samples": 3, "seed": 0}
+    for row in study["rows"][:3]:
+        row |= {"rounds_psnr_best": 22.5, "rounds_gradient_ratio": 1.05}
+    found = read_tables(study)
+    best = found["best of the samples by rounds: PSNR of the completed image, dB"]
+    assert best[1:] == [["IFNP", *3 * ["22.50"]], ["Other", *3 * [""]]]
+    assert found["gradient energy of a sample by rounds, the truth's being 1"][1][1] == "1.05"
+    assert "3 by 16 rounds of each of the first 64 images; order and noise from seed 0" in tables.caption(
+        study
+    )
+    tables.write(study, tmp_path)
+    with (tmp_path / "study.csv").open() as file:
+        assert [row["rounds_psnr_best"] for row in csv.DictReader(file)] == 3 * ["22.5"] + 3 * [""]
 
 
 def test_what_no_model_answers_has_no_table(study):

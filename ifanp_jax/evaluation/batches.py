@@ -1,0 +1,39 @@
+"""Images measured in batches of one size, so that one compilation serves all."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+
+def measure(
+    measure_batch: Callable[[np.ndarray, np.ndarray], dict[str, jax.Array]],
+    images: np.ndarray,
+    contexts: np.ndarray,
+    *,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Measures images in batches and joins what is found.
+
+    Args:
+      measure_batch: called with uint8 (B, H, W, C) and bool (B, H, W, 1); answers (B, ...) by name.
+      images: uint8 (N, H, W, C).
+      contexts: bool (N, H, W, 1), True = observed.
+      batch_size: B; the last batch is filled up with images that do not count.
+
+    Returns:
+      (N, ...) by name.
+    """
+    found = []
+    for image, mask, size in _padded(images, contexts, batch_size):
+        values = jax.device_get(measure_batch(image, mask))
+        found.append({name: value[:size] for name, value in values.items()})
+    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+
+def _padded(images, contexts, batch_size) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Batches of one size, and how many images of each count."""
+    for start in range(0, len(images), batch_size):
+        image, mask = images[start : start + batch_size], contexts[start : start + batch_size]
+        padding = ((0, batch_size - len(image)), (0, 0), (0, 0), (0, 0))
+        yield np.pad(image, padding), np.pad(mask, padding), len(image)
