@@ -159,7 +159,15 @@ class CompletionModel:
         temperature: float,
         uncertainty: str,
     ) -> arguments.Options:
-        """The options of `complete`, whose arguments these are, checked and with the model's rounds.
+        """The options of `complete`, checked and with the model's rounds.
+
+        Args:
+          num_samples: as of `complete`, like those that follow.
+          seed: of the draws.
+          size: "own" or "trained".
+          rounds: None = those that suit the model.
+          temperature: of the noise.
+          uncertainty: "heads" or "samples".
 
         Raises:
           UserError: for the first that cannot be used.
