@@ -26,12 +26,14 @@ class Job:
       jobs: that it belongs to.
       token: by which its client asks for its state, or "".
       num_bytes: that it holds.
+      answer_bytes: that wait for the client to take them.
       started: time.monotonic() of when it began to run, or None.
     """
 
     jobs: "Jobs"
     token: str = ""
     num_bytes: int = 0
+    answer_bytes: int = 0
     started: float | None = None
 
     def take(self, num_bytes: int) -> None:
@@ -39,6 +41,10 @@ class Job:
         if self.jobs.count_bytes() + num_bytes > self.jobs.max_bytes:
             raise _make_busy_error()
         self.num_bytes += num_bytes
+
+    def hold_answer(self, num_bytes: int) -> None:
+        """Holds an answer in place of what was asked; the next job runs when there is room for one more."""
+        self.num_bytes, self.answer_bytes = 0, num_bytes
 
 
 class Jobs:
@@ -120,6 +126,12 @@ class Jobs:
 
     async def _run_in_turn(self, job, work):
         await self._turn.acquire()
+        try:
+            while sum(other.answer_bytes for other in self._admitted) > self.max_bytes:
+                await asyncio.sleep(POLL_SECONDS)
+        except asyncio.CancelledError:
+            self._turn.release()
+            raise
         job.started = time.monotonic()
         future = concurrent.futures.Future()
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ const painter = new Painter({
 });
 const results = new Results({
   section: $("results"), answers: $("answers"), compare: $("compare"), after: $("after"), beforeImage: $("before"),
-  beforeMask: $("before-mask"), beforeClip: $("before-clip"), handle: $("handle"), split: $("split"), uncertainty: $("uncertainty"),
+  beforeMask: $("before-mask"), beforeClip: $("before-clip"), handle: $("handle"), split: $("split"), splitValue: $("split-value"), uncertainty: $("uncertainty"),
   showUncertainty: $("show-uncertainty"), top: $("top"), legendTop: $("legend-top"),
 });
 
@@ -61,6 +61,7 @@ async function open(file) {
   $("status").textContent = "";
   $("warnings").hidden = true;
   painter.start(w, h);
+  boundAnswers(w * h);
   setBrush(Math.max(1, Math.round(Math.max(w, h) / 24)), Math.max(2, Math.round(Math.max(w, h) / 4)));
   $("zoom").value = "fit";
   zoom();
@@ -73,6 +74,17 @@ async function startWithTransparency(file) {
   if (!["image/png", "image/webp", "image/gif"].includes(file.type)) return;
   const { width, height, missing, isOpaque } = await readMask(file);
   if (!isOpaque && width === painter.width && height === painter.height) painter.change(() => missing.map((opaque) => 1 - opaque));
+}
+
+// A large picture has few answers.
+function boundAnswers(pixels) {
+  const { answers, answer_pixels } = state.model?.limits ?? { answers: 16, answer_pixels: Infinity };
+  const most = Math.max(1, Math.min(answers, Math.floor(answer_pixels / pixels)));
+  $("num-samples").max = most;
+  if (Number($("num-samples").value) > most) {
+    $("num-samples").value = most;
+    $("status").textContent = `A picture of this size has at most ${most === 1 ? "one answer" : `${most} answers`} at a time.`;
+  }
 }
 
 function fitWidth() {
@@ -214,11 +226,16 @@ function send(form) {
       if (event.lengthComputable && event.loaded < event.total) tellProgress("Sending…", event.loaded / event.total);
       else tellProgress("Waiting for the server…");
     };
-    request.onabort = () => reject(new Error("cancelled"));
-    request.onerror = () => reject(new Error("The server does not answer: is it still running?"));
+    const fail = (text) => {
+      state.request = null; // a state that is still on its way is not shown any more
+      reject(new Error(text));
+    };
+    request.onabort = () => fail("cancelled");
+    request.onerror = () => fail("The server does not answer: is it still running?");
     request.onload = () => {
+      state.request = null;
       if (request.status === 200 && request.response) resolve(request.response);
-      else reject(new Error(request.response?.error ?? `The server answered with status ${request.status}.`));
+      else fail(request.response?.error ?? `The server answered with status ${request.status}.`);
     };
     request.send(form);
   });

@@ -1,6 +1,6 @@
 // What is missing: one byte per pixel of the picture, painted by pointer or keyboard.
 
-const COLOUR = [208, 32, 143]; // of missing pixels; the canvas above the picture is translucent
+const COLOUR = new Uint32Array(new Uint8Array([208, 32, 143, 255]).buffer)[0]; // of missing pixels, as RGBA in memory
 const UNDO_BYTES = 64e6;
 
 export class Painter {
@@ -28,7 +28,9 @@ export class Painter {
   }
 
   get count() {
-    return this.missing.reduce((sum, value) => sum + value, 0);
+    let sum = 0;
+    for (const value of this.missing) sum += value;
+    return sum;
   }
 
   // Changes all pixels at once: change(old) returns the new ones.
@@ -75,9 +77,10 @@ export class Painter {
     const [w, h] = [Math.min(this.width, right) - left, Math.min(this.height, bottom) - top];
     if (w < 1 || h < 1) return;
     const image = new ImageData(w, h);
+    const pixels = new Uint32Array(image.data.buffer);
     for (let y = 0; y < h; y++) {
       for (let x = 0; x < w; x++) {
-        if (this.missing[(top + y) * this.width + left + x]) image.data.set([...COLOUR, 255], 4 * (y * w + x));
+        if (this.missing[(top + y) * this.width + left + x]) pixels[y * w + x] = COLOUR;
       }
     }
     this.canvas.getContext("2d").putImageData(image, left, top);

@@ -75,9 +75,10 @@ export class Results {
   }
 
   #showSplit() {
-    const { split, beforeClip, handle } = this.elements;
+    const { split, splitValue, beforeClip, handle } = this.elements;
     beforeClip.style.clipPath = `inset(0 ${100 - split.value}% 0 0)`;
     handle.style.left = `${split.value}%`;
+    splitValue.textContent = `${Math.round(split.value)} %`;
   }
 
   // The grey map in colours, over missing pixels only; linear from 0 to the chosen value.

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import logging
-import re
 import socket
 import threading
 
@@ -17,7 +16,9 @@ from ifanp_jax.data import pictures
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.runtime import interruption
 from ifanp_jax.version import __version__
-from ifanp_jax.web import answering, forms
+from ifanp_jax.web import answering
+from ifanp_jax.web.completing import Complete
+from ifanp_jax.web.connections import Connection
 from ifanp_jax.web.guard import Guard, list_urls
 from ifanp_jax.web.jobs import GoneError, Jobs
 from ifanp_jax.web.settings import DEFAULT_SETTINGS, Served, Settings
@@ -31,7 +32,6 @@ PAGE = {
     "/painter.js": ("painter.js", "text/javascript"),
     "/results.js": ("results.js", "text/javascript"),
 }
-TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 CLIENT_LEFT = 499
 GRACE_SECONDS = 5  # for answers that are being sent when the server ends
 
@@ -49,27 +49,6 @@ def make_app(served: Served, *, host: str = "127.0.0.1", settings: Settings = DE
     """
     jobs = Jobs(max_jobs=settings.max_jobs, max_bytes=settings.max_bytes_in_all)
     answers = answering.Answering(served, settings)
-
-    async def complete(request):
-        if problem := jobs.find_problem():
-            await forms.drain(request, seconds=settings.upload_seconds)
-            raise problem
-        with jobs.admit() as job:
-            fields = await forms.read(
-                request,
-                names=answering.FIELDS,
-                max_bytes=settings.max_bytes,
-                seconds=settings.upload_seconds,
-                take=job.take,
-            )
-            job.token = _read_token(fields)
-            answer = await jobs.run(
-                job,
-                lambda: JSONResponse(answers.answer(fields)),
-                seconds=settings.answer_seconds,
-                receive=request.receive,
-            )
-        return answer
 
     async def tell_progress(request):
         state = jobs.describe(request.path_params["job"])
@@ -89,7 +68,7 @@ def make_app(served: Served, *, host: str = "127.0.0.1", settings: Settings = DE
         Route("/healthz", tell_health),
         Route("/api/model", tell_model),
         Route("/api/progress/{job}", tell_progress),
-        Route("/api/complete", complete, methods=["POST"]),
+        Route("/api/complete", Complete(answers, jobs, settings), methods=["POST"]),
     ]
     app = Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), host)
     app.jobs = jobs
@@ -103,13 +82,6 @@ def _make_file_route(name, media_type):
         return Response(content, media_type=media_type)
 
     return send
-
-
-def _read_token(fields):
-    token = fields.get("job", b"").decode("utf-8", "replace")
-    if token and not TOKEN.fullmatch(token):
-        raise HTTPException(400, "job must have 8 to 64 letters, digits, - or _.")
-    return token
 
 
 async def _explain_http(_, error):
@@ -155,6 +127,7 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             access_log=False,
             lifespan="off",

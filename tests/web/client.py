@@ -8,6 +8,8 @@ import json
 import numpy as np
 from PIL import Image
 
+from ifanp_jax.web.jobs import GoneError
+
 BOUNDARY = "a-boundary"
 HEADERS = {"host": "127.0.0.1:8000", "content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -40,10 +42,10 @@ def form(**fields):
     return b"".join([*lines, f"--{BOUNDARY}--\r\n".encode()])
 
 
-async def send(app, method, path, *, body=b"", headers=None, left=None):
+async def send(app, method, path, *, body=b"", headers=None, left=None, reads=True):
     """One request; the body is sent byte for byte, or in the given chunks.
 
-    After it the client stays, or leaves when the event `left` is set.
+    After it the client stays, or leaves when the event `left` is set; it may not read the answer's body.
     """
     chunks = [body] if isinstance(body, bytes) else list(body)
     messages = [
@@ -62,6 +64,8 @@ async def send(app, method, path, *, body=b"", headers=None, left=None):
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        elif not reads:
+            await asyncio.Event().wait()
         else:
             answer.body += message.get("body", b"")
 
@@ -82,7 +86,10 @@ async def send(app, method, path, *, body=b"", headers=None, left=None):
     }
     try:
         await app(scope, receive, write)
-    except RuntimeError:  # Starlette hands what it does not know to the server's log after the answer
+    except (
+        RuntimeError,
+        GoneError,
+    ):  # for the server's log, after the answer
         if not answer.status:
             raise
     return answer

@@ -83,6 +83,7 @@ def test_a_person_completes_a_picture_in_a_browser(server, tmp_path):
         found = {name: tmp_path / f"mine_{name}.png" for name in ("mean", "sample_4", "mask")}
         wait.until(lambda _: all(path.is_file() for path in found.values()))
         images = {name: np.asarray(Image.open(path)) for name, path in found.items()}
+        assert driver.find_element(by.ID, "status").text.startswith("Done in")
         width = driver.execute_script("return document.documentElement.scrollWidth")
         assert width <= driver.execute_script("return innerWidth")
         assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import struct
 import threading
@@ -10,11 +11,13 @@ import zlib
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
 from ifanp_jax.completion import CompletionResult
 from ifanp_jax.completion.pictures import WHITE_UNCERTAINTY
 from ifanp_jax.errors import UserError
+from ifanp_jax.web.connections import Connection
 from ifanp_jax.web.server import PAGE, make_app
 from ifanp_jax.web.settings import Served, Settings
 from tests import helpers
@@ -301,6 +304,47 @@ def test_a_slow_upload_ends():
         left.set()
         answer = await client.send(make(), "POST", "/api/complete", body=[half, None], left=left)
         assert answer.status == 499
+
+    asyncio.run(run())
+
+
+def test_the_next_job_waits_while_clients_do_not_take_their_answers():
+    async def run():
+        app = make(max_bytes_in_all=1100, send_seconds=0.5)
+        slow = post(app, reads=False)
+        await asyncio.sleep(0.2)
+        with app.jobs.admit() as job:
+            job.hold_answer(1000)  # together they hold more than is allowed
+            other = asyncio.ensure_future(
+                app.jobs.run(job, lambda: 7, seconds=5, receive=asyncio.Event().wait)
+            )
+            await asyncio.sleep(0.1)
+            assert not other.done() and not slow.done()
+            assert (await slow).body == b""  # the time for sending is over, and with it what it held
+            assert await other == 7
+
+    asyncio.run(run())
+
+
+def test_idle_connections_are_closed():
+    class Impatient(Connection):
+        check_seconds = 0.1
+
+    async def run():
+        config = uvicorn.Config(make(), http=Impatient, log_config=None, lifespan="off", ws="none")
+        config.load()
+        state, loop = uvicorn.server.ServerState(), asyncio.get_running_loop()
+        listener = await loop.create_server(
+            lambda: Impatient(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        port = listener.sockets[0].getsockname()[1]
+        for head in (b"", b"POST /api/complete HTTP/1.1\r\nHost: 127.0.0.1\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+        listener.close()
 
     asyncio.run(run())
 
