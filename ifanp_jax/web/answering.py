@@ -15,7 +15,7 @@ from ifanp_jax.data import masks, pictures
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.settings import Served, Settings
 
-FIELDS = ("image", "mask", "num_samples", "seed", "size", "white", "job")
+FIELDS = ("image", "mask", "num_samples", "seed", "size", "rounds", "white", "job")
 WHITE = ("missing", "observed")
 
 
@@ -42,6 +42,7 @@ class Answering:
                 "bytes": settings.max_bytes,
                 "pixels": settings.max_pixels,
                 "answers": settings.max_samples,
+                "rounds": settings.max_rounds,
                 "answer_pixels": settings.max_answer_pixels,
             },
         }
@@ -62,24 +63,30 @@ class Answering:
         for name in ("image", "mask"):
             if not fields.get(name):
                 raise UserError(f"The field {name} is missing; send a picture file.")
-        num_samples = _read_number(fields, "num_samples", 4)
-        seed = _read_number(fields, "seed", 0)
-        size = fields.get("size", b"own").decode("utf-8", "replace")
-        arguments.Options(num_samples, seed, size)  # refuses what is wrong before anything is decoded
-        if num_samples > self.settings.max_samples:
-            raise UserError(
-                f"num_samples is {num_samples} but at most {self.settings.max_samples} are allowed."
-            )
+        options = self._read_options(fields)
         max_pixels = self.settings.max_pixels
         picture = pictures.decode_picture(fields["image"], name="The picture", max_pixels=max_pixels)
         observed = self._read_mask(fields, picture)
-        if picture[..., 0].size * num_samples > self.settings.max_answer_pixels:
+        if picture[..., 0].size * options.num_samples > self.settings.max_answer_pixels:
             raise pictures.TooLargeError(
-                f"{num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
+                f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
-        answer = self._complete(picture, observed, num_samples, seed, size)
+        answer = self._complete(picture, observed, options)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
+
+    def _read_options(self, fields):
+        num_samples = _read_number(fields, "num_samples", 4)
+        seed = _read_number(fields, "seed", 0)
+        rounds = _read_number(fields, "rounds", 0) if fields.get("rounds") else None  # None: the model's own
+        size = fields.get("size", b"own").decode("utf-8", "replace")
+        limits = {"num_samples": self.settings.max_samples, "rounds": self.settings.max_rounds}
+        for name, value in (("num_samples", num_samples), ("rounds", rounds or 0)):
+            if value > limits[name]:
+                raise UserError(f"{name} is {value} but at most {limits[name]} are allowed.")
+        return self.served.model.make_options(
+            num_samples, seed, size, rounds=rounds, temperature=1.0, uncertainty="heads"
+        )
 
     def _read_mask(self, fields, picture):
         white = fields.get("white", b"missing").decode("utf-8", "replace")
@@ -96,13 +103,14 @@ class Answering:
             raise UserError("The mask marks no pixel as missing: there is nothing to complete.")
         return observed
 
-    def _complete(self, picture, observed, num_samples, seed, size):
+    def _complete(self, picture, observed, options):
         model = self.served.model
         picture = pictures.to_channels(picture, model.image_shape[-1])
-        self._forget_programs((picture.shape, num_samples, size))
+        asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size", "rounds")}
+        self._forget_programs((picture.shape, options.num_samples, options.size, options.rounds))
         with errors.full_device('send a smaller picture, ask for fewer answers, or size "trained"'):
             try:
-                result = model.complete(picture, observed, num_samples=num_samples, seed=seed, size=size)
+                result = model.complete(picture, observed, **asked)
             except MemoryError:
                 raise UserError("The memory does not suffice: send a smaller picture.") from None
         files = {name: _to_base64(x) for name, x in drawing.to_pictures(result, picture, observed).items()}
@@ -111,12 +119,10 @@ class Answering:
             "width": w,
             "height": h,
             "channels": c,
-            "num_samples": num_samples,
-            "seed": seed,
-            "size": size,
+            **asked,
             "missing_fraction": float(1 - observed.mean()),
-            "warnings": _list_warnings(observed, model.image_shape, size),
-            "samples": [files[f"sample_{number}"] for number in range(1, num_samples + 1)],
+            "warnings": _list_warnings(observed, model.image_shape, options.size),
+            "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
             "white_uncertainty": drawing.WHITE_UNCERTAINTY,

@@ -27,6 +27,7 @@ async function loadModel() {
   const colours = c === 1 ? "grey: it answers in grey" : "colour";
   $("model").textContent = `${state.model.name}, trained for ${state.model.step} steps on pictures of ${w}×${h} pixels in ${colours}.`;
   $("num-samples").max = state.model.limits.answers;
+  $("rounds").max = state.model.limits.rounds;
 }
 
 // The picture
@@ -172,8 +173,8 @@ async function saveMask() {
 // The answer
 
 async function complete() {
-  for (const id of ["num-samples", "seed"]) {
-    if (!$(id).reportValidity() || $(id).value === "") return;
+  for (const id of ["num-samples", "seed", "rounds"]) {
+    if (!$(id).reportValidity() || ($(id).value === "" && id !== "rounds")) return;
   }
   complain("");
   $("warnings").hidden = true;
@@ -181,7 +182,7 @@ async function complete() {
   const job = crypto.randomUUID?.() ?? `job-${Math.random().toString(36).slice(2)}${Date.now()}`;
   form.append("image", state.file);
   form.append("mask", await painter.toFile(), "mask.png");
-  const options = { num_samples: $("num-samples").value, seed: $("seed").value, size: $("size").value };
+  const options = { num_samples: $("num-samples").value, seed: $("seed").value, size: $("size").value, rounds: $("rounds").value };
   for (const [name, value] of Object.entries({ ...options, white: "missing", job })) form.append(name, value);
   state.lastMask = { width: painter.width, height: painter.height, missing: painter.missing.slice() };
   const shown = { before: state.url, mask: copyOverlay(), stem: state.stem, name: state.file.name || "pasted.png", fitWidth: Math.min(640, fitWidth()) };
@@ -268,13 +269,13 @@ function setBusy(isBusy) {
   else tellShare();
 }
 
-function tellCommands({ num_samples, seed, size }, { name, stem }) {
+function tellCommands({ num_samples, seed, size, rounds }, { name, stem }) {
   const { flag, python } = state.model;
   const quote = (text) => (/^[\w.@%+=:,/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   $("command").textContent = [
     `ifanp-jax --mode=complete ${flag} --input=${quote(name)} \\`,
     `    --mask=${quote(`${stem}_mask.png`)} --invert_mask --output=completed \\`,
-    `    --num_samples=${num_samples} --seed=${seed} --size=${size}`,
+    `    --num_samples=${num_samples} --seed=${seed} --size=${size}${rounds && ` --rounds=${rounds}`}`,
   ].join("\n");
   $("python").textContent = [
     "import ifanp_jax",
@@ -284,7 +285,7 @@ function tellCommands({ num_samples, seed, size }, { name, stem }) {
     `picture = pictures.read_picture(${JSON.stringify(name)})`,
     "picture = pictures.to_channels(picture, model.image_shape[-1])",
     `missing = masks.load(${JSON.stringify(`${stem}_mask.png`)})`,
-    `result = model.complete(picture, ~missing, num_samples=${num_samples}, seed=${seed}, size="${size}")`,
+    `result = model.complete(picture, ~missing, num_samples=${num_samples}, seed=${seed}, size="${size}"${rounds && `, rounds=${rounds}`})`,
     "result.mean  # float32 in [0, 1]",
   ].join("\n");
 }

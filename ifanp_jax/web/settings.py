@@ -15,6 +15,7 @@ class Settings:
         next one is computed.
       max_pixels: of one picture.
       max_samples: answers of one request.
+      max_rounds: of one request.
       max_answer_pixels: answers * pixels of one request.
       max_jobs: requests that are read, wait or run; one runs at a time.
       upload_seconds: from the first byte of a body to its last.
@@ -27,6 +28,7 @@ class Settings:
     max_bytes_in_all: int = 256 * 2**20
     max_pixels: int = 16_000_000
     max_samples: int = 16
+    max_rounds: int = 64
     max_answer_pixels: int = 16_000_000
     max_jobs: int = 64
     upload_seconds: float = 60

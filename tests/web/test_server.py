@@ -15,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from ifanp_jax.completion import CompletionResult
+from ifanp_jax.completion.arguments import Options
 from ifanp_jax.completion.pictures import WHITE_UNCERTAINTY
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.connections import Connection
@@ -43,9 +44,12 @@ class Stub:
         self.go, self.begun, self.error, self.calls = threading.Event(), threading.Event(), error, []
         self.go.set()
 
-    def complete(self, image, mask, *, num_samples, seed, size):
+    def make_options(self, num_samples, seed, size, *, rounds, temperature, uncertainty):
+        return Options(num_samples, seed, size, 2 if rounds is None else rounds, temperature, uncertainty)
+
+    def complete(self, image, mask, *, num_samples, seed, size, rounds):
         self.begun.set()
-        self.calls.append((num_samples, seed, size, mask))
+        self.calls.append((num_samples, seed, size, rounds, mask))
         assert self.go.wait(20)
         if self.error:
             raise self.error
@@ -79,15 +83,16 @@ def test_observed_pixels_come_back_byte_for_byte():
     np.testing.assert_array_equal(uncertainty, np.full((6, 9), 0.5 / WHITE_UNCERTAINTY * 255))
     assert answer.json["missing_fraction"] == pytest.approx(MISSING.mean())
     ((*options, mask),) = model.calls
-    assert options == [2, 3, "own"]
+    assert options == [2, 3, "own", 2]
     np.testing.assert_array_equal(mask, ~MISSING)
 
 
 def test_white_may_mean_observed_and_a_small_model_warns():
     model = Stub()
-    answer = complete(make(model), white="observed", size="trained", job="12345678")
+    answer = complete(make(model), white="observed", size="trained", rounds=5, job="12345678")
     assert answer.status == 200
     np.testing.assert_array_equal(model.calls[0][-1], MISSING)
+    assert model.calls[0][:-1] == (2, 3, "trained", 5) and answer.json["rounds"] == 5
     answer = complete(make(model), mask=client.png(np.full((6, 9), 255)))
     assert [text.split(":")[0] for text in answer.json["warnings"]] == [
         "100% of the picture is to be completed",
@@ -131,6 +136,8 @@ def png_header(width, height):
         ({"image": bytes(4000)}, 413, "The request is larger than 0.00390625 MiB"),
         ({"num_samples": 0}, 400, "num_samples is 0"),
         ({"num_samples": 9}, 400, "at most 8 are allowed"),
+        ({"rounds": 65}, 400, "rounds is 65 but at most 64 are allowed"),
+        ({"rounds": 0}, 400, "rounds is 0 but must be"),
         ({"num_samples": "-1"}, 400, "num_samples is '-1'"),
         ({"num_samples": "\u0664"}, 400, "num_samples is"),
         ({"seed": 2**32}, 400, "seed is 4294967296"),
