@@ -57,6 +57,11 @@ class Jobs:
         self._admitted: list[Job] = []
         self._turn = asyncio.Lock()  # fair: the one that waits longest is next
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a job runs."""
+        return self._turn.locked()
+
     def count_bytes(self) -> int:
         """Bytes that all jobs together hold."""
         return sum(job.num_bytes for job in self._admitted)

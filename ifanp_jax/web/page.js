@@ -4,7 +4,7 @@ import { Painter, readMask } from "/painter.js";
 import { Results } from "/results.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { model: null, file: null, url: "", stem: "", lastMask: null, request: null };
+const state = { model: null, file: null, url: "", stem: "", lastMask: null, request: null, wanted: 4 };
 
 const painter = new Painter({
   view: $("view"), stage: $("stage"), canvas: $("overlay"), cursor: $("cursor"), frame: $("frame"), onChange: tellShare,
@@ -82,8 +82,8 @@ function boundAnswers(pixels) {
   const { answers, answer_pixels } = state.model?.limits ?? { answers: 16, answer_pixels: Infinity };
   const most = Math.max(1, Math.min(answers, Math.floor(answer_pixels / pixels)));
   $("num-samples").max = most;
-  if (Number($("num-samples").value) > most) {
-    $("num-samples").value = most;
+  $("num-samples").value = Math.min(most, state.wanted);
+  if (most < state.wanted) {
     $("status").textContent = `A picture of this size has at most ${most === 1 ? "one answer" : `${most} answers`} at a time.`;
   }
 }
@@ -320,6 +320,7 @@ $("invert").onclick = () => painter.change((old) => old.map((value) => 1 - value
 $("random").onclick = hideAtRandom;
 $("brush").oninput = (event) => setBrush(event.target.value);
 $("zoom").onchange = zoom;
+$("num-samples").oninput = (event) => (state.wanted = Number(event.target.value) || 1);
 $("complete").onclick = complete;
 $("cancel").onclick = () => state.request?.abort();
 for (const button of document.querySelectorAll("[data-copy]")) button.onclick = () => copy(button);

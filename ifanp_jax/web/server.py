@@ -2,7 +2,9 @@
 
 import importlib.resources
 import logging
+import os
 import socket
+import sys
 import threading
 
 import uvicorn
@@ -111,7 +113,7 @@ _HANDLERS = {
 
 
 def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_SETTINGS) -> None:
-    """Serves until SIGTERM or SIGINT, and then returns.
+    """Serves until SIGTERM or SIGINT, and then returns; or ends the process with 0 where a job still runs.
 
     Args:
       served: the model.
@@ -149,6 +151,9 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
         server.should_exit = True
         thread.join(2 * GRACE_SECONDS)
     logger.info("The server has ended.")
+    if app.jobs.is_running:  # Python would abort under a computation, and there is nothing to be saved
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _listen(host, port):

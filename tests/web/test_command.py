@@ -147,10 +147,17 @@ def test_an_attack_is_answered_and_memory_stays_bounded(server):
 
 
 def test_the_process_ends_at_sigterm(server):
-    with socket.create_connection(("127.0.0.1", server.port)):  # an idle client does not hold it up
+    large = client.form(image=client.png(helpers.random_image(96, 96, C)), mask=client.png(np.eye(96) * 255))
+    with (
+        socket.create_connection(("127.0.0.1", server.port)),  # an idle client does not hold it up
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        asked = pool.submit(complete, server, large)  # compiles for a while
+        time.sleep(0.3)
         server.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert server.wait(20) == 0
+        assert asked.result()[0] in (200, 503)
     assert time.monotonic() - started < 20
     log = server.stderr.read()
     assert "The server has ended." in log and "Traceback" not in log, log
