@@ -1,0 +1,237 @@
+"""Losses of adversarial inpainters, per image: (B,), to be minimised.
+
+h = ~mask is the hole, x the truth, x' an output, x~ the composite, D a critic; images are in [-1, 1].
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+KINDS = ("wgan_gp", "dcgan", "lsgan", "hinge", "none")
+PENALTY_WEIGHT = 10.0
+COARSE_WEIGHT = 1.2  # of the coarse stage beside the refined one
+RECONSTRUCTION_WEIGHT = 1.2  # of L1 and AE
+ADVERSARIAL_WEIGHT = 0.001
+
+
+def critic_loss(kind: str, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """A critic's loss, without the gradient penalty.
+
+    wgan_gp D(x~) - D(x); dcgan softplus(-D(x)) + softplus(D(x~)); lsgan (D(x) - 1)^2 + D(x~)^2; hinge
+    relu(1 - D(x)) + relu(1 + D(x~)); none 0.
+
+    Args:
+      kind: one of `KINDS`.
+      real: float (B,), scores of true images.
+      fake: float (B,), scores of composites.
+
+    Returns:
+      float32 (B,).
+    """
+    _check(kind, real, fake)
+    real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+    match kind:
+        case "wgan_gp":
+            return fake - real
+        case "dcgan":
+            return jax.nn.softplus(-real) + jax.nn.softplus(fake)
+        case "lsgan":
+            return jnp.square(real - 1) + jnp.square(fake)
+        case "hinge":
+            return jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)
+        case _:
+            return jnp.zeros_like(fake)
+
+
+def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
+    """A generator's loss against one critic.
+
+    wgan_gp and hinge -D(x~); dcgan softplus(-D(x~)); lsgan (D(x~) - 1)^2; none 0.
+
+    Args:
+      kind: one of `KINDS`.
+      fake: float (B,), scores of composites.
+
+    Returns:
+      float32 (B,).
+    """
+    _check(kind, fake)
+    fake = fake.astype(jnp.float32)
+    match kind:
+        case "wgan_gp" | "hinge":
+            return -fake
+        case "dcgan":
+            return jax.nn.softplus(-fake)
+        case "lsgan":
+            return jnp.square(fake - 1)
+        case _:
+            return jnp.zeros_like(fake)
+
+
+def _check(kind, *scores):
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; choose one of {KINDS}.")
+    chex.assert_rank(scores, 1)
+    chex.assert_equal_shape(scores)
+
+
+def gradient_penalty_loss(
+    key: jax.Array,
+    critic: Callable[[jax.Array], jax.Array],
+    real: jax.Array,
+    fake: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """The masked penalty of WGAN-GP: 10 (|h * grad D(x^)| - 1)^2 at x^ = (1 - t) x + t x~.
+
+    Args:
+      key: PRNG key; draws t uniformly in [0, 1], one per image.
+      critic: maps images (B, H, W, C) to scores (B,), each from its own image alone.
+      real: float (B, H, W, C), x.
+      fake: float (B, H, W, C), x~.
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      float32 (B,); 0 for an image without a hole, whose gradient could never have length 1.
+    """
+    chex.assert_rank([real, fake, mask], 4)
+    chex.assert_type(mask, bool)
+    chex.assert_equal_shape([real, fake])
+    t = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
+    between = (1 - t) * real + t * fake
+    gradient = jax.grad(lambda x: jnp.sum(critic(x)))(between)
+    square = jnp.sum(jnp.square(jnp.where(mask, 0, gradient.astype(jnp.float32))), axis=(1, 2, 3))
+    # The root's slope at 0 is infinite.
+    length = jnp.sqrt(square + 1e-12)
+    has_hole = jnp.any(~mask, axis=(1, 2, 3))
+    return jnp.where(has_hole, PENALTY_WEIGHT * jnp.square(length - 1), 0)
+
+
+def hole_distance(mask: jax.Array) -> jax.Array:
+    """Chessboard distance to the nearest observed pixel, by repeated 3x3 erosion of the hole.
+
+    Args:
+      mask: bool (B, H, W, 1), True = observed; pixels outside the image are not.
+
+    Returns:
+      float32 (B, H, W, 1) in pixels, 0 where observed, at most half the longer side.
+    """
+    chex.assert_rank(mask, 4)
+    chex.assert_type(mask, bool)
+    _, h, w, _ = mask.shape
+
+    def erode(_, carry):
+        hole, distance = carry
+        distance += hole
+        hole = jnp.pad(hole, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=True)
+        hole = hole[:, :-2] & hole[:, 1:-1] & hole[:, 2:]
+        hole = hole[:, :, :-2] & hole[:, :, 1:-1] & hole[:, :, 2:]
+        return hole, distance
+
+    start = (~mask, jnp.zeros(mask.shape, jnp.float32))
+    return jax.lax.fori_loop(0, max(h, w) // 2, erode, start)[1]
+
+
+def box_distance(start: jax.Array, sides: tuple[int, int], size: tuple[int, int]) -> jax.Array:
+    """The published code's distance to the edge of a box: min(i, N - i, j, N - j) in row i and column j.
+
+    So the first row has distance 0 and the last one 1.
+
+    Args:
+      start: int32 (B, 2), top and left of each image's box.
+      sides: height and width of the box.
+      size: (H, W) of the images.
+
+    Returns:
+      float32 (B, H, W, 1) in pixels, 0 outside the box.
+    """
+    chex.assert_shape(start, (None, 2))
+
+    def along(axis):
+        place = jnp.arange(size[axis])[None] - start[:, axis, None]
+        return jnp.maximum(jnp.minimum(place, sides[axis] - place), 0)
+
+    distance = jnp.minimum(along(0)[:, :, None], along(1)[:, None, :])
+    return distance[..., None].astype(jnp.float32)
+
+
+def discount(distance: jax.Array, *, gamma: float = 0.99) -> jax.Array:
+    """Weight gamma^distance of each pixel: what is far inside the hole has more than one good answer.
+
+    Args:
+      distance: float32 (B, H, W, 1) in pixels, of `hole_distance` or `box_distance`.
+      gamma: 0.99 in the paper, 0.9 in its code.
+    """
+    return jnp.power(jnp.float32(gamma), distance)
+
+
+def masked_l1_loss(prediction: jax.Array, image: jax.Array, where: jax.Array, weight: jax.Array) -> jax.Array:
+    """Mean over pixels and channels where `where` holds of |x - x'| times a weight.
+
+    Args:
+      prediction: float (B, H, W, C), x'.
+      image: float (B, H, W, C), x.
+      where: bool (B, H, W, 1).
+      weight: float32 (B, H, W, 1), of each pixel.
+
+    Returns:
+      float32 (B,); 0 where no pixel counts.
+    """
+    chex.assert_rank([prediction, image, where, weight], 4)
+    chex.assert_type(where, bool)
+    chex.assert_equal_shape([prediction, image])
+    error = jnp.abs(image.astype(jnp.float32) - prediction.astype(jnp.float32)) * weight
+    total = jnp.sum(jnp.where(where, error, 0), axis=(1, 2, 3))
+    count = jnp.sum(where, axis=(1, 2, 3), dtype=jnp.float32)
+    return total / (jnp.maximum(count, 1) * image.shape[-1])
+
+
+def discounted_l1_loss(
+    raw: jax.Array,
+    coarse: jax.Array,
+    image: jax.Array,
+    mask: jax.Array,
+    weight: jax.Array,
+    *,
+    l1_weight: float = 1.0,
+) -> jax.Array:
+    """DeepFill's L1 over the hole, 1.2 [1.2 m(|x - x1| w) + l1_weight m(|x - x2| w)].
+
+    Args:
+      raw: float (B, H, W, C), x2, the refined output.
+      coarse: float (B, H, W, C), x1.
+      image: float (B, H, W, C), x.
+      mask: bool (B, H, W, 1), True = observed.
+      weight: float32 (B, H, W, 1), w of `discount`.
+      l1_weight: of the refined stage's term.
+
+    Returns:
+      float32 (B,).
+    """
+    return _two_stages(raw, coarse, image, ~mask, weight, l1_weight)
+
+
+def autoencoder_loss(
+    raw: jax.Array, coarse: jax.Array, image: jax.Array, mask: jax.Array, *, l1_weight: float = 1.0
+) -> jax.Array:
+    """DeepFill's AE term over observed pixels, 1.2 [1.2 k(|x - x1|) + l1_weight k(|x - x2|)].
+
+    Args:
+      raw: float (B, H, W, C), x2, the refined output.
+      coarse: float (B, H, W, C), x1.
+      image: float (B, H, W, C), x.
+      mask: bool (B, H, W, 1), True = observed.
+      l1_weight: of the refined stage's term.
+
+    Returns:
+      float32 (B,).
+    """
+    return _two_stages(raw, coarse, image, mask, jnp.ones(mask.shape), l1_weight)
+
+
+def _two_stages(raw, coarse, image, where, weight, l1_weight):
+    coarse_loss = masked_l1_loss(coarse, image, where, weight)
+    refined_loss = masked_l1_loss(raw, image, where, weight)
+    return RECONSTRUCTION_WEIGHT * (COARSE_WEIGHT * coarse_loss + l1_weight * refined_loss)
