@@ -1,7 +1,7 @@
 """Critics: what an image, or a crop of it, scores; and the crop around a hole.
 
-No normalisation: by a batch's statistics one image's score would depend on others, and the gradient penalty of
-WGAN-GP takes each image alone.
+No normalisation: by a batch's statistics one image's score would depend on others, and the gradient penalty
+of WGAN-GP takes each image alone.
 """
 
 import chex

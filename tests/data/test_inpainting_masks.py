@@ -1,0 +1,124 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ifanp_jax.data import inpainting_masks
+
+B, H, W = 64, 32, 48
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def make(kind, key, shape):
+    return inpainting_masks.draw(key, shape, {kind: 1.0})
+
+
+def bounds(mask):
+    """First and last row and column of one image's hole."""
+    rows, columns = np.nonzero(~np.asarray(mask)[..., 0])
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
+@pytest.mark.parametrize("kind", inpainting_masks.KINDS)
+def test_every_kind_hides_something_in_every_image_and_repeats(kind):
+    key = jax.random.key(0)
+    mask, start = make(kind, key, (B, H, W))
+    chex.assert_shape([mask, start], [(B, H, W, 1), (B, 2)])
+    chex.assert_type([mask, start], [bool, jnp.int32])
+    assert mask.any(axis=(1, 2, 3)).all() and (~mask).any(axis=(1, 2, 3)).all()
+    assert (start >= 0).all() and (start <= jnp.array([[H // 2, W // 2]])).all()
+    chex.assert_trees_all_equal(make(kind, key, (B, H, W)), (mask, start))
+    is_fixed = kind.startswith("centre")
+    assert bool((mask == mask[:1]).all()) == is_fixed  # one mask per image
+    assert bool((make(kind, jax.random.key(1), (B, H, W))[0] == mask).all()) == is_fixed
+
+
+def test_boxes_have_the_published_ranges():
+    h, w, n = 32, 64, 4096
+    key = jax.random.key(2)
+    mask = jax.jit(inpainting_masks.box, static_argnums=1)(key, (n, h, w))
+    start = np.asarray(inpainting_masks.box_start(key, (n, h, w)))
+    for axis, side in ((0, h), (1, w)):
+        found = set(start[:, axis].tolist())
+        assert found == set(range(side // 2 + 1))  # both ends included
+    hole = ~np.asarray(mask)[..., 0]
+    rows, columns = hole.any(axis=2), hole.any(axis=1)
+    bands = (h // 2 - rows.sum(axis=1), w // 2 - columns.sum(axis=1))
+    assert set(bands[0].tolist()) == {0, 2, 4}  # a rows at each end, a in 0..h / 16
+    assert set(bands[1].tolist()) == {0, 2, 4, 6, 8}
+    np.testing.assert_array_equal(rows.argmax(axis=1), start[:, 0] + bands[0] // 2)
+    np.testing.assert_array_equal(columns.argmax(axis=1), start[:, 1] + bands[1] // 2)
+    np.testing.assert_array_equal(hole.sum(axis=(1, 2)), rows.sum(axis=1) * columns.sum(axis=1))
+    assert abs(start[:, 0].mean() - h / 4) < 0.3
+
+
+def test_box_keeps_its_window_before_the_bands():
+    mask, start = make("box", jax.random.key(3), (B, H, W))
+    for image in range(B):
+        top, bottom, left, right = bounds(mask[image])
+        assert top - start[image, 0] == start[image, 0] + H // 2 - 1 - bottom
+        assert left - start[image, 1] == start[image, 1] + W // 2 - 1 - right
+
+
+def test_centre():
+    assert bounds(inpainting_masks.centre((1, 64, 64))[0]) == (16, 47, 16, 47)
+    assert bounds(inpainting_masks.centre((1, 64, 32), overlap=1)[0]) == (17, 46, 9, 22)
+    mask, start = make("centre_overlap", jax.random.key(0), (2, 256, 256))
+    assert bounds(mask[1]) == (68, 187, 68, 187)  # Shift-Net's
+    np.testing.assert_array_equal(start, [[64, 64], [64, 64]])
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_strokes_cover_a_moderate_share_everywhere(side):
+    shape = (256, side, side)
+    hidden = ~np.asarray(jax.jit(inpainting_masks.strokes, static_argnums=1)(jax.random.key(4), shape))
+    share = hidden.mean(axis=(1, 2, 3))
+    assert share.min() > 0 and 0.1 < share.mean() < 0.5 and share.std() > 0.05
+    by_half = [hidden[:, : side // 2], hidden[:, side // 2 :], hidden[:, :, : side // 2]]
+    np.testing.assert_allclose([half.mean() for half in by_half], hidden.mean(), atol=0.04)
+
+
+def test_a_stroke_is_what_lies_near_its_line():
+    start, end = jnp.array([[2.0, 3.0], [4.0, 4.0]]), jnp.array([[2.0, 8.0], [4.0, 4.0]])
+    near = inpainting_masks._is_near(start, end, jnp.array([1.0, 1.5]), (8, 12))
+    rows, columns = np.meshgrid(np.arange(8) + 0.5, np.arange(12) + 0.5, indexing="ij")
+    nearest = np.clip(columns, 3, 8)  # the line from (2, 3) to (2, 8)
+    np.testing.assert_array_equal(near[0], np.hypot(rows - 2, columns - nearest) <= 1)
+    np.testing.assert_array_equal(near[1], np.hypot(rows - 4, columns - 4) <= 1.5)  # no length: a disc
+
+
+@pytest.mark.parametrize(
+    ("hole", "expected"),
+    [
+        ((0, 2, 0, 2), (0, 0)),  # each corner, clamped
+        ((0, 2, 46, 48), (0, 24)),
+        ((30, 32, 0, 2), (16, 0)),
+        ((30, 32, 46, 48), (16, 24)),
+        ((13, 14, 20, 21), (5, 8)),  # one pixel
+        ((8, 24, 12, 36), (8, 12)),  # exactly the window
+        ((0, 32, 0, 48), (8, 12)),  # everything
+        ((0, 0, 0, 0), (8, 12)),  # nothing
+    ],
+)
+def test_crop_is_centred_on_the_hole(hole, expected):
+    mask = np.ones((1, H, W, 1), bool)
+    mask[0, hole[0] : hole[1], hole[2] : hole[3]] = False
+    np.testing.assert_array_equal(inpainting_masks.crop_start(jnp.asarray(mask))[0], expected)
+
+
+def test_mixture_follows_its_shares():
+    shares = {"centre": 0.75, "half": 0.25}
+    draw = jax.jit(lambda key: inpainting_masks.draw(key, (4000, 8, 8), shares))
+    mask, start = draw(jax.random.key(5))
+    is_centre = np.asarray((~mask).sum(axis=(1, 2, 3)) == 16)
+    assert abs(is_centre.mean() - 0.75) < 0.03
+    np.testing.assert_array_equal(start, inpainting_masks.crop_start(mask))
+
+
+@pytest.mark.parametrize("shares", [{}, {"circle": 1.0}, {"box": 0.5}])
+def test_wrong_shares_raise(shares):
+    with pytest.raises(ValueError, match="add up to 1"):
+        inpainting_masks.draw(jax.random.key(0), (1, 8, 8), shares)
