@@ -110,9 +110,8 @@ def _attend_in_parts(background, target_scale, background_scale, scale, weights,
     """The mean of what is pasted at each block, (B, h + taps - 1, w + taps - 1, r * r * D), and offsets."""
     _, rows, columns, _ = background.shape
     pasted_rows = rows + taps - 1
-    halo = taps + 3  # further rows of a part: the patches that reach into it, and their neighbours twice
-    num_parts = -(-pasted_rows // max(max_entries // (rows * columns**2) - halo, 1))
-    part_rows = -(-pasted_rows // num_parts)
+    halo = _halo(taps)
+    num_parts, part_rows = _split_rows(rows, columns, taps, max_entries)
     margins = ((0, 0), (taps + 1, num_parts * part_rows - rows + 2), (0, 0))
     targets = jnp.pad(background, (*margins, (0, 0)))
     # A scale of 0 outside the grid: no patch lies there, though one would overlap the grid.
@@ -128,6 +127,24 @@ def _attend_in_parts(background, target_scale, background_scale, scale, weights,
 
     out, offsets = _map_parts(paste_part, num_parts, part_rows)
     return out[:, :pasted_rows], offsets[:, :rows]
+
+
+def _halo(taps):
+    """Further rows of a part: the patches that reach into it, and their neighbours twice."""
+    return taps + 3
+
+
+def _split_rows(rows, columns, taps, max_entries):
+    """Number of parts of a matrix between all cells, and the pasted rows of each."""
+    pasted_rows = rows + taps - 1
+    num_parts = -(-pasted_rows // max(max_entries // (rows * columns**2) - _halo(taps), 1))
+    return num_parts, -(-pasted_rows // num_parts)
+
+
+def part_entries(rows: int, columns: int) -> int:
+    """Entries of one part of an image's matrix between all of its matched cells (rows, columns)."""
+    _, part_rows = _split_rows(rows, columns, 3, MAX_ENTRIES)
+    return (part_rows + _halo(3)) * rows * columns**2
 
 
 def _map_parts(function, num_parts, part_rows):
