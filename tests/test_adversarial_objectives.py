@@ -6,6 +6,7 @@ import pytest
 import scipy.ndimage
 
 from ifanp_jax import adversarial_objectives as objectives
+from ifanp_jax.modules import critics
 
 B, H, W, C = 3, 6, 8, 2
 REAL, FAKE = np.array([-2.0, 0.0, 3.0]), np.array([1.0, 0.0, -0.5])
@@ -97,6 +98,30 @@ def test_penalty_is_taken_between_the_images():
     length = 1 + np.sqrt(np.asarray(loss) / 10)
     t = (length / np.sqrt(H * W * C) - 1) / 2
     assert ((t >= 0) & (t <= 1)).all() and len(set(t.tolist())) == B
+
+
+def test_penalty_of_a_convolutional_critic_on_crops_equals_finite_differences():
+    real, fake = images()
+    mask, start = draw_mask(), jnp.array([[0, 1], [2, 3], [1, 4]])
+    real, fake, mask = (critics.crop(x, start, (4, 4)) for x in (real, fake, mask))
+    critic = critics.ConvCritic((4, 4), kernel_size=3)
+    variables = jax.jit(critic.init)(jax.random.key(7), real)
+
+    def loss(variables):
+        return objectives.gradient_penalty_loss(
+            jax.random.key(8), lambda x: critic.apply(variables, x), real, fake, mask
+        ).sum()
+
+    loss_and_gradient = jax.jit(jax.value_and_grad(loss))
+    _, gradient = loss_and_gradient(variables)
+    chex.assert_tree_all_finite(gradient)
+    length = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
+    step = 1e-3 / length  # along the gradient itself, whose slope is its length
+    up, down = (
+        loss_and_gradient(jax.tree.map(lambda v, g, s=sign: v + s * step * g, variables, gradient))[0]
+        for sign in (1, -1)
+    )
+    np.testing.assert_allclose((up - down) / (2 * step), length**2, rtol=0.02)
 
 
 def box_mask(side, top, left, height, width):
