@@ -36,11 +36,17 @@ def cell_fractions(mask: jax.Array, size: tuple[int, int]) -> jax.Array:
     """
     chex.assert_rank(mask, 4)
     chex.assert_type(mask, bool)
-    b, height, width, _ = mask.shape
-    chex.assert_is_divisible(height, size[0])
-    chex.assert_is_divisible(width, size[1])
-    cells = mask.reshape(b, size[0], height // size[0], size[1], width // size[1], 1)
-    return jnp.mean(cells, axis=(2, 4), dtype=jnp.float32)
+    chex.assert_is_divisible(mask.shape[1], size[0])
+    chex.assert_is_divisible(mask.shape[2], size[1])
+    return _pool_known(mask, *size)
+
+
+def _pool_known(known, h, w):
+    """Mean over the cells of a grid (h, w), exactly 1 where all of a cell is: a rounded mean may not be."""
+    b, height, width, _ = known.shape
+    cells = known.astype(jnp.float32).reshape(b, h, height // h, w, width // w, 1)
+    is_whole = jnp.min(cells, axis=(2, 4)) >= 1
+    return jnp.where(is_whole, 1.0, jnp.mean(cells, axis=(2, 4)))
 
 
 def patch_weights(known: jax.Array, validity: str) -> jax.Array:
@@ -88,13 +94,12 @@ def attend(
     """
     chex.assert_rank([features, known], 4)
     chex.assert_shape(known, (*features.shape[:3], 1))
-    b, h, w, _ = features.shape
+    _, h, w, _ = features.shape
     chex.assert_is_divisible(h, rate)
     chex.assert_is_divisible(w, rate)
     rows, columns = h // rate, w // rate
     taps = 3 if rate == 1 else 2  # pasted patches that meet in a block of r x r pixels, along one side
-    pooled = jnp.mean(known.reshape(b, rows, rate, columns, rate, 1), axis=(2, 4), dtype=jnp.float32)
-    weights = patch_weights(pooled, validity)
+    weights = patch_weights(_pool_known(known, rows, columns), validity)
     background = features[:, ::rate, ::rate].astype(jnp.float32)
     scales = [1 / _patch_norms(background)] * 2
     if not normalise_targets:

@@ -221,6 +221,13 @@ def test_cells_are_known_where_all_of_their_pixels_are():
     np.testing.assert_array_equal(fractions[0, :, :, 0], [[1, 1, 0], [0.75, 1, 1]])
 
 
+@pytest.mark.parametrize("cell", [3, 5, 7, 11, 13])
+def test_a_whole_cell_of_any_size_is_exactly_known(cell):
+    mask = jnp.ones((1, 2 * cell, cell, 1), bool)
+    fractions = jax.jit(contextual_attention.cell_fractions, static_argnums=1)(mask, (2, 1))
+    np.testing.assert_array_equal(fractions, 1)
+
+
 @pytest.mark.parametrize(
     ("cells", "rate", "box", "expected"),
     [
