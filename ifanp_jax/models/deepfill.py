@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import inpainting
+from ifanp_jax.models import fields, inpainting
 from ifanp_jax.models.outputs import Completion, check_inputs
 from ifanp_jax.modules import appearance_flow, contextual_attention, spatial_transformer
 
@@ -72,8 +72,8 @@ class Conv(nn.Module):
         return {"elu": nn.elu, "relu": nn.relu, "none": lambda x: x}[self.activation](x)
 
 
-class DeepFill(nn.Module):
-    """Coarse network and refinement network.
+class TwoStageInpainter(nn.Module):
+    """A coarse network and a refinement network.
 
     Attributes:
       channels: C of the images.
@@ -88,6 +88,8 @@ class DeepFill(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters, matching and outputs are always float32.
     """
 
+    step = "adversarial"  # the way of training
+
     channels: int
     width: int = 32
     num_strided: int = 2
@@ -99,31 +101,27 @@ class DeepFill(nn.Module):
     branches: str = "code"
     compute_dtype: str = "float32"
 
-    step = "adversarial"
-
     def __post_init__(self):
         """Checks the fields.
 
         Raises:
           UserError: for an unknown choice or a number out of range.
         """
-        choices = {
-            "attention": ATTENTIONS,
-            "branches": tuple(BRANCH_WIDTHS),
-            "validity": contextual_attention.VALIDITIES,
-            "num_strided": (1, 2),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                allowed = ", ".join(str(value) for value in allowed)
-                raise UserError(f"{name} is {getattr(self, name)!r}; choose one of {allowed}.")
-        if self.width < 2 or self.width % 2:
-            raise UserError(f"width is {self.width}; give an even number of at least 2.")
-        if self.rate < 1 or len(self.dilations) != 4 or min(self.dilations) < 1:
+        fields.check_choice(self, "attention", ATTENTIONS)
+        fields.check_choice(self, "branches", tuple(BRANCH_WIDTHS))
+        fields.check_choice(self, "validity", contextual_attention.VALIDITIES)
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        fields.check_range(self, "num_strided", 1, high=2)
+        fields.check_range(self, "width", 2)
+        fields.check_range(self, "rate", 1)
+        if self.width % 2:
+            raise UserError(f"config.model.width is {self.width}; give an even number.")
+        if len(self.dilations) != 4 or min(self.dilations) < 1:
             raise UserError(
-                f"rate is {self.rate} and dilations are {tuple(self.dilations)}; give a rate of at least 1 "
-                "and four dilations of at least 1."
+                f"config.model.dilations are {tuple(self.dilations)}; give four numbers of at least 1."
             )
+        # A configuration that was read from a file holds a list, which no compiled function takes as a key.
+        self.dilations = tuple(self.dilations)
         super().__post_init__()
 
     def setup(self):
@@ -214,9 +212,8 @@ class DeepFill(nn.Module):
             num_bytes += 4 * 6 * contextual_attention.part_entries(rows, columns)
         return num_bytes
 
-    def _conv(self, width_units, **fields):
-        fields = {"dtype": jnp.dtype(self.compute_dtype), **fields}
-        return Conv(int(width_units * self.width), **fields)
+    def _conv(self, width_units, **options):
+        return Conv(int(width_units * self.width), dtype=jnp.dtype(self.compute_dtype), **options)
 
     def _encoder(self, width_units, *, last="elu"):
         strides = (1, 2, 1, 2 if self.num_strided == 2 else 1, 1, 1)
@@ -258,5 +255,6 @@ def _apply(layers, x):
     return x
 
 
-DeepFill64 = functools.partial(DeepFill, dilations=(1, 2, 4, 8), rate=1)
-DeepFill32 = functools.partial(DeepFill, num_strided=1, dilations=(1, 2, 4, 8), rate=1)
+DeepFill = functools.partial(TwoStageInpainter)
+DeepFill64 = functools.partial(TwoStageInpainter, dilations=(1, 2, 4, 8), rate=1)
+DeepFill32 = functools.partial(TwoStageInpainter, num_strided=1, dilations=(1, 2, 4, 8), rate=1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ifanp_jax import models
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import deepfill
 
@@ -198,12 +199,21 @@ def test_sizes():
         ({"attention": "gca"}, "attention is 'gca'.*contextual"),
         ({"branches": "both"}, "branches is 'both'"),
         ({"validity": "some"}, "validity is 'some'"),
-        ({"num_strided": 3}, "num_strided is 3.*1, 2"),
-        ({"width": 7}, "width is 7"),
-        ({"dilations": (1, 2)}, "four dilations"),
+        ({"compute_dtype": "int8"}, "compute_dtype is 'int8'"),
+        ({"num_strided": 3}, "num_strided is 3.*between 1 and 2"),
+        ({"width": 0}, "width is 0"),
+        ({"width": 7}, "width is 7.*even"),
+        ({"dilations": (1, 2)}, "four numbers"),
         ({"rate": 0}, "rate is 0"),
     ],
 )
 def test_a_bad_field_is_one_sentence(fields, message):
     with pytest.raises(UserError, match=message):
         deepfill.DeepFill(channels=3, **fields)
+
+
+def test_variants_are_found_by_name_and_a_list_of_dilations_is_a_tuple():
+    listed = [name for name in models.list_models() if name.startswith("deepfill.")]
+    assert listed == ["deepfill.DeepFill", "deepfill.DeepFill64", "deepfill.DeepFill32"]
+    model = models.get({"name": "deepfill.DeepFill", "dilations": [1, 2, 4, 8], "rate": 1}, channels=3)
+    assert model == deepfill.DeepFill64(channels=3) and hash(model) == hash(deepfill.DeepFill64(channels=3))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from ifanp_jax import adversarial_objectives as objectives
 from ifanp_jax.modules import critics
+from ifanp_jax.objectives import adversarial as objectives
 
 B, H, W, C = 3, 6, 8, 2
 REAL, FAKE = np.array([-2.0, 0.0, 3.0]), np.array([1.0, 0.0, -0.5])
