@@ -1,0 +1,151 @@
+"""Context Encoder (Pathak et al., "Context encoders: feature learning by inpainting", 2016).
+
+4x4 convolutions of stride 2 down to 4x4 cells, all of which feed one vector, and the way back. Two forms:
+
+- region "centre", published, for 128 pixels: the image in, its central half out; 71,118,691 parameters
+  without batch normalisation. Any mask is taken, but nothing outside the central half is filled.
+- region "image", the default, for any mask: the hole as one more input channel, one more enlarging layer,
+  the whole image out.
+
+`widths` has one entry per halving, so images have sides of 4 * 2^len(widths) pixels. The small forms take 64
+and 32 pixels, with half the width and a vector of 1,000.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.models import inpainting
+from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.modules.transposed_conv import NORMAL, TransposedConv, Unfold
+
+REGIONS = ("image", "centre")
+
+
+class ContextEncoder(nn.Module):
+    """Encoder and decoder around one vector.
+
+    Attributes:
+      channels: C of the images.
+      widths: channels of the encoder's layers, each of which halves the side, down to 4x4 cells.
+      bottleneck: length of the vector.
+      region: what is put out, the whole "image" or its "centre".
+      compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
+    """
+
+    channels: int
+    widths: tuple[int, ...] = (64, 64, 128, 256, 512)
+    bottleneck: int = 4000
+    region: str = "image"
+    compute_dtype: str = "float32"
+
+    step = "adversarial"
+
+    def __post_init__(self):
+        """Refuses fields that no network has."""
+        if self.region not in REGIONS:
+            raise UserError(f"region is {self.region!r}; choose one of {', '.join(REGIONS)}.")
+        if len(self.widths) < 2:
+            raise UserError(f"widths is {tuple(self.widths)}; give at least two, one for each halving.")
+        super().__post_init__()
+
+    def setup(self):
+        """Builds the network."""
+        reached = self.widths[:-1] if self.region == "image" else self.widths[1:-1]
+        self.network = _Network(
+            self.channels,
+            tuple(self.widths),
+            tuple(reversed(reached)),
+            self.bottleneck,
+            jnp.dtype(self.compute_dtype),
+        )
+
+    def __call__(self, image: jax.Array, mask: jax.Array, *, train: bool) -> inpainting.Inpainting:
+        """Completes each image; hidden pixels are never read.
+
+        Args:
+          image: float (B, H, H, C) in [0, 1].
+          mask: bool (B, H, H, 1), True = observed.
+          train: whether to normalise by the batch's statistics, and to update those of "batch_stats".
+
+        Returns:
+          `prediction` and `raw` of the whole image; with region "centre" they hold the input outside it.
+        """
+        check_inputs(image, mask, self.channels)
+        if problem := self._find_problem(*image.shape[1:3]):
+            raise UserError(problem)
+        inside = inpainting.to_inside(image, mask).astype(jnp.float32)
+        if self.region == "image":
+            hole = (~mask).astype(jnp.float32)
+            raw = self.network(jnp.concatenate([inside, hole], axis=-1), train=train)
+        else:
+            quarter = image.shape[1] // 4
+            centre = slice(quarter, 3 * quarter)
+            raw = inside.at[:, centre, centre].set(self.network(inside, train=train))
+        return inpainting.Inpainting(prediction=inpainting.from_inside(raw), raw=raw)
+
+    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+        """The prediction `num_samples` times.
+
+        Args:
+          image: float (B, H, H, C) in [0, 1]; hidden pixels are never read.
+          mask: bool (B, H, H, 1), True = observed.
+          num_samples: S.
+        """
+        return inpainting.repeat_prediction(self(image, mask, train=False).prediction, num_samples)
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
+        """Why a picture cannot be taken, or None.
+
+        Args:
+          size: (H, W) of the picture, pixels.
+          trained_size: (H, W) of the training: the one that `widths` gives.
+        """
+        del trained_size
+        return self._find_problem(*size)
+
+    def completion_bytes(self, size: tuple[int, int]) -> int:
+        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        return 4 * 6 * self.widths[0] * size[0] * size[1]
+
+    def _find_problem(self, height, width):
+        side = 4 * 2 ** len(self.widths)
+        if height == width == side:
+            return None
+        return (
+            f"ContextEncoder with {len(self.widths)} widths takes {side}x{side} pixels and got "
+            f"{height}x{width}; resize the pictures, or give one width more for each doubling."
+        )
+
+
+ContextEncoder_256 = functools.partial(ContextEncoder, widths=(64, 64, 64, 128, 256, 512))
+ContextEncoder_64 = functools.partial(ContextEncoder, widths=(32, 64, 128, 256), bottleneck=1000)
+ContextEncoder_32 = functools.partial(ContextEncoder, widths=(32, 64, 128), bottleneck=1000)
+
+
+class _Network(nn.Module):
+    channels: int
+    down_widths: tuple[int, ...]
+    up_widths: tuple[int, ...]
+    bottleneck: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        def normalise(x):
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+            return norm(x)
+
+        for layer, width in enumerate(self.down_widths):
+            x = nn.Conv(width, (4, 4), 2, padding=1, dtype=self.dtype, kernel_init=NORMAL)(x)
+            x = nn.leaky_relu(normalise(x) if layer else x, 0.2)
+        # A 4x4 convolution without padding on 4x4 cells is a product with all of them.
+        x = nn.Dense(self.bottleneck, dtype=self.dtype, kernel_init=NORMAL)(x.reshape(x.shape[0], -1))
+        x = nn.leaky_relu(normalise(x), 0.2)
+        x = nn.relu(normalise(Unfold(self.down_widths[-1], dtype=self.dtype)(x)))
+        for width in self.up_widths:
+            x = nn.relu(normalise(TransposedConv(width, dtype=self.dtype)(x)))
+        return jnp.tanh(TransposedConv(self.channels, dtype=self.dtype)(x).astype(jnp.float32))

@@ -1,0 +1,97 @@
+"""The shift connection of Shift-Net (Yan et al., 2018, "Image inpainting via deep feature rearrangement").
+
+In the decoder, every hole cell p gets the encoder's features at the known cell q* that its own features
+resemble most:
+
+  q*(p) = argmax over known q of <F_p, G_q> / (|F_p| |G_q| + 1e-8),   S_p = G_q*(p)
+
+with F the decoder's map and G the encoder's on the same grid. S is 0 at known cells, and where no cell is
+known. The gradient of S_p goes to G_q*(p); none goes through the argmax, and none to F.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+
+EPSILON = 1e-8
+HOLE_RULES = ("any", "share")
+HOLE_SHARE = 5 / 16  # of the smoothed hole, above which the original takes a cell for a hole
+
+
+def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
+    """Encoder features of the most similar known cell, at each hole cell.
+
+    The similarities of one image take (h w)^2 floats: 4 MB on a grid of 32x32.
+
+    Args:
+      decoder: F, float (B, h, w, N).
+      encoder: G, float (B, h, w, N).
+      hole: bool (B, h, w, 1), True = the cell is to be filled.
+
+    Returns:
+      S, (B, h, w, N) in the dtype of `encoder`.
+    """
+    chex.assert_rank([decoder, encoder, hole], 4)
+    chex.assert_equal_shape([decoder, encoder])
+    chex.assert_type(hole, bool)
+    b, h, w, n = encoder.shape
+    chex.assert_shape(hole, (b, h, w, 1))
+    cells = hole.reshape(b, h * w)
+    index = nearest_known(decoder.reshape(b, h * w, n), encoder.reshape(b, h * w, n), ~cells)
+    shifted = jnp.take_along_axis(encoder.reshape(b, h * w, n), index[:, :, None], axis=1)
+    is_filled = cells & ~cells.all(axis=1, keepdims=True)
+    return jnp.where(is_filled[:, :, None], shifted, 0).reshape(b, h, w, n)
+
+
+def nearest_known(decoder: jax.Array, encoder: jax.Array, known: jax.Array) -> jax.Array:
+    """q*, the known cell with the largest cosine; ties go to the lowest index.
+
+    Args:
+      decoder: F, float (B, P, N).
+      encoder: G, float (B, Q, N).
+      known: bool (B, Q).
+
+    Returns:
+      int32 (B, P), no gradient; 0 for an image without a known cell.
+    """
+    decoder = jax.lax.stop_gradient(decoder).astype(jnp.float32)
+    encoder = jax.lax.stop_gradient(encoder).astype(jnp.float32)
+    product = jnp.einsum("bpn,bqn->bpq", decoder, encoder, precision=jax.lax.Precision.HIGHEST)
+    lengths = jnp.linalg.norm(decoder, axis=-1)[:, :, None] * jnp.linalg.norm(encoder, axis=-1)[:, None, :]
+    cosine = product / (lengths + EPSILON)
+    return jnp.argmax(jnp.where(known[:, None, :], cosine, -jnp.inf), axis=-1).astype(jnp.int32)
+
+
+def hole_cells(mask: jax.Array, stride: int, *, rule: str = "any") -> jax.Array:
+    """Which cells of a feature grid count as hole.
+
+    - any: a cell with any hidden pixel (ours; a hole of one pixel is not lost).
+    - share: log2(stride) times the mean over 4x4 windows with stride 2 and zero padding, above 5/16
+      (original).
+
+    Args:
+      mask: bool (B, H, W, 1), True = observed.
+      stride: pixels per cell, a power of two that divides H and W.
+      rule: "any" or "share".
+
+    Returns:
+      bool (B, H / stride, W / stride, 1).
+
+    Raises:
+      UserError: for an unknown rule.
+    """
+    chex.assert_rank(mask, 4)
+    chex.assert_type(mask, bool)
+    b, h, w, _ = mask.shape
+    if rule not in HOLE_RULES:
+        raise UserError(f"hole_rule is {rule!r}; choose one of {', '.join(HOLE_RULES)}.")
+    if rule == "any":
+        cells = (~mask).reshape(b, h // stride, stride, w // stride, stride, 1)
+        return cells.any(axis=(2, 4))
+    share = (~mask).astype(jnp.float32)
+    for _ in range(stride.bit_length() - 1):
+        padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+        share = jax.lax.reduce_window(share, 0.0, jax.lax.add, (1, 4, 4, 1), (1, 2, 2, 1), padding) / 16
+    return share > HOLE_SHARE
