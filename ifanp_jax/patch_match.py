@@ -5,7 +5,7 @@ each level of a pyramid, every window that meets the hole finds its nearest whol
 every hole pixel becomes a weighted mean of what its windows' matches have there (M). Constants are ours.
 
 On the host, in NumPy. The search is exact up to MAX_EXACT_SIDE, by blocks of matrix products; above, it is
-PatchMatch's randomised one.
+PatchMatch's randomised one, which also tries the matches of the last round and of the coarser level.
 """
 
 import dataclasses
@@ -65,13 +65,13 @@ def complete(
     while (coarser := halve(*levels[-1])) is not None and count_known(coarser[1], window) >= MIN_WINDOWS:
         levels.append(coarser)
     generator = np.random.default_rng(seed)
-    result = fill_nearest(*levels[-1])
+    result, field = fill_nearest(*levels[-1]), None
     for level in reversed(range(len(levels))):
         values, known = levels[level]
         if level < len(levels) - 1:
             result = np.where(known[:, :, None], values, _enlarge(result, known.shape))
-        is_exact = max(known.shape) <= max_exact_side
-        result = _refine(result, known, window, level, None if is_exact else generator)
+        exact = max(known.shape) <= max_exact_side
+        result, field = _refine(result, known, window, level, None if exact else generator, field)
     return PatchMatch(np.clip(result, 0, 1), window)
 
 
@@ -145,10 +145,11 @@ def _enlarge(values, shape):
     return values[rows[:, None], columns[None, :]]
 
 
-def _refine(values, known, window, level, generator):
-    """Rounds of search and vote on one level; a generator searches at random."""
+def _refine(values, known, window, level, generator, coarse_field):
+    """Rounds of search and vote on one level; with a generator the search is random."""
     whole = _whole_windows(known, window)
-    targets, sources, matches = np.argwhere(~whole), np.argwhere(whole), None
+    targets, sources = np.argwhere(~whole), np.argwhere(whole)
+    matches = _enlarge_field(coarse_field, targets)
     for _ in range(2 + 2 * level if len(targets) else 0):
         windows = np.lib.stride_tricks.sliding_window_view(values, (window, window), axis=(0, 1))
         if generator is None:
@@ -160,7 +161,17 @@ def _refine(values, known, window, level, generator):
         values = voted
         if change < MIN_CHANGE:
             break
-    return values
+    field = np.argwhere(np.ones(whole.shape, bool)).reshape(*whole.shape, 2)  # a known window matches itself
+    field[tuple(targets.T)] = matches
+    return values, field
+
+
+def _enlarge_field(field, targets):
+    """Where the coarser level's match lies on this one, for each target; outside without such a level."""
+    if field is None:
+        return np.full(targets.shape, -1)
+    coarse = np.minimum(targets // 2, np.array(field.shape[:2]) - 1)
+    return 2 * field[tuple(coarse.T)] + targets % 2
 
 
 def search_exactly(targets: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -176,12 +187,11 @@ def search_exactly(targets: np.ndarray, sources: np.ndarray) -> np.ndarray:
     # About mid-grey the squares are small, and so is what their difference loses.
     a = targets.reshape(len(targets), -1) - np.float32(0.5)
     b = sources.reshape(len(sources), -1) - np.float32(0.5)
-    square = np.einsum("sd,sd->s", b, b)
+    # |b|^2 - 2 a b as one product; |a|^2 is the same for all sources.
+    a = np.concatenate([-2 * a, np.ones((len(a), 1), np.float32)], axis=1)
+    b = np.concatenate([b, np.einsum("sd,sd->s", b, b)[:, None]], axis=1)
     block = max(1, BLOCK_ENTRIES // len(b))
-    nearest = [
-        np.argmin(square[None, :] - 2 * (a[start : start + block] @ b.T), axis=1)
-        for start in range(0, len(a), block)
-    ]
+    nearest = [np.argmin(a[start : start + block] @ b.T, axis=1) for start in range(0, len(a), block)]
     return np.concatenate(nearest)
 
 
@@ -192,7 +202,7 @@ def search_randomly(
     generator: np.random.Generator,
     *,
     level: int,
-    start: np.ndarray | None = None,
+    start: np.ndarray,
 ) -> np.ndarray:
     """PatchMatch's search: good matches spread to neighbours, and are tried to be improved at random.
 
@@ -205,7 +215,7 @@ def search_randomly(
       whole: bool (h, w), the windows that may be matches.
       generator: of the random numbers.
       level: of the pyramid, 0 = finest.
-      start: int (T, 2), matches to start from; None = random ones.
+      start: int (T, 2), matches to try first; any that is no possible match is replaced by a random one.
 
     Returns:
       int (T, 2), positions of the matches.
@@ -217,7 +227,7 @@ def search_randomly(
         difference = windows[tuple(positions.T)].reshape(len(positions), -1) - a
         return np.einsum("td,td->t", difference, difference)
 
-    matches = sources[generator.integers(len(sources), size=len(targets))] if start is None else start.copy()
+    matches = sources[generator.integers(len(sources), size=len(targets))]
     best = distance(matches)
 
     def take_better(candidates, is_there):
@@ -227,6 +237,7 @@ def search_randomly(
         is_better = is_valid & (found < best)
         matches[is_better], best[is_better] = inside[is_better], found[is_better]
 
+    take_better(start, np.ones(len(targets), bool))
     order = np.full(np.add(whole.shape, 2), -1)  # index of the target at each position, with a border
     order[tuple((targets + 1).T)] = np.arange(len(targets))
     for _ in range(min(7, 1 + level)):

@@ -78,7 +78,8 @@ def test_random_search_finds_nearly_what_the_exact_one_does():
     exact = sources[patch_match.search_exactly(windows[tuple(targets.T)], windows[tuple(sources.T)])]
 
     def search(seed):
-        return patch_match.search_randomly(windows, targets, whole, np.random.default_rng(seed), level=6)
+        generator, start = np.random.default_rng(seed), np.full(targets.shape, -1)
+        return patch_match.search_randomly(windows, targets, whole, generator, level=6, start=start)
 
     def distance(matches):
         return np.square(windows[tuple(targets.T)] - windows[tuple(matches.T)]).mean(axis=(1, 2, 3))
@@ -86,7 +87,7 @@ def test_random_search_finds_nearly_what_the_exact_one_does():
     found = search(0)
     assert whole[tuple(found.T)].all()
     assert (distance(found) >= distance(exact) - 1e-6).all()
-    assert distance(found).mean() < 1.5 * distance(exact).mean()
+    assert distance(found).mean() < 3 * distance(exact).mean()
     np.testing.assert_array_equal(search(0), found)
 
 
@@ -119,7 +120,7 @@ def masks_at_the_edges():
     yield np.zeros((16, 16, 1), bool), 0
 
 
-@pytest.mark.parametrize(("mask", "window"), masks_at_the_edges())
+@pytest.mark.parametrize(("mask", "window"), list(masks_at_the_edges()))
 def test_every_mask_is_completed_and_says_its_window(mask, window):
     image = GENERATOR.random((16, 16, 3), np.float32)
     result = patch_match.complete(image, mask)

@@ -1,0 +1,179 @@
+"""What inpainting tables hold, per image: l1 %, l2 %, PSNR, TV % and SSIM, over the image and in the hole.
+
+All are taken of the composite (known pixels kept), rounded to 8 bits, in [0, 1]. With e = composite - truth:
+
+- l1 % = 100 mean |e|, l2 % = 100 mean e^2, over pixels and channels;
+- PSNR = 10 log10(1 / mean e^2), at most 100 dB;
+- TV % = 100 (mean |dy| + mean |dx|) of the composite; in the hole, over the pairs with a pixel in it;
+- SSIM: 11x11 Gaussian of sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean over
+  channels; in the hole, over the positions whose centre lies in it.
+
+NaN where there is nothing to measure: no hole, or for SSIM a side below 11 or no valid position centred in
+the hole. Papers differ in these conventions: SSIM_CONVENTION is to be printed beside the numbers.
+"""
+
+import hashlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_PSNR = 100.0  # dB
+SSIM_WINDOW = 11  # pixels
+SSIM_SIGMA = 1.5  # pixels
+SSIM_K1 = 0.01
+SSIM_K2 = 0.03
+SSIM_CONVENTION = (
+    "SSIM: 11x11 Gaussian window, sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean "
+    "over channels, 8-bit composite."
+)
+NAMES = ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
+HOLE_BINS = ("0-10 %", "10-20 %", "20-30 %", "30-40 %", "40-50 %", "50-60 %", "above 60 %")
+
+
+def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    """All metrics of completions, over the whole image and in the hole alone.
+
+    Args:
+      prediction: float (B, H, W, C) in [0, 1]; known pixels are not read.
+      image: float (B, H, W, C), the truth in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      NAMES and "hole_" + NAMES, float32 (B,) each.
+
+    Raises:
+      AssertionError: a rank, shape or dtype differs from the above.
+    """
+    composite = round_composite(prediction, image, mask)
+    image, hole = jnp.asarray(image, jnp.float32), ~jnp.asarray(mask)
+    everywhere = jnp.ones_like(hole)
+    error = composite - image
+    similarity = ssim_map(composite, image)
+    margin = SSIM_WINDOW // 2
+    found = {}
+    for prefix, where in (("", everywhere), ("hole_", hole)):
+        centres = where[:, margin:-margin, margin:-margin]
+        square = masked_mean(jnp.square(error), where)
+        found[f"{prefix}l1_percent"] = 100 * masked_mean(jnp.abs(error), where)
+        found[f"{prefix}l2_percent"] = 100 * square
+        found[f"{prefix}psnr"] = -10 * jnp.log10(jnp.maximum(square, 10 ** (-MAX_PSNR / 10)))
+        found[f"{prefix}tv_percent"] = total_variation_percent(composite, where)
+        is_small = similarity is None
+        found[f"{prefix}ssim"] = (
+            jnp.full(len(image), jnp.nan) if is_small else masked_mean(similarity, centres)
+        )
+    return found
+
+
+def round_composite(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> jax.Array:
+    """The image where it is observed, the prediction elsewhere, rounded to 8 bits.
+
+    Args:
+      prediction: float (B, H, W, C).
+      image: float (B, H, W, C) in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      float32 (B, H, W, C), multiples of 1/255 in [0, 1].
+    """
+    chex.assert_rank([prediction, image, mask], 4)
+    chex.assert_equal_shape([prediction, image])
+    chex.assert_type([prediction, image, mask], [float, float, bool])
+    chex.assert_shape(mask, (*image.shape[:3], 1))
+    composite = jnp.where(mask, image, prediction).astype(jnp.float32)
+    return jnp.round(255 * jnp.clip(composite, 0, 1)) / 255
+
+
+def masked_mean(values: jax.Array, where: jax.Array) -> jax.Array:
+    """Mean of (B, h, w, C) over the pixels of `where`, bool (B, h, w, 1): float32 (B,), NaN without any."""
+    count = jnp.sum(where, axis=(1, 2, 3), dtype=jnp.float32) * values.shape[-1]
+    total = jnp.sum(jnp.where(where, values, 0), axis=(1, 2, 3))
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+
+def total_variation_percent(composite: jax.Array, where: jax.Array) -> jax.Array:
+    """100 (mean |dy| + mean |dx|) over neighbours of which at least one is in `where`.
+
+    Args:
+      composite: float (B, H, W, C), sides of at least 2.
+      where: bool (B, H, W, 1), True = the pixel counts.
+
+    Returns:
+      float32 (B,), NaN for an image of which no pixel counts.
+    """
+    down = masked_mean(jnp.abs(jnp.diff(composite, axis=1)), where[:, 1:] | where[:, :-1])
+    right = masked_mean(jnp.abs(jnp.diff(composite, axis=2)), where[:, :, 1:] | where[:, :, :-1])
+    return 100 * (down + right)
+
+
+def ssim_map(prediction: jax.Array, image: jax.Array) -> jax.Array | None:
+    """Structural similarity at every valid position of the window (Wang et al., 2004); see SSIM_CONVENTION.
+
+    Args:
+      prediction: float32 (B, H, W, C) in [0, 1].
+      image: float32 (B, H, W, C) in [0, 1].
+
+    Returns:
+      float32 (B, H - 10, W - 10, C), at the windows' centres; None where a side is below SSIM_WINDOW.
+    """
+    _, h, w, _ = image.shape
+    if min(h, w) < SSIM_WINDOW:
+        return None
+    # Moments about a constant near the data: float32 would lose the small variance of a bright, flat area.
+    shift = jnp.mean(image, axis=(1, 2), keepdims=True)
+    x, y = prediction - shift, image - shift
+    mean_x, mean_y, square_x, square_y, product = jnp.einsum(
+        "ph,sbhwc,qw->sbpqc",
+        _gaussian_band(h),
+        jnp.stack([x, y, x * x, y * y, x * y]),
+        _gaussian_band(w),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    variance = square_x - mean_x * mean_x + square_y - mean_y * mean_y
+    covariance = product - mean_x * mean_y
+    mean_x, mean_y = mean_x + shift, mean_y + shift
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    return luminance * (2 * covariance + c2) / (variance + c2)
+
+
+def _gaussian_band(side):
+    # Row p holds the window over p ... p + 10: a product with it filters one axis.
+    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    weights = np.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
+    rows = [np.eye(1, side, position)[0] for position in range(side - SSIM_WINDOW + 1)]
+    band = [np.convolve(row, weights / weights.sum())[:side] for row in rows]
+    return np.asarray(band, np.float32)
+
+
+def find_hole_bins(mask: np.ndarray) -> np.ndarray:
+    """Which of HOLE_BINS each mask's hole fraction falls into; the lower bound belongs to a bin.
+
+    Args:
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      int (B,), indices of HOLE_BINS.
+    """
+    chex.assert_rank(mask, 4)
+    chex.assert_type(mask, bool)
+    holes = (~np.asarray(mask)).sum(axis=(1, 2, 3))
+    # In whole numbers, so that exactly a tenth falls where it should.
+    return np.minimum(10 * holes // (mask.shape[1] * mask.shape[2]), len(HOLE_BINS) - 1)
+
+
+def hash_masks(mask: np.ndarray) -> str:
+    """The name of a set of masks: SHA-256 of the shape (int64, little-endian) and the bits, packed in order.
+
+    Args:
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    chex.assert_rank(mask, 4)
+    chex.assert_type(mask, bool)
+    mask = np.asarray(mask)
+    return hashlib.sha256(np.asarray(mask.shape, "<i8").tobytes() + np.packbits(mask).tobytes()).hexdigest()
