@@ -148,44 +148,44 @@ def _enlarge(values, shape):
 def _refine(values, known, window, level, generator, coarse_field):
     """Rounds of search and vote on one level; with a generator the search is random."""
     whole = _whole_windows(known, window)
-    targets, sources = np.argwhere(~whole), np.argwhere(whole)
-    matches = _enlarge_field(coarse_field, targets)
-    for _ in range(2 + 2 * level if len(targets) else 0):
+    queries, sources = np.argwhere(~whole), np.argwhere(whole)
+    matches = _enlarge_field(coarse_field, queries)
+    for _ in range(2 + 2 * level if len(queries) else 0):
         windows = np.lib.stride_tricks.sliding_window_view(values, (window, window), axis=(0, 1))
         if generator is None:
-            matches = sources[search_exactly(windows[tuple(targets.T)], windows[tuple(sources.T)])]
+            matches = sources[search_exactly(windows[tuple(queries.T)], windows[tuple(sources.T)])]
         else:
-            matches = search_randomly(windows, targets, whole, generator, level=level, start=matches)
-        voted = vote(values, known, targets, matches, window)
+            matches = search_randomly(windows, queries, whole, generator, level=level, start=matches)
+        voted = vote(values, known, queries, matches, window)
         change = np.abs(voted - values).max()
         values = voted
         if change < MIN_CHANGE:
             break
     field = np.argwhere(np.ones(whole.shape, bool)).reshape(*whole.shape, 2)  # a known window matches itself
-    field[tuple(targets.T)] = matches
+    field[tuple(queries.T)] = matches
     return values, field
 
 
-def _enlarge_field(field, targets):
+def _enlarge_field(field, queries):
     """Where the coarser level's match lies on this one, for each target; outside without such a level."""
     if field is None:
-        return np.full(targets.shape, -1)
-    coarse = np.minimum(targets // 2, np.array(field.shape[:2]) - 1)
-    return 2 * field[tuple(coarse.T)] + targets % 2
+        return np.full(queries.shape, -1)
+    coarse = np.minimum(queries // 2, np.array(field.shape[:2]) - 1)
+    return 2 * field[tuple(coarse.T)] + queries % 2
 
 
-def search_exactly(targets: np.ndarray, sources: np.ndarray) -> np.ndarray:
+def search_exactly(queries: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The nearest source of each target by |a|^2 - 2 a b + |b|^2, in blocks; ties go to the lowest index.
 
     Args:
-      targets: float32 (T, ...), windows.
+      queries: float32 (T, ...), windows.
       sources: float32 (S, ...), windows of the same shape, S at least 1.
 
     Returns:
       int (T,).
     """
     # About mid-grey the squares are small, and so is what their difference loses.
-    a = targets.reshape(len(targets), -1) - np.float32(0.5)
+    a = queries.reshape(len(queries), -1) - np.float32(0.5)
     b = sources.reshape(len(sources), -1) - np.float32(0.5)
     # |b|^2 - 2 a b as one product; |a|^2 is the same for all sources.
     a = np.concatenate([-2 * a, np.ones((len(a), 1), np.float32)], axis=1)
@@ -197,7 +197,7 @@ def search_exactly(targets: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 def search_randomly(
     windows: np.ndarray,
-    targets: np.ndarray,
+    queries: np.ndarray,
     whole: np.ndarray,
     generator: np.random.Generator,
     *,
@@ -211,7 +211,7 @@ def search_randomly(
 
     Args:
       windows: float32 (h, w, ...), all windows of the image.
-      targets: int (T, 2), positions (row, column) of the windows to be matched.
+      queries: int (T, 2), positions (row, column) of the windows to be matched.
       whole: bool (h, w), the windows that may be matches.
       generator: of the random numbers.
       level: of the pyramid, 0 = finest.
@@ -221,13 +221,13 @@ def search_randomly(
       int (T, 2), positions of the matches.
     """
     sources = np.argwhere(whole)
-    a = windows[tuple(targets.T)].reshape(len(targets), -1)
+    a = windows[tuple(queries.T)].reshape(len(queries), -1)
 
     def distance(positions):
         difference = windows[tuple(positions.T)].reshape(len(positions), -1) - a
         return np.einsum("td,td->t", difference, difference)
 
-    matches = sources[generator.integers(len(sources), size=len(targets))]
+    matches = sources[generator.integers(len(sources), size=len(queries))]
     best = distance(matches)
 
     def take_better(candidates, is_there):
@@ -237,13 +237,13 @@ def search_randomly(
         is_better = is_valid & (found < best)
         matches[is_better], best[is_better] = inside[is_better], found[is_better]
 
-    take_better(start, np.ones(len(targets), bool))
+    take_better(start, np.ones(len(queries), bool))
     order = np.full(np.add(whole.shape, 2), -1)  # index of the target at each position, with a border
-    order[tuple((targets + 1).T)] = np.arange(len(targets))
+    order[tuple((queries + 1).T)] = np.arange(len(queries))
     for _ in range(min(7, 1 + level)):
         spread = matches.copy()
         for step in NEIGHBOURS:
-            neighbour = order[tuple((targets + 1 + step).T)]
+            neighbour = order[tuple((queries + 1 + step).T)]
             take_better(spread[neighbour] - step, neighbour >= 0)
         radius = max(whole.shape)
         while radius >= 1:
@@ -254,7 +254,7 @@ def search_randomly(
 
 
 def vote(
-    values: np.ndarray, known: np.ndarray, targets: np.ndarray, matches: np.ndarray, window: int
+    values: np.ndarray, known: np.ndarray, queries: np.ndarray, matches: np.ndarray, window: int
 ) -> np.ndarray:
     """Hole pixels become the weighted mean of what the matches of the windows around them have there.
 
@@ -264,7 +264,7 @@ def vote(
     Args:
       values: float32 (H, W, C).
       known: bool (H, W); known pixels stay.
-      targets: int (T, 2), positions of the windows that meet the hole.
+      queries: int (T, 2), positions of the windows that meet the hole.
       matches: int (T, 2), positions of their matches.
       window: p, pixels.
 
@@ -273,14 +273,14 @@ def vote(
     """
     steps = [(i, j) for i in range(window) for j in range(window)]
     differences = [
-        np.square(values[tuple((targets + step).T)] - values[tuple((matches + step).T)]).mean(axis=1)
+        np.square(values[tuple((queries + step).T)] - values[tuple((matches + step).T)]).mean(axis=1)
         for step in steps
     ]
     d2 = np.mean(differences, axis=0)
     weights = np.exp(-d2 / (2 * max(float(np.percentile(d2, 75)), 1e-8))) + 1e-12
     total, mass = np.zeros(values.shape), np.zeros(known.shape)
-    for step in steps:  # with one step, all targets have different pixels
-        pixels = tuple((targets + step).T)
+    for step in steps:  # with one step, all queries have different pixels
+        pixels = tuple((queries + step).T)
         total[pixels] += weights[:, None] * values[tuple((matches + step).T)]
         mass[pixels] += weights
     is_filled = ~known & (mass > 0)
