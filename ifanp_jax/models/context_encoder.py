@@ -7,22 +7,26 @@
 - region "image", the default, for any mask: the hole as one more input channel, one more enlarging layer,
   the whole image out.
 
-`widths` has one entry per halving, so images have sides of 4 * 2^len(widths) pixels. The small forms take 64
-and 32 pixels, with half the width and a vector of 1,000.
+`widths` has one entry per halving, so images have sides of 4 * 2^len(widths) pixels. `OTHER_FORMS`
+are those for 256, 64 and 32 pixels; the two small ones have half the width and a vector of 1,000.
 """
-
-import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import inpainting
+from ifanp_jax.models import fields, inpainting
 from ifanp_jax.models.outputs import Completion, check_inputs
 from ifanp_jax.modules.transposed_conv import NORMAL, TransposedConv, Unfold
 
 REGIONS = ("image", "centre")
+# Fields for other sizes than 128, by the side of the images; the small ones have half the width.
+OTHER_FORMS = {
+    256: {"widths": (64, 64, 64, 128, 256, 512)},
+    64: {"widths": (32, 64, 128, 256), "bottleneck": 1000},
+    32: {"widths": (32, 64, 128), "bottleneck": 1000},
+}
 
 
 class ContextEncoder(nn.Module):
@@ -36,20 +40,23 @@ class ContextEncoder(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
     """
 
+    step = "adversarial"  # the way of training
+
     channels: int
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     bottleneck: int = 4000
     region: str = "image"
     compute_dtype: str = "float32"
 
-    step = "adversarial"
-
     def __post_init__(self):
         """Refuses fields that no network has."""
-        if self.region not in REGIONS:
-            raise UserError(f"region is {self.region!r}; choose one of {', '.join(REGIONS)}.")
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        fields.check_choice(self, "region", REGIONS)
+        fields.check_range(self, "bottleneck", 1)
         if len(self.widths) < 2:
-            raise UserError(f"widths is {tuple(self.widths)}; give at least two, one for each halving.")
+            raise UserError(
+                f"config.model.widths is {tuple(self.widths)}; give at least two, one for each halving."
+            )
         super().__post_init__()
 
     def setup(self):
@@ -119,11 +126,6 @@ class ContextEncoder(nn.Module):
             f"ContextEncoder with {len(self.widths)} widths takes {side}x{side} pixels and got "
             f"{height}x{width}; resize the pictures, or give one width more for each doubling."
         )
-
-
-ContextEncoder_256 = functools.partial(ContextEncoder, widths=(64, 64, 64, 128, 256, 512))
-ContextEncoder_64 = functools.partial(ContextEncoder, widths=(32, 64, 128, 256), bottleneck=1000)
-ContextEncoder_32 = functools.partial(ContextEncoder, widths=(32, 64, 128), bottleneck=1000)
 
 
 class _Network(nn.Module):

@@ -2,8 +2,8 @@
 
 A convolutional network on a quarter of the image's side with dilated convolutions, trained with a squared
 error in the hole and a critic of the whole image and of a crop around the hole
-(`modules.patch_critics.GlobalLocalCritic`). The published form is for 256 pixels: 6,072,131 parameters. The
-small forms have half the width, and dilations that fit a grid of 16x16; on 32 pixels the second strided
+(`modules.patch_critics.GlobalLocalCritic`). The published form is for 256 pixels: 6,072,131 parameters.
+`SMALL_FORMS` have half the width, and dilations that fit a grid of 16x16; on 32 pixels the second strided
 convolution and the first transposed one keep the grid.
 
 What differs from the paper: the hole is 0 inside, not a mean colour; the sigmoid is mapped to [-1, 1].
@@ -16,9 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import inpainting
+from ifanp_jax.models import fields, inpainting
 from ifanp_jax.models.outputs import Completion, check_inputs
 from ifanp_jax.modules.transposed_conv import TransposedConv
+
+# Fields of the small forms, by the side of the images.
+SMALL_FORMS = {
+    64: {"width": 32, "dilations": (1, 2, 4, 8)},
+    32: {"width": 32, "dilations": (1, 2, 4, 8), "num_strided": 1},
+}
 
 
 class GLCIC(nn.Module):
@@ -32,18 +38,19 @@ class GLCIC(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
     """
 
+    step = "adversarial"  # the way of training
+
     channels: int
     width: int = 64
     num_strided: int = 2
     dilations: tuple[int, ...] = (2, 4, 8, 16)
     compute_dtype: str = "float32"
 
-    step = "adversarial"
-
     def __post_init__(self):
         """Refuses fields that no network has."""
-        if self.num_strided not in (1, 2):
-            raise UserError(f"num_strided is {self.num_strided}; give 1 or 2.")
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        fields.check_range(self, "width", 2)
+        fields.check_range(self, "num_strided", 1, high=2)
         super().__post_init__()
 
     def setup(self):
@@ -101,10 +108,6 @@ class GLCIC(nn.Module):
             f"GLCIC got {height}x{width} pixels and takes sides that are multiples of {stride}; crop or "
             "resize the pictures."
         )
-
-
-GLCIC_64 = functools.partial(GLCIC, width=32, dilations=(1, 2, 4, 8))
-GLCIC_32 = functools.partial(GLCIC, width=32, dilations=(1, 2, 4, 8), num_strided=1)
 
 
 class _Network(nn.Module):

@@ -1,25 +1,29 @@
 """Shift-Net (Yan et al., "Shift-Net: image inpainting via deep feature rearrangement", 2018).
 
 A U-Net down to one cell, whose decoder copies encoder features of the most similar known cell into the hole.
-The published form takes 256 pixels: 54,933,891 parameters and 1,024 for the hole as a fourth channel. The
-small forms have half the width; on 32 pixels the connection lies on the grid of H / 4, where 64 cells are
+The published form takes 256 pixels: 54,933,891 parameters and 1,024 for the hole as a fourth channel.
+`SMALL_FORMS` have half the width; on 32 pixels the connection lies on the grid of H / 4, where 64 cells are
 left to copy from.
 
 What differs from the paper: the hole is an input channel; any mask is taken; a cell counts as hole if any of
 its pixels is (`hole_rule="share"` is the original's rule); the hole is 0 inside, not a mean colour.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import inpainting
+from ifanp_jax.models import fields, inpainting
 from ifanp_jax.models.outputs import Completion, check_inputs
 from ifanp_jax.modules import shift
 from ifanp_jax.modules.shift_unet import ShiftUNet
+
+# Fields of the small forms, by the side of the images.
+SMALL_FORMS = {
+    64: {"width": 32, "max_width": 256},
+    32: {"width": 32, "max_width": 256, "shift_stride": 4},
+}
 
 
 class ShiftNet(nn.Module):
@@ -37,6 +41,8 @@ class ShiftNet(nn.Module):
       compute_dtype: "float32" or "bfloat16"; parameters, normalisation and the output are always float32.
     """
 
+    step = "adversarial"  # the way of training
+
     channels: int
     width: int = 64
     max_width: int = 512
@@ -46,14 +52,16 @@ class ShiftNet(nn.Module):
     se_reduction: int = 16
     compute_dtype: str = "float32"
 
-    step = "adversarial"
-
     def __post_init__(self):
         """Refuses fields that no network has."""
-        if self.hole_rule not in shift.HOLE_RULES:
-            raise UserError(f"hole_rule is {self.hole_rule!r}; choose one of {', '.join(shift.HOLE_RULES)}.")
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        fields.check_choice(self, "hole_rule", shift.HOLE_RULES)
+        for name in ("width", "max_width", "se_reduction"):
+            fields.check_range(self, name, 1)
         if self.shift_stride < 2 or self.shift_stride & (self.shift_stride - 1):
-            raise UserError(f"shift_stride is {self.shift_stride}; give a power of two from 2 on.")
+            raise UserError(
+                f"config.model.shift_stride is {self.shift_stride}; give a power of two from 2 on."
+            )
         super().__post_init__()
 
     def setup(self):
@@ -112,7 +120,7 @@ class ShiftNet(nn.Module):
         if problem or tuple(size) == tuple(trained_size):
             return problem
         return (
-            f"ShiftNet was trained on {trained_size[0]}x{trained_size[1]} pixels and got "
+            f"{type(self).__name__} was trained on {trained_size[0]}x{trained_size[1]} pixels and got "
             f"{size[0]}x{size[1]}; give pictures of that size."
         )
 
@@ -131,13 +139,9 @@ class ShiftNet(nn.Module):
         if height == width and is_power and height >= 2 * self.shift_stride:
             return None
         return (
-            f"ShiftNet got {height}x{width} pixels and takes squares with a power of two from "
+            f"{type(self).__name__} got {height}x{width} pixels and takes squares with a power of two from "
             f"{2 * self.shift_stride} on as their side; crop or resize the pictures."
         )
-
-
-ShiftNet_64 = functools.partial(ShiftNet, width=32, max_width=256)
-ShiftNet_32 = functools.partial(ShiftNet, width=32, max_width=256, shift_stride=4)
 
 
 def _with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:

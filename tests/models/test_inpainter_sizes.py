@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ifanp_jax.models.context_encoder import ContextEncoder, ContextEncoder_32, ContextEncoder_64
-from ifanp_jax.models.glcic import GLCIC, GLCIC_32, GLCIC_64
-from ifanp_jax.models.se_shift_net import SEShiftNet, SEShiftNet_32, SEShiftNet_64
-from ifanp_jax.models.shift_net import ShiftNet, ShiftNet_32, ShiftNet_64
+from ifanp_jax.models import context_encoder, glcic, shift_net
+from ifanp_jax.models.context_encoder import ContextEncoder
+from ifanp_jax.models.glcic import GLCIC
+from ifanp_jax.models.se_shift_net import SEShiftNet
+from ifanp_jax.models.shift_net import ShiftNet
 
 
 def count(model, size):
@@ -41,17 +42,17 @@ def test_published_parameter_counts():
 
 
 @pytest.mark.parametrize(
-    ("make", "size", "expected"),
+    ("make", "forms", "size", "expected"),
     [
-        (ShiftNet_64, 64, 7_445_187),
-        (ShiftNet_32, 32, 4_200_643),
-        (SEShiftNet_64, 64, 7_675_081),
-        (SEShiftNet_32, 32, 4_255_649),
-        (GLCIC_64, 64, 1_522_083),
-        (GLCIC_32, 32, 1_522_083),
-        (ContextEncoder_64, 64, 9_577_659),
-        (ContextEncoder_32, 32, 4_431_547),
+        (ShiftNet, shift_net.SMALL_FORMS, 64, 7_445_187),
+        (ShiftNet, shift_net.SMALL_FORMS, 32, 4_200_643),
+        (SEShiftNet, shift_net.SMALL_FORMS, 64, 7_675_081),
+        (SEShiftNet, shift_net.SMALL_FORMS, 32, 4_255_649),
+        (GLCIC, glcic.SMALL_FORMS, 64, 1_522_083),
+        (GLCIC, glcic.SMALL_FORMS, 32, 1_522_083),
+        (ContextEncoder, context_encoder.OTHER_FORMS, 64, 9_577_659),
+        (ContextEncoder, context_encoder.OTHER_FORMS, 32, 4_431_547),
     ],
 )
-def test_small_parameter_counts(make, size, expected):
-    assert count(make(3), size)[0] == expected
+def test_small_parameter_counts(make, forms, size, expected):
+    assert count(make(3, **forms[size]), size)[0] == expected

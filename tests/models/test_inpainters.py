@@ -195,7 +195,7 @@ def test_the_centre_form_fills_nothing_but_the_centre():
     np.testing.assert_array_equal(answer.raw[:, outside], inside[:, outside])
 
 
-@pytest.mark.parametrize("name", ["shift_net.ShiftNet", "se_shift_net.SEShiftNet_64", "glcic.GLCIC"])
+@pytest.mark.parametrize("name", ["shift_net.ShiftNet", "se_shift_net.SEShiftNet", "glcic.GLCIC"])
 def test_models_are_found_by_name(name):
     model = models.get(ml_collections.ConfigDict({"name": name, "width": 8}), channels=1)
     assert (model.channels, model.width, model.step) == (1, 8, "adversarial")

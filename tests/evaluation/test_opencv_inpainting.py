@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from ifanp_jax import opencv_inpainting
 from ifanp_jax.errors import UserError
+from ifanp_jax.evaluation import opencv_inpainting
 
 IMAGE = np.random.default_rng(0).random((16, 12, 3), np.float32)
 

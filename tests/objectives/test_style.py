@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ifanp_jax import style_features
 from ifanp_jax.errors import UserError
+from ifanp_jax.objectives import style
 
 IMAGES = np.asarray(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
 
@@ -26,16 +26,16 @@ def test_gram_and_style_loss_equal_a_loop():
     maps = np.asarray(jax.random.normal(jax.random.key(1), (2, 3, 4, 5)))
     flat = maps.reshape(2, 12, 5)
     expected = np.stack([one.T @ one for one in flat]) / (5 * 3 * 4)
-    np.testing.assert_allclose(style_features.gram(maps), expected, rtol=1e-5)
+    np.testing.assert_allclose(style.gram(maps), expected, rtol=1e-5)
 
     def features(images):
         return [images, images[:, ::2, ::2] ** 2]
 
     other = np.asarray(jax.random.uniform(jax.random.key(2), IMAGES.shape))
-    loss = style_features.style_loss(features, other, IMAGES)
+    loss = style.style_loss(features, other, IMAGES)
     expected = np.mean(
         [
-            np.abs(style_features.gram(a) - style_features.gram(b)).mean(axis=(1, 2))
+            np.abs(style.gram(a) - style.gram(b)).mean(axis=(1, 2))
             for a, b in zip(features(other), features(IMAGES), strict=True)
         ],
         axis=0,
@@ -48,25 +48,25 @@ def test_guidance_loss_counts_hole_cells_and_leaves_the_truth_alone():
     decoder, truth = np.asarray(jax.random.normal(jax.random.key(1), (2, 2, 3, 3, 4)))
     hole = np.zeros((2, 3, 3, 1), np.float32)
     hole[0, 1, 1] = 1
-    loss = style_features.guidance_loss(decoder, truth, hole)
+    loss = style.guidance_loss(decoder, truth, hole)
     expected = np.square(decoder[0, 1, 1] - truth[0, 1, 1]).sum() / (3 * 3 * 4)
     np.testing.assert_allclose(loss, [expected, 0], rtol=1e-5)
-    by_decoder, by_truth = jax.grad(
-        lambda *maps: style_features.guidance_loss(*maps, hole).sum(), argnums=(0, 1)
-    )(decoder, np.where(hole > 0, truth, np.nan))
+    by_decoder, by_truth = jax.grad(lambda *maps: style.guidance_loss(*maps, hole).sum(), argnums=(0, 1))(
+        decoder, np.where(hole > 0, truth, np.nan)
+    )
     assert np.argwhere(np.abs(by_decoder).sum(axis=-1)).tolist() == [[0, 1, 1]]
     np.testing.assert_array_equal(by_truth, 0)
 
 
 def test_random_features_are_scaled_and_fixed():
-    features = style_features.make_random_features(IMAGES)
+    features = style.make_random_features(IMAGES)
     maps = jax.jit(lambda features, images: features(images))(features, IMAGES)
     assert [one.shape for one in maps] == [(2, 8, 8, 16), (2, 4, 4, 32), (2, 2, 2, 64)]
     for one in maps:
         np.testing.assert_allclose(jnp.mean(jnp.square(one)), 1, rtol=1e-5)
-    again = style_features.make_random_features(IMAGES)(IMAGES)
+    again = style.make_random_features(IMAGES)(IMAGES)
     chex.assert_trees_all_close(maps, again, rtol=1e-5)
-    gradient = jax.grad(lambda x: style_features.style_loss(features, x, IMAGES).sum())(0.9 * IMAGES)
+    gradient = jax.grad(lambda x: style.style_loss(features, x, IMAGES).sum())(0.9 * IMAGES)
     chex.assert_tree_all_finite(gradient)
     assert np.abs(gradient).max() > 0
 
@@ -87,7 +87,7 @@ def reference_vgg16(tensors, image):
 def test_vgg16_from_a_file(tmp_path):
     tensors = vgg16_tensors()
     safetensors.numpy.save_file({**tensors, "classifier.0.bias": np.zeros(3)}, tmp_path / "vgg.safetensors")
-    features = style_features.read_vgg16(tmp_path / "vgg.safetensors")
+    features = style.read_vgg16(tmp_path / "vgg.safetensors")
     assert sum(leaf.size for leaf in jax.tree.leaves(features)) == 1_735_488
     maps = features(IMAGES)
     assert [one.shape for one in maps] == [(2, 8, 8, 64), (2, 4, 4, 128), (2, 2, 2, 256)]
@@ -100,22 +100,22 @@ def test_vgg16_from_a_file(tmp_path):
 
 def test_half_precision_files_are_read(tmp_path):
     safetensors.numpy.save_file(vgg16_tensors(np.float16), tmp_path / "half.safetensors")
-    features = style_features.read_vgg16(tmp_path / "half.safetensors")
+    features = style.read_vgg16(tmp_path / "half.safetensors")
     chex.assert_type(jax.tree.leaves(features), jnp.float32)
 
 
 def test_bad_files_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="There is no file"):
-        style_features.read_vgg16(tmp_path / "missing.safetensors")
+        style.read_vgg16(tmp_path / "missing.safetensors")
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"no tensors at all")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        style_features.read_vgg16(damaged)
+        style.read_vgg16(damaged)
     tensors, path = vgg16_tensors(), tmp_path / "wrong.safetensors"
     first = tensors.pop("features.0.weight")
     safetensors.numpy.save_file({**tensors, "conv1.weight": first}, path)
     with pytest.raises(UserError, match=r"has no tensor features\.0\.weight"):
-        style_features.read_vgg16(path)
+        style.read_vgg16(path)
     safetensors.numpy.save_file({**tensors, "features.0.weight": first[:32]}, path)
     with pytest.raises(UserError, match=r"shape \(32, 3, 3, 3\); VGG16's has \(64, 3, 3, 3\)"):
-        style_features.read_vgg16(path)
+        style.read_vgg16(path)

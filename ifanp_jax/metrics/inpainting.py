@@ -19,11 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MAX_PSNR = 100.0  # dB
-SSIM_WINDOW = 11  # pixels
-SSIM_SIGMA = 1.5  # pixels
-SSIM_K1 = 0.01
-SSIM_K2 = 0.03
+from ifanp_jax.metrics.image import MIN_MSE, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
+
 SSIM_CONVENTION = (
     "SSIM: 11x11 Gaussian window, sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean "
     "over channels, 8-bit composite."
@@ -58,7 +55,7 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
         square = masked_mean(jnp.square(error), where)
         found[f"{prefix}l1_percent"] = 100 * masked_mean(jnp.abs(error), where)
         found[f"{prefix}l2_percent"] = 100 * square
-        found[f"{prefix}psnr"] = -10 * jnp.log10(jnp.maximum(square, 10 ** (-MAX_PSNR / 10)))
+        found[f"{prefix}psnr"] = -10 * jnp.log10(jnp.maximum(square, MIN_MSE))
         found[f"{prefix}tv_percent"] = total_variation_percent(composite, where)
         is_small = similarity is None
         found[f"{prefix}ssim"] = (

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ifanp_jax import patch_match
+from ifanp_jax.evaluation import patch_match
 
 GENERATOR = np.random.default_rng(0)
 

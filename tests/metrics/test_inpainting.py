@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from ifanp_jax import inpainting_metrics
+from ifanp_jax.metrics import inpainting
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = (GENERATOR.integers(0, 256, (3, 16, 20, 3)) / 255).astype(np.float32)
@@ -22,13 +22,13 @@ def make_masks():
 
 
 MASKS = make_masks()
-measure = jax.jit(inpainting_metrics.measure)
+measure = jax.jit(inpainting.measure)
 METRICS = {name: np.asarray(value) for name, value in measure(PREDICTION, IMAGE, MASKS).items()}
 COMPOSITE = np.round(255 * np.where(MASKS, IMAGE, PREDICTION).astype(np.float64)) / 255
 
 
 def test_names_shapes_and_dtypes():
-    names = inpainting_metrics.NAMES
+    names = inpainting.NAMES
     assert set(METRICS) == {*names, *(f"hole_{name}" for name in names)}
     chex.assert_shape(list(METRICS.values()), (3,))
     chex.assert_type(list(METRICS.values()), np.float32)
@@ -88,7 +88,7 @@ def test_ssim_equals_scikit_image_with_the_same_convention():
 def test_known_pixels_of_the_prediction_are_not_read_and_small_images_have_no_ssim():
     other = measure(np.where(MASKS, np.float32(np.nan), PREDICTION), IMAGE, MASKS)
     chex.assert_trees_all_equal({name: np.asarray(value) for name, value in other.items()}, METRICS)
-    small = inpainting_metrics.measure(PREDICTION[:, :8, :8], IMAGE[:, :8, :8], MASKS[:, :8, :8])
+    small = inpainting.measure(PREDICTION[:, :8, :8], IMAGE[:, :8, :8], MASKS[:, :8, :8])
     assert np.isnan(small["ssim"]).all() and np.isfinite(small["psnr"]).all()
 
 
@@ -96,8 +96,8 @@ def test_hole_bins():
     masks = np.ones((7, 10, 10, 1), bool)
     for index, hidden in enumerate((0, 9, 10, 25, 59, 60, 100)):
         masks[index].reshape(-1)[:hidden] = False
-    bins = inpainting_metrics.find_hole_bins(masks)
-    assert [inpainting_metrics.HOLE_BINS[b] for b in bins] == [
+    bins = inpainting.find_hole_bins(masks)
+    assert [inpainting.HOLE_BINS[b] for b in bins] == [
         "0-10 %", "0-10 %", "10-20 %", "20-30 %", "50-60 %", "above 60 %", "above 60 %"
     ]  # fmt: skip
 
@@ -105,15 +105,15 @@ def test_hole_bins():
 def test_masks_are_named_by_shape_and_bits():
     masks = GENERATOR.random((2, 3, 5, 1)) < 0.5
     expected = hashlib.sha256(struct.pack("<4q", 2, 3, 5, 1) + np.packbits(masks.reshape(-1)).tobytes())
-    assert inpainting_metrics.hash_masks(masks) == expected.hexdigest()
+    assert inpainting.hash_masks(masks) == expected.hexdigest()
     changed = masks.copy()
     changed[1, 2, 4] ^= True
-    assert inpainting_metrics.hash_masks(changed) != expected.hexdigest()
-    assert inpainting_metrics.hash_masks(masks.reshape(2, 5, 3, 1)) != expected.hexdigest()
+    assert inpainting.hash_masks(changed) != expected.hexdigest()
+    assert inpainting.hash_masks(masks.reshape(2, 5, 3, 1)) != expected.hexdigest()
 
 
 def test_wrong_arguments():
     with pytest.raises(AssertionError):
-        inpainting_metrics.measure(PREDICTION, IMAGE, MASKS.astype(np.float32))
+        inpainting.measure(PREDICTION, IMAGE, MASKS.astype(np.float32))
     with pytest.raises(AssertionError):
-        inpainting_metrics.hash_masks(MASKS[0])
+        inpainting.hash_masks(MASKS[0])
