@@ -1,6 +1,6 @@
 """Transposed convolutions of the inpainters: 4x4 with stride 2, and 4x4 from a single cell.
 
-XLA on a CPU runs a strided transposed convolution 10 to 20 times slower than this: one matrix product of
+XLA on a CPU runs a strided transposed convolution 6 to 20 times slower than this: one matrix product of
 every cell with all 16 taps, then a sum of shifted slices. Values and parameters are the same.
 """
 
