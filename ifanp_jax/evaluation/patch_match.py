@@ -13,7 +13,7 @@ import dataclasses
 import chex
 import numpy as np
 
-MAX_EXACT_SIDE = 128  # pixels; a larger image is searched at random
+MAX_EXACT_SIDE = 128  # pixels; a larger level of the pyramid is searched at random
 MIN_WINDOWS = 100  # wholly known ones on the coarsest level
 SMALL_SIDE = 32  # up to it windows have SMALL_WINDOW pixels, above LARGE_WINDOW
 SMALL_WINDOW, LARGE_WINDOW = 5, 7
@@ -46,7 +46,7 @@ def complete(
       image: float (H, W, C) in [0, 1]; hidden pixels are never read.
       mask: bool (H, W, 1), True = observed.
       seed: of the randomised search.
-      max_exact_side: images with a longer side are searched at random.
+      max_exact_side: levels of the pyramid with a longer side are searched at random.
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.

@@ -57,6 +57,7 @@ class ContextEncoder(nn.Module):
             raise UserError(
                 f"config.model.widths is {tuple(self.widths)}; give at least two, one for each halving."
             )
+        object.__setattr__(self, "widths", tuple(self.widths))  # a list, as from JSON, has no hash
         super().__post_init__()
 
     def setup(self):

@@ -51,6 +51,7 @@ class GLCIC(nn.Module):
         fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         fields.check_range(self, "width", 2)
         fields.check_range(self, "num_strided", 1, high=2)
+        object.__setattr__(self, "dilations", tuple(self.dilations))  # a list, as from JSON, has no hash
         super().__post_init__()
 
     def setup(self):

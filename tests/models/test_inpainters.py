@@ -195,6 +195,11 @@ def test_the_centre_form_fills_nothing_but_the_centre():
     np.testing.assert_array_equal(answer.raw[:, outside], inside[:, outside])
 
 
+def test_fields_from_json_are_as_good_as_tuples():
+    assert GLCIC(3, dilations=[1, 2]) == GLCIC(3, dilations=(1, 2))
+    assert hash(ContextEncoder(3, widths=[4, 8])) == hash(ContextEncoder(3, widths=(4, 8)))
+
+
 @pytest.mark.parametrize("name", ["shift_net.ShiftNet", "se_shift_net.SEShiftNet", "glcic.GLCIC"])
 def test_models_are_found_by_name(name):
     model = models.get(ml_collections.ConfigDict({"name": name, "width": 8}), channels=1)
