@@ -9,6 +9,7 @@ does not give them.
 import ml_collections
 
 from ifanp_jax import models
+from ifanp_jax.training import steps
 
 
 def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
@@ -28,8 +29,9 @@ def get_config(model: str = "image_np.IFANP") -> ml_collections.ConfigDict:
     config.data = _make_data()
     config.mask = _make_mask()
 
-    config.step = ml_collections.ConfigDict()
-    config.step.name = ""  # the way of training, a file of ifanp_jax/training/steps; "" = as the model says
+    # `name`, the way of training, a file of ifanp_jax/training/steps ("" = as the model says), and the fields
+    # of that step for this model; "elbo" has none here.
+    config.step = steps.get_config(models.get(config.model, channels=1))
 
     config.objective = ml_collections.ConfigDict()
     config.objective.target = "all"  # pixels whose likelihood counts: "all" or "unobserved"
@@ -74,13 +76,19 @@ def _make_mask() -> ml_collections.ConfigDict:
     """Contexts in training."""
     mask = ml_collections.ConfigDict()
     # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
-    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box, or
-    # "varied": for each image a kind of its own by `shares`, and an observed share of its own
+    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box,
+    # "varied": for each image a kind of its own by `shares`, and an observed share of its own, or
+    # "inpainting": for each image a hole of the inpainters' papers by `hole_shares`
     mask.kind = "random"
     # observed share of pixels: one value, or a range drawn anew at every step ("varied": for every image)
     mask.fraction = (0.3, 0.6)
     mask.shares = ml_collections.ConfigDict(  # "varied": of the images, in expectation
         {"random": 0.65, "half": 0.15, "box": 0.1, "strokes": 0.1}
+    )
+    # "inpainting", in expectation: a rectangle of half the side or a little less, free-form strokes, the
+    # centre square (or 1/64 smaller on each side), half of the image, or all but 10 to 50 % of the pixels
+    mask.hole_shares = ml_collections.ConfigDict(
+        {"box": 1.0, "strokes": 0.0, "centre": 0.0, "centre_overlap": 0.0, "half": 0.0, "pixels": 0.0}
     )
     mask.file = ""  # "file": picture or .npy, white or True = observed
     return mask

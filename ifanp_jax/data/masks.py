@@ -8,12 +8,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.data import strokes
+from ifanp_jax.data import inpainting_masks, strokes
 from ifanp_jax.errors import UserError
 
 HALVES = ("top", "bottom", "left", "right")
-KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "varied", "file")
+KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "varied", "inpainting", "file")
 STROKE_RADIUS = (0.025, 0.08)  # bounds of the brush's radius in "varied", as a share of the shorter side
+HOLES = ("box", "strokes", "centre", "centre_overlap", "half", "pixels")  # of "inpainting"
+HOLE_PIXEL_FRACTIONS = (0.1, 0.5)  # observed, of its "pixels"
 MIXED_SHARES = {"random": 0.75, "half": 0.125, "box": 0.125}  # of the images, in expectation
 
 
@@ -65,7 +67,7 @@ def box_center(shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.
     b, h, w = shape
     sides = _box_sides(fraction, h, w)
     sides = jnp.broadcast_to(sides[None], (b, 2))
-    return _outside_box(shape, (jnp.array([[h, w]]) - sides) // 2, sides)
+    return inpainting_masks.outside_box(shape, (jnp.array([[h, w]]) - sides) // 2, sides)
 
 
 def box_random(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
@@ -90,15 +92,9 @@ def _box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Arra
 
 def _outside_random_box(key: jax.Array, shape: tuple[int, int, int], sides: jax.Array) -> jax.Array:
     b, h, w = shape
-    return _outside_box(shape, jax.random.randint(key, (b, 2), 0, jnp.array([[h, w]]) - sides + 1), sides)
-
-
-def _outside_box(shape: tuple[int, int, int], start: jax.Array, sides: jax.Array) -> jax.Array:
-    _, h, w = shape
-    rows, columns = jnp.arange(h)[None, :], jnp.arange(w)[None, :]
-    in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[:, :1])
-    in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[:, 1:])
-    return ~(in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+    return inpainting_masks.outside_box(
+        shape, jax.random.randint(key, (b, 2), 0, jnp.array([[h, w]]) - sides + 1), sides
+    )
 
 
 def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
@@ -161,6 +157,46 @@ def varied(
     return jnp.stack(list(candidates.values()))[kind, jnp.arange(b)]
 
 
+def inpainting(key: jax.Array, shape: tuple[int, int, int], shares: dict[str, float]) -> jax.Array:
+    """The holes that inpainters are trained with, each image with one of its own.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+      shares: of the images, in expectation, by kind of `HOLES`; they need not add up to 1.
+
+    Returns:
+      bool (B, H, W, 1).
+    """
+    kind_key, *keys = jax.random.split(key, 1 + len(HOLES))
+    shares = {kind: share for kind, share in shares.items() if share > 0}
+    drawn = jnp.stack([_hole(keys[HOLES.index(kind)], shape, kind) for kind in shares])
+    weights = jnp.array(list(shares.values()))
+    kind = jax.random.choice(kind_key, len(drawn), (shape[0],), p=weights / weights.sum())
+    return drawn[kind, jnp.arange(shape[0])]
+
+
+def _hole(key: jax.Array, shape: tuple[int, int, int], kind: str) -> jax.Array:
+    b, h, w = shape
+    match kind:
+        case "box":
+            return inpainting_masks.box(key, shape)
+        case "strokes":
+            return ~strokes.draw_free_form(key, shape)
+        case "half":
+            side = jax.random.randint(key, (b,), 0, len(HALVES))
+            return jnp.stack([half(side, shape) for side in HALVES])[side, jnp.arange(b)]
+        case "pixels":
+            fraction_key, place_key = jax.random.split(key)
+            low, high = HOLE_PIXEL_FRACTIONS
+            fraction = jax.random.uniform(fraction_key, (b,), minval=low, maxval=high)
+            return random(place_key, shape, count_pixels(fraction, h, w))
+        case "centre_overlap":
+            return inpainting_masks.centre(shape, overlap=round(inpainting_masks.CENTRE_OVERLAP * min(h, w)))
+        case _:
+            return inpainting_masks.centre(shape)
+
+
 def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
     """Pixels in a share of an image: `round(fraction * H * W)`, int32."""
     return jnp.round(fraction * height * width).astype(jnp.int32)
@@ -176,9 +212,12 @@ def check(config) -> None:
         raise UserError(
             f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair."
         )
-    shares = config.shares.to_dict()
-    if min(shares.values()) < 0 or sum(shares.values()) <= 0:
-        raise UserError(f"config.mask.shares is {shares}; give shares of at least 0, one of them above it.")
+    for name in ("shares", "hole_shares"):
+        shares = config[name].to_dict()
+        if min(shares.values()) < 0 or sum(shares.values()) <= 0:
+            raise UserError(
+                f"config.mask.{name} is {shares}; give shares of at least 0, one of them above it."
+            )
 
 
 def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
@@ -187,7 +226,7 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
     A range of fractions is drawn once per call, so that all images of a batch share one count.
 
     Args:
-      config: the fields `kind`, `fraction` (one or two values) and `file`.
+      config: the fields of `config.mask`.
 
     Raises:
       UserError: for an unknown kind or a fraction outside [0, 1].
@@ -207,6 +246,8 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
                 return mixed(place_key, shape, fraction)
             case "varied":
                 return varied(place_key, shape, (fractions[0], fractions[-1]), config.shares.to_dict())
+            case "inpainting":
+                return inpainting(place_key, shape, config.hole_shares.to_dict())
             case "box_center":
                 return box_center(shape, fraction)
             case "box_random":

@@ -1,7 +1,18 @@
 """Brush strokes, drawn on the device as distances to line segments."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+
+# DeepFill v2's strokes, at a side of 256 pixels.
+FREE_FORM_SIDE = 256
+NUM_STROKES = (1, 3)  # both included, as below
+NUM_VERTICES = (4, 11)
+STROKE_WIDTH = (12.0, 40.0)
+MIN_RADIUS = 0.75  # pixels; from sqrt(1/2) a disc with its centre in the image covers a pixel's centre
+MEAN_TURN = 2 * math.pi / 5
+TURN_RANGE = 2 * math.pi / 15
 
 
 def draw_strokes(
@@ -34,6 +45,72 @@ def draw_strokes(
         distance = _distance_to_segment(vertices[:, index], vertices[:, index + 1], h, w)
         covered |= (distance < radii) & (index < counts)
     return covered[..., None]
+
+
+def draw_free_form(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+    """DeepFill v2's free-form strokes: thick lines through a few vertices, turning left and right.
+
+    Per image 1..3 strokes of 4..11 vertices after the first, 12..40 pixels wide at a side of 256; steps are
+    normal with mean sqrt(H^2 + W^2) / 8 and half of it as deviation; ends and corners are round. Lines are at
+    least 1.5 pixels wide, so that every image has a hole.
+
+    Args:
+      key: PRNG key.
+      shape: (B, H, W).
+
+    Returns:
+      bool (B, H, W, 1), True = covered.
+    """
+    b, h, w = shape
+    count_key, vertex_key, path_key, width_key = jax.random.split(key, 4)
+    most, longest = NUM_STROKES[1], NUM_VERTICES[1]
+    num_strokes = jax.random.randint(count_key, (b, 1, 1), NUM_STROKES[0], most + 1)
+    num_steps = jax.random.randint(vertex_key, (b, most, 1), NUM_VERTICES[0], longest + 1)
+    # All strokes are drawn at their full length, so that shapes are static; the rest of one is left out.
+    is_drawn = jnp.arange(most)[None, :, None] < num_strokes
+    is_drawn &= jnp.arange(longest)[None, None] < num_steps  # (B, strokes, steps)
+    vertices = _stroke_vertices(path_key, shape)  # (B, strokes, steps + 1, 2)
+    scale = min(h, w) / FREE_FORM_SIDE
+    low, high = (scale * width for width in STROKE_WIDTH)
+    radius = jax.random.uniform(width_key, (b, most, 1), minval=low, maxval=high) / 2
+    radius = jnp.broadcast_to(jnp.maximum(radius, MIN_RADIUS), is_drawn.shape)
+
+    def by_segment(x):
+        return jnp.moveaxis(x.reshape(b, most * longest, *x.shape[3:]), 1, 0)
+
+    def draw(segment, covered):
+        start, end, radius, is_drawn = (x[segment] for x in segments)
+        # Vertices lie between 0 and the sides, so a pixel's centre is half a pixel from its corner.
+        distance = _distance_to_segment(start - 0.5, end - 0.5, h, w)
+        return covered | (is_drawn[:, None, None] & (distance < radius[:, None, None]))
+
+    segments = [by_segment(x) for x in (vertices[:, :, :-1], vertices[:, :, 1:], radius, is_drawn)]
+    covered = jax.lax.fori_loop(0, most * longest, draw, jnp.zeros((b, h, w), bool))
+    return covered[..., None]
+
+
+def _stroke_vertices(key, shape):
+    """Vertices of every stroke, (B, strokes, steps + 1, 2), row and column inside the image."""
+    b, h, w = shape
+    most, longest = NUM_STROKES[1], NUM_VERTICES[1]
+    start_key, turn_key, angle_key, step_key, flip_key = jax.random.split(key, 5)
+    sides = jnp.array([h, w], jnp.float32)[None, None]
+    place = jax.random.uniform(start_key, (b, most, 2)) * sides
+    turn = jax.random.uniform(turn_key, (2, b, most, 1), maxval=TURN_RANGE)
+    share = jax.random.uniform(angle_key, (b, most, longest))
+    angle = MEAN_TURN - turn[0] + share * (turn[0] + turn[1])
+    angle = jnp.where(jnp.arange(longest)[None, None] % 2 == 0, -angle, angle)
+    mean_step = math.hypot(h, w) / 8
+    step = mean_step * (1 + jax.random.normal(step_key, (b, most, longest)) / 2)
+    step = jnp.clip(step, 0, 2 * mean_step)
+    moves = step[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    vertices = [place]
+    for index in range(longest):
+        vertices.append(jnp.clip(vertices[-1] + moves[:, :, index], 0, sides))
+    vertices = jnp.stack(vertices, axis=2)
+    # The turns alone lead to the right.
+    is_flipped = jax.random.bernoulli(flip_key, shape=(b, 1, 1, 2))
+    return jnp.where(is_flipped, sides[None] - vertices, vertices)
 
 
 def _distance_to_segment(start: jax.Array, end: jax.Array, height: int, width: int) -> jax.Array:

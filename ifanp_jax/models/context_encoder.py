@@ -71,17 +71,28 @@ class ContextEncoder(nn.Module):
             jnp.dtype(self.compute_dtype),
         )
 
-    def __call__(self, image: jax.Array, mask: jax.Array, *, train: bool) -> inpainting.Inpainting:
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> inpainting.Inpainting:
         """Completes each image; hidden pixels are never read.
 
         Args:
           image: float (B, H, H, C) in [0, 1].
           mask: bool (B, H, H, 1), True = observed.
           train: whether to normalise by the batch's statistics, and to update those of "batch_stats".
+          num_samples: no effect: there is no latent variable.
+          target: no effect: there is no likelihood.
 
         Returns:
           `prediction` and `raw` of the whole image; with region "centre" they hold the input outside it.
         """
+        del num_samples, target
         check_inputs(image, mask, self.channels)
         if problem := self._find_problem(*image.shape[1:3]):
             raise UserError(problem)

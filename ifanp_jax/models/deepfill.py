@@ -140,18 +140,28 @@ class TwoStageInpainter(nn.Module):
         self.refine_dilated = self._dilated()
         self.refine_decoder = self._decoder()
 
-    def __call__(self, image: jax.Array, mask: jax.Array, *, train: bool) -> inpainting.Inpainting:
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> inpainting.Inpainting:
         """Completes each image and returns what the losses need.
 
         Args:
           image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
           mask: bool (B, H, W, 1), True = observed.
-          train: changes nothing here.
+          train: no effect.
+          num_samples: no effect: there is no latent variable.
+          target: no effect: there is no likelihood.
 
         Raises:
           UserError: when the strides do not divide the image's sides.
         """
-        del train
+        del train, num_samples, target
         check_inputs(image, mask, self.channels)
         if problem := self.takes_size(image.shape[1:3], image.shape[1:3]):
             raise UserError(problem)

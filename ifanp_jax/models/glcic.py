@@ -60,7 +60,15 @@ class GLCIC(nn.Module):
             self.channels, self.width, self.num_strided, self.dilations, jnp.dtype(self.compute_dtype)
         )
 
-    def __call__(self, image: jax.Array, mask: jax.Array, *, train: bool) -> inpainting.Inpainting:
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> inpainting.Inpainting:
         """Completes each image.
 
         Args:
@@ -68,7 +76,10 @@ class GLCIC(nn.Module):
             2^num_strided.
           mask: bool (B, H, W, 1), True = observed.
           train: whether to normalise by the batch's statistics, and to update those of "batch_stats".
+          num_samples: no effect: there is no latent variable.
+          target: no effect: there is no likelihood.
         """
+        del num_samples, target
         check_inputs(image, mask, self.channels)
         if problem := self._find_problem(*image.shape[1:3]):
             raise UserError(problem)

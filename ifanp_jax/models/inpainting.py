@@ -31,6 +31,10 @@ class Inpainting:
     attention: jax.Array | None = None
     features: dict[str, jax.Array] | None = None
 
+    # What an evaluation asks of every model: there is no latent variable.
+    kl = None
+    kl_per_dim = None
+
 
 def to_inside(image: jax.Array, mask: jax.Array) -> jax.Array:
     """Maps an image to the inside range and its hole to 0; hidden pixels are not read, even NaN.

@@ -76,19 +76,29 @@ class ShiftNet(nn.Module):
             dtype=jnp.dtype(self.compute_dtype),
         )
 
-    def __call__(self, image: jax.Array, mask: jax.Array, *, train: bool) -> inpainting.Inpainting:
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> inpainting.Inpainting:
         """Completes each image, and gives what the guidance loss takes.
 
         Args:
           image: float (B, H, H, C) in [0, 1]; hidden pixels are read for `features["truth"]` alone.
           mask: bool (B, H, H, 1), True = observed.
           train: no effect: the network has neither dropout nor batch statistics.
+          num_samples: no effect: there is no latent variable.
+          target: no effect: there is no likelihood.
 
         Returns:
           `features`: "decoder" F and "truth" G of the whole image, float32 (B, h, h, N), without gradient to
           "truth"; "hole" float32 (B, h, h, 1), 1 where a cell is filled.
         """
-        del train
+        del train, num_samples, target
         self._check(image, mask)
         hole = shift.hole_cells(mask, self.shift_stride, rule=self.hole_rule)
         truth = _with_hole(image, jnp.ones_like(mask))

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-LOCAL_WIDTHS = (64, 128, 256, 512)
-GLOBAL_WIDTHS = (64, 128, 256, 256)
+LOCAL_WIDTHS = (1, 2, 4, 8)  # of each layer, in units of the first one's
+GLOBAL_WIDTHS = (1, 2, 4, 4)
 SLOPE = 0.2  # of the leaky ReLU
 
 
@@ -30,8 +30,17 @@ class ConvCritic(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Scores images (B, H, W, C) in [-1, 1]; float32 (B,)."""
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Scores images.
+
+        Args:
+          x: float (B, H, W, C) in [-1, 1].
+          train: no effect.
+
+        Returns:
+          float32 (B,).
+        """
+        del train
         chex.assert_rank(x, 4)
         glorot = nn.initializers.xavier_uniform()
         for width in self.widths:
@@ -42,17 +51,18 @@ class ConvCritic(nn.Module):
         return nn.Dense(1, kernel_init=glorot)(x)[:, 0]
 
 
-def deepfill_critics(side: int, *, dtype: jnp.dtype = jnp.float32) -> dict[str, ConvCritic]:
+def deepfill_critics(side: int, *, width: int = 64, dtype: jnp.dtype = jnp.float32) -> dict[str, ConvCritic]:
     """DeepFill's critics: "global" scores whole images, "local" their crops of half the side.
 
     Args:
       side: of the images; up to 32 pixels, where little is left to stride over, one convolution fewer.
+      width: channels of the first layer.
       dtype: of the convolutions.
     """
     count = 3 if side <= 32 else 4
     return {
-        "global": ConvCritic(GLOBAL_WIDTHS[:count], dtype=dtype),
-        "local": ConvCritic(LOCAL_WIDTHS[:count], dtype=dtype),
+        name: ConvCritic(tuple(width * factor for factor in factors[:count]), dtype=dtype)
+        for name, factors in (("global", GLOBAL_WIDTHS), ("local", LOCAL_WIDTHS))
     }
 
 

@@ -188,6 +188,33 @@ def masked_l1_loss(prediction: jax.Array, image: jax.Array, where: jax.Array, we
     return total / (jnp.maximum(count, 1) * image.shape[-1])
 
 
+def ringed_mse_loss(
+    prediction: jax.Array, image: jax.Array, mask: jax.Array, *, ring: int, ring_weight: float
+) -> jax.Array:
+    """Mean squared error over the hole and the known pixels beside it, which count `ring_weight` times.
+
+    Args:
+      prediction: float (B, H, W, C), x'.
+      image: float (B, H, W, C), x.
+      mask: bool (B, H, W, 1), True = observed.
+      ring: chessboard distance up to which known pixels count; 0 = none.
+      ring_weight: of their squared errors; the mean is over pixels, not over weights.
+
+    Returns:
+      float32 (B,); 0 for an image without a hole.
+    """
+    chex.assert_rank([prediction, image, mask], 4)
+    chex.assert_type(mask, bool)
+    chex.assert_equal_shape([prediction, image])
+    hole = (~mask).astype(jnp.float32)
+    side = 2 * ring + 1
+    region = jax.lax.reduce_window(hole, 0.0, jax.lax.max, (1, side, side, 1), (1, 1, 1, 1), "SAME")
+    weight = hole + ring_weight * (region - hole)
+    error = jnp.square(image.astype(jnp.float32) - prediction.astype(jnp.float32)) * weight
+    count = jnp.sum(region, axis=(1, 2, 3)) * image.shape[-1]
+    return jnp.sum(error, axis=(1, 2, 3)) / jnp.maximum(count, 1)
+
+
 def discounted_l1_loss(
     raw: jax.Array,
     coarse: jax.Array,

@@ -107,17 +107,22 @@ def check_finite(step: int, metrics: dict[str, float], run: Run) -> None:
                 f"{other} {metrics[other]}" for other in run.step.finite_metrics if other != name
             )
             raise UserError(
-                f"The {name} is {metrics[name]} at step {step} ({facts}, seed {run.config.seed}); lower "
-                "config.train.learning_rate or clip with config.train.max_grad_norm=1, and go on from the "
-                "last checkpoint in --workdir."
+                f"The {name} is {metrics[name]} at step {step} ({facts}, seed {run.config.seed}); "
+                f"{run.step.remedy}, and go on from the last checkpoint in --workdir."
             )
 
 
-def check_finite_state(step: int, state: Any, seed: int) -> None:
-    """A state that cannot be used must not replace one that can."""
+def check_finite_state(step: int, state: Any, run: Run) -> None:
+    """A state that cannot be used must not replace one that can.
+
+    Args:
+      step: that it is of.
+      state: of the step.
+      run: its step says what to do.
+    """
     if not parameters.is_finite(state):
         raise UserError(
-            f"The parameters or the optimiser's state are not finite after step {step} (seed {seed}), so "
-            "they are not saved; lower config.train.learning_rate and go on from the last checkpoint in "
-            "--workdir."
+            f"The parameters or the optimiser's state are not finite after step {step} (seed "
+            f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
+            "checkpoint in --workdir."
         )

@@ -90,7 +90,7 @@ def _do_steps(current, train_steps, feed, log, checkpoints, record, vote, valida
             if must_validate:
                 log.write(step, validate(_first_copy(current)))
             if must_save:
-                guards.check_finite_state(step, state, current.config.seed)
+                guards.check_finite_state(step, state, current)
                 checkpoints.save(step, state, record | log.record)
                 clock.restart()
             log.restart_clock()

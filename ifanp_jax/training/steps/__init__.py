@@ -4,8 +4,10 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
@@ -27,6 +29,7 @@ class Step:
       finite_metrics: names of metrics that end the run when they are not finite.
       show: (averages by name) -> the few words of the progress line.
       num_batches: batches that one update takes.
+      remedy: what to do against values that are not finite, as the beginning of a sentence.
     """
 
     init: Callable[..., Any]
@@ -36,9 +39,10 @@ class Step:
     finite_metrics: tuple[str, ...]
     show: Callable[[dict[str, float]], str]
     num_batches: int = 1
+    remedy: str = "lower config.train.learning_rate or clip with config.train.max_grad_norm=1"
 
 
-def get(config: ConfigDict, model) -> Step:
+def get(config: ConfigDict, model: nn.Module) -> Step:
     """Builds the step that `config.step.name` names; "" = the one of the model's family.
 
     Args:
@@ -46,12 +50,47 @@ def get(config: ConfigDict, model) -> Step:
       model: Flax module.
 
     Raises:
-      UserError: when there is no step of that name.
+      UserError: when there is no step of that name, or it does not have a field of `config.step`.
     """
     name = config.step.name or model.step
+    known = default_fields(name, model)
+    unknown = next((field for field in config.step if field not in known and field != "name"), None)
+    if unknown is not None:
+        has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        raise UserError(
+            f"config.step.{unknown} is no field of the step {name} ({has}); leave config.step.name empty for "
+            "the step that the model's family is made for."
+        )
+    return _import(name).make_step(config, model)
+
+
+def get_config(model: nn.Module) -> ConfigDict:
+    """The part `step` of a configuration: no name, and every field of the step of the model's family.
+
+    Args:
+      model: Flax module.
+    """
+    return ConfigDict({"name": ""} | default_fields(model.step, model))
+
+
+def default_fields(name: str, model: nn.Module) -> dict[str, Any]:
+    """The fields of a step for a model, and their defaults.
+
+    Args:
+      name: of the step.
+      model: Flax module.
+
+    Raises:
+      UserError: when there is no step of that name, or it does not train this model.
+    """
+    step = _import(name)
+    return step.default_fields(model) if hasattr(step, "default_fields") else {}
+
+
+def _import(name: str) -> ModuleType:
     if name not in list_steps():
         raise UserError(f"config.step.name is {name!r}; choose one of {', '.join(list_steps())}.")
-    return importlib.import_module(f"{__name__}.{name}").make_step(config, model)
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def list_steps() -> list[str]:
