@@ -4,6 +4,8 @@ The variants of IFANP share its width, as in the paper's ablation, and are small
 model that is not listed keeps its defaults.
 """
 
+from ifanp_jax.models import context_encoder, glcic, shift_net
+
 IMAGE_NP = {"width": 32}
 POINT_NP = {
     "point_np.CNP": {"width": 124, "encoder_depth": 3, "decoder_depth": 4},
@@ -25,6 +27,14 @@ ANP_FOR_TWO_CORES = {"width": 76, "has_self_attention": False}
 VAE = {
     8: {"width": 36, "num_halvings": 2, "latent_dim": 64},
     32: {"width": 20, "num_halvings": 3, "latent_dim": 64},
+    64: {"width": 20, "num_halvings": 4, "latent_dim": 64},
+}
+# The inpainters' own small forms; those of DeepFill are variants with names.
+INPAINTERS = {
+    "glcic.GLCIC": glcic.SMALL_FORMS,
+    "context_encoder.ContextEncoder": context_encoder.OTHER_FORMS,
+    "shift_net.ShiftNet": shift_net.SMALL_FORMS,
+    "se_shift_net.SEShiftNet": shift_net.SMALL_FORMS,
 }
 
 
@@ -33,8 +43,10 @@ def get(model: str, image_size: int) -> dict:
 
     Args:
       model: its name.
-      image_size: side of the images in pixels: 8, or 32, which also serves 28.
+      image_size: side of the images in pixels: 8, 64, or 32, which also serves 28.
     """
+    if model in INPAINTERS:
+        return dict(INPAINTERS[model].get(image_size, {}))
     if model.startswith("image_np."):
         return dict(IMAGE_NP)
     return dict(VAE[image_size] if model.startswith("vae.") else POINT_NP.get(model, {}))

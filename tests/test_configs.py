@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import celeba, celeba_ifanp, digits, digits_ifanp, mnist, mnist_ifanp
+from configs import celeba, celeba_ifanp, digits, digits_ifanp, faces64, mnist, mnist_ifanp
 from ifanp_jax import configuration, models
 from ifanp_jax.data import sampling
 from ifanp_jax.training import runs
+from tests.models.table import MODELS
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
 STUDIES = [name for name in CONFIGS if name.startswith("study_")]
@@ -41,9 +42,22 @@ def test_every_configuration_takes_a_step(name):
     take_step(config, (side, side, config.data.channels or 1))
 
 
-@pytest.mark.parametrize("model", models.list_models())
+@pytest.mark.parametrize("model", MODELS)
 def test_every_model_takes_a_step_on_any_data(model):
     take_step(digits.get_config(model), (8, 8, 1))
+
+
+@pytest.mark.parametrize("model", ["deepfill.DeepFill64", "glcic.GLCIC", "context_encoder.ContextEncoder"])
+@pytest.mark.parametrize(("data", "side"), [(celeba, 32), (faces64, 64)])
+def test_inpainters_take_a_step_on_faces(data, side, model):
+    config = data.get_config(model.replace("64", str(side)))
+    config.train.batch_size = 2
+    take_step(config, (side, side, 3))
+
+
+def test_shift_nets_take_a_step_on_faces():
+    for model in ("shift_net.ShiftNet", "se_shift_net.SEShiftNet"):
+        take_step(faces64.get_config(model), (64, 64, 3))
 
 
 @pytest.mark.parametrize(

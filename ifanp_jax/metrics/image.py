@@ -159,7 +159,24 @@ def _gaussian_band(side: int) -> np.ndarray:
 
 
 def ssim(prediction: chex.Array, image: chex.Array) -> chex.Array:
-    """Structural similarity, the mean over valid window positions and channels.
+    """Structural similarity, the mean of `ssim_map` over window positions and channels.
+
+    Args:
+      prediction: float (B, H, W, C), intensities in [0, 1].
+      image: float (B, H, W, C), the truth in [0, 1]; H and W at least SSIM_WINDOW.
+
+    Returns:
+      float32 (B,) in [-1, 1], 1 for equal images.
+
+    Raises:
+      AssertionError: a rank, shape or dtype differs from the above.
+      ValueError: the image is smaller than the window.
+    """
+    return jnp.mean(ssim_map(prediction, image), axis=(1, 2, 3))
+
+
+def ssim_map(prediction: chex.Array, image: chex.Array) -> chex.Array:
+    """Structural similarity at every valid position of the window.
 
     (2 mu_x mu_y + c1) (2 s_xy + c2) / ((mu_x^2 + mu_y^2 + c1) (s_xx + s_yy + c2)), c1 = K1^2, c2 = K2^2, with
     moments under an 11x11 Gaussian window of sigma 1.5: Wang, Bovik, Sheikh and Simoncelli, "Image quality
@@ -170,7 +187,7 @@ def ssim(prediction: chex.Array, image: chex.Array) -> chex.Array:
       image: float (B, H, W, C), the truth in [0, 1]; H and W at least SSIM_WINDOW.
 
     Returns:
-      float32 (B,) in [-1, 1], 1 for equal images.
+      float32 (B, H - 10, W - 10, C) in [-1, 1], at the windows' centres; 1 where they are equal.
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.
@@ -204,4 +221,4 @@ def ssim(prediction: chex.Array, image: chex.Array) -> chex.Array:
     c1, c2 = SSIM_K1**2, SSIM_K2**2
     luminance = (2.0 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2.0 * covariance + c2) / (variance_x + variance_y + c2)
-    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+    return luminance * structure

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax.metrics.image import MIN_MSE, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
+from ifanp_jax.metrics.image import MIN_MSE, SSIM_WINDOW, ssim_map
 
 SSIM_CONVENTION = (
     "SSIM: 11x11 Gaussian window, sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean "
@@ -47,7 +47,8 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
     image, hole = jnp.asarray(image, jnp.float32), ~jnp.asarray(mask)
     everywhere = jnp.ones_like(hole)
     error = composite - image
-    similarity = ssim_map(composite, image)
+    is_small = min(image.shape[1:3]) < SSIM_WINDOW
+    similarity = None if is_small else ssim_map(composite, image)
     margin = SSIM_WINDOW // 2
     found = {}
     for prefix, where in (("", everywhere), ("hole_", hole)):
@@ -57,7 +58,6 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
         found[f"{prefix}l2_percent"] = 100 * square
         found[f"{prefix}psnr"] = -10 * jnp.log10(jnp.maximum(square, MIN_MSE))
         found[f"{prefix}tv_percent"] = total_variation_percent(composite, where)
-        is_small = similarity is None
         found[f"{prefix}ssim"] = (
             jnp.full(len(image), jnp.nan) if is_small else masked_mean(similarity, centres)
         )
@@ -103,46 +103,6 @@ def total_variation_percent(composite: jax.Array, where: jax.Array) -> jax.Array
     down = masked_mean(jnp.abs(jnp.diff(composite, axis=1)), where[:, 1:] | where[:, :-1])
     right = masked_mean(jnp.abs(jnp.diff(composite, axis=2)), where[:, :, 1:] | where[:, :, :-1])
     return 100 * (down + right)
-
-
-def ssim_map(prediction: jax.Array, image: jax.Array) -> jax.Array | None:
-    """Structural similarity at every valid position of the window (Wang et al., 2004); see SSIM_CONVENTION.
-
-    Args:
-      prediction: float32 (B, H, W, C) in [0, 1].
-      image: float32 (B, H, W, C) in [0, 1].
-
-    Returns:
-      float32 (B, H - 10, W - 10, C), at the windows' centres; None where a side is below SSIM_WINDOW.
-    """
-    _, h, w, _ = image.shape
-    if min(h, w) < SSIM_WINDOW:
-        return None
-    # Moments about a constant near the data: float32 would lose the small variance of a bright, flat area.
-    shift = jnp.mean(image, axis=(1, 2), keepdims=True)
-    x, y = prediction - shift, image - shift
-    mean_x, mean_y, square_x, square_y, product = jnp.einsum(
-        "ph,sbhwc,qw->sbpqc",
-        _gaussian_band(h),
-        jnp.stack([x, y, x * x, y * y, x * y]),
-        _gaussian_band(w),
-        precision=jax.lax.Precision.HIGHEST,
-    )
-    variance = square_x - mean_x * mean_x + square_y - mean_y * mean_y
-    covariance = product - mean_x * mean_y
-    mean_x, mean_y = mean_x + shift, mean_y + shift
-    c1, c2 = SSIM_K1**2, SSIM_K2**2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    return luminance * (2 * covariance + c2) / (variance + c2)
-
-
-def _gaussian_band(side):
-    # Row p holds the window over p ... p + 10: a product with it filters one axis.
-    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
-    weights = np.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
-    rows = [np.eye(1, side, position)[0] for position in range(side - SSIM_WINDOW + 1)]
-    band = [np.convolve(row, weights / weights.sum())[:side] for row in rows]
-    return np.asarray(band, np.float32)
 
 
 def find_hole_bins(mask: np.ndarray) -> np.ndarray:

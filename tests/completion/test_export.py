@@ -18,13 +18,13 @@ import safetensors.numpy
 
 import ifanp_jax
 from configs import default
-from ifanp_jax import models
 from ifanp_jax.completion import CompletionModel, CompletionResult, export
 from ifanp_jax.models import answers
 from ifanp_jax.models.outputs import Completion
 from ifanp_jax.training import loop
 from tests import helpers, tiny
 from tests.completion.exports import NUM_SAMPLES, SHAPE, export_all, make_run
+from tests.models.table import MODELS  # inpainters are exported in training/test_adversarial_step.py
 
 SEED = 2**32 - 5  # needs all 32 bits
 BATCH_SIZES = (1, 8)
@@ -67,7 +67,7 @@ def assert_same_answers(model, other, image, mask):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A folder with every model exported under its name."""
-    return export_all(tmp_path_factory.mktemp("exports"), models.list_models())
+    return export_all(tmp_path_factory.mktemp("exports"), MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def programs(exported):
         image, mask = make_batch(size)
         np.savez(exported / f"images_{size}.npz", seed=np.uint32(SEED), image=image, mask=mask)
     subprocess.run(
-        [sys.executable, "-c", READER, *(str(exported / name) for name in models.list_models())],
+        [sys.executable, "-c", READER, *(str(exported / name) for name in MODELS)],
         check=True,
         timeout=600,
         cwd=exported,
@@ -86,7 +86,7 @@ def programs(exported):
     return lambda name, size: np.load(exported / f"{name}_images_{size}.npz")
 
 
-@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize("name", MODELS)
 def test_what_is_read_back_is_what_was_written(exported, name):
     run = make_run(name)
     model = ifanp_jax.load(exported / name)
@@ -97,7 +97,7 @@ def test_what_is_read_back_is_what_was_written(exported, name):
     assert_same_answers(model, CompletionModel.from_run(run), *make_batch(1))
 
 
-@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize("name", MODELS)
 def test_the_program_alone_gives_the_numbers_of_the_model(programs, name):
     model = CompletionModel.from_run(make_run(name))
     for size in BATCH_SIZES:

@@ -6,14 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.data import inpainting_masks
+from ifanp_jax.data import inpainting_masks, masks, strokes
 
 B, H, W = 64, 32, 48
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def make(kind, key, shape):
-    return inpainting_masks.draw(key, shape, {kind: 1.0})
+    mask = masks.inpainting(key, shape, {kind: 1.0})
+    return mask, inpainting_masks.crop_start(mask)
 
 
 def bounds(mask):
@@ -22,7 +23,7 @@ def bounds(mask):
     return rows.min(), rows.max(), columns.min(), columns.max()
 
 
-@pytest.mark.parametrize("kind", inpainting_masks.KINDS)
+@pytest.mark.parametrize("kind", masks.HOLES)
 def test_every_kind_hides_something_in_every_image_and_repeats(kind):
     key = jax.random.key(0)
     mask, start = make(kind, key, (B, H, W))
@@ -38,9 +39,8 @@ def test_every_kind_hides_something_in_every_image_and_repeats(kind):
 
 def test_boxes_have_the_published_ranges():
     h, w, n = 32, 64, 4096
-    key = jax.random.key(2)
-    mask = jax.jit(inpainting_masks.box, static_argnums=1)(key, (n, h, w))
-    start = np.asarray(inpainting_masks.box_start(key, (n, h, w)))
+    mask = jax.jit(inpainting_masks.box, static_argnums=1)(jax.random.key(2), (n, h, w))
+    start = np.asarray(inpainting_masks.crop_start(mask))  # of the box before the bands
     for axis, side in ((0, h), (1, w)):
         found = set(start[:, axis].tolist())
         assert found == set(range(side // 2 + 1))  # both ends included
@@ -74,20 +74,11 @@ def test_centre():
 @pytest.mark.parametrize("side", [8, 64])
 def test_strokes_cover_a_moderate_share_everywhere(side):
     shape = (256, side, side)
-    hidden = ~np.asarray(jax.jit(inpainting_masks.strokes, static_argnums=1)(jax.random.key(4), shape))
+    hidden = np.asarray(jax.jit(strokes.draw_free_form, static_argnums=1)(jax.random.key(4), shape))
     share = hidden.mean(axis=(1, 2, 3))
     assert share.min() > 0 and 0.1 < share.mean() < 0.5 and share.std() > 0.05
     by_half = [hidden[:, : side // 2], hidden[:, side // 2 :], hidden[:, :, : side // 2]]
     np.testing.assert_allclose([half.mean() for half in by_half], hidden.mean(), atol=0.04)
-
-
-def test_a_stroke_is_what_lies_near_its_line():
-    start, end = jnp.array([[2.0, 3.0], [4.0, 4.0]]), jnp.array([[2.0, 8.0], [4.0, 4.0]])
-    near = inpainting_masks._is_near(start, end, jnp.array([1.0, 1.5]), (8, 12))
-    rows, columns = np.meshgrid(np.arange(8) + 0.5, np.arange(12) + 0.5, indexing="ij")
-    nearest = np.clip(columns, 3, 8)  # the line from (2, 3) to (2, 8)
-    np.testing.assert_array_equal(near[0], np.hypot(rows - 2, columns - nearest) <= 1)
-    np.testing.assert_array_equal(near[1], np.hypot(rows - 4, columns - 4) <= 1.5)  # no length: a disc
 
 
 @pytest.mark.parametrize(
@@ -110,15 +101,7 @@ def test_crop_is_centred_on_the_hole(hole, expected):
 
 
 def test_mixture_follows_its_shares():
-    shares = {"centre": 0.75, "half": 0.25}
-    draw = jax.jit(lambda key: inpainting_masks.draw(key, (4000, 8, 8), shares))
-    mask, start = draw(jax.random.key(5))
+    shares = dict.fromkeys(masks.HOLES, 0.0) | {"centre": 3.0, "half": 1.0}  # they need not add up to 1
+    mask = jax.jit(lambda key: masks.inpainting(key, (4000, 8, 8), shares))(jax.random.key(5))
     is_centre = np.asarray((~mask).sum(axis=(1, 2, 3)) == 16)
     assert abs(is_centre.mean() - 0.75) < 0.03
-    np.testing.assert_array_equal(start, inpainting_masks.crop_start(mask))
-
-
-@pytest.mark.parametrize("shares", [{}, {"circle": 1.0}, {"box": 0.5}])
-def test_wrong_shares_raise(shares):
-    with pytest.raises(ValueError, match="add up to 1"):
-        inpainting_masks.draw(jax.random.key(0), (1, 8, 8), shares)

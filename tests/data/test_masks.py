@@ -230,9 +230,16 @@ def test_varied_kinds_come_with_their_shares():
     assert abs(is_half.mean() - 0.25) < 0.04
 
 
-@pytest.mark.parametrize("shares", [{"random": -1.0}, dict.fromkeys(VARIED, 0.0)])
-def test_impossible_shares_are_refused(shares):
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("shares", {"random": -1.0}),
+        ("shares", dict.fromkeys(VARIED, 0.0)),
+        ("hole_shares", dict.fromkeys(masks.HOLES, 0.0)),
+    ],
+)
+def test_impossible_shares_are_refused(name, shares):
     config = default.get_config().mask
-    config.shares.update(shares)
-    with pytest.raises(UserError, match=r"config\.mask\.shares is"):
+    config[name].update(shares)
+    with pytest.raises(UserError, match=rf"config\.mask\.{name} is"):
         masks.check(config)

@@ -55,6 +55,16 @@ MULTISCALE = {
     "has_covariance": False,
 }
 
+# They answer otherwise and take few sizes: `test_inpainters.py` and `training/test_adversarial_step.py`.
+INPAINTERS = (
+    "context_encoder.ContextEncoder",
+    "deepfill.DeepFill",
+    "deepfill.DeepFill32",
+    "deepfill.DeepFill64",
+    "glcic.GLCIC",
+    "se_shift_net.SEShiftNet",
+    "shift_net.ShiftNet",
+)
 MODELS = {
     # Encoder 616, encoder 3 144, decoder 658; squeeze-and-excitation 42; the deterministic path adds 616 of
     # encoder 2, theta 168 and the decoder's 64 weights of R_pred.

@@ -118,14 +118,13 @@ def test_options_equal_loops_over_patches(rate, h, w, options):
     np.testing.assert_allclose(out, attend_by_loops(features, known, rate=rate, **options), atol=1e-5)
 
 
-@pytest.mark.parametrize("max_entries", [contextual_attention.MAX_ENTRIES, 1])
 @pytest.mark.parametrize(("rate", "h", "w"), SHAPES)
-def test_gradients_equal_finite_differences(rate, h, w, max_entries):
+def test_gradients_equal_finite_differences(rate, h, w):
     features, known = draw_features(h, w), draw_known(h, w)
     cotangent, direction = jax.random.normal(jax.random.key(1), (2, *features.shape))
 
     def project(features):
-        return jnp.vdot(cotangent, attend(features, known, rate=rate, max_entries=max_entries)[0])
+        return jnp.vdot(cotangent, attend(features, known, rate=rate, max_entries=1)[0])
 
     gradient = jax.jit(jax.grad(project))(features)
     step = 1e-5  # in float64, so that rounding does not decide

@@ -8,7 +8,7 @@ from ifanp_jax.modules import critics
 
 
 def count(module, shape):
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.ones(shape))
+    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=True), jnp.ones(shape))
     assert set(variables) == {"params"}  # no statistics of a batch
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
@@ -31,10 +31,11 @@ def test_smaller_images_have_fewer_convolutions(side, num_convolutions):
 def test_scores_are_float32_one_per_image_and_alone_as_in_a_batch():
     critic = critics.ConvCritic((4, 8), dtype=jnp.bfloat16)
     x = jax.random.normal(jax.random.key(0), (3, 9, 8, 2))
-    scores, variables = jax.jit(critic.init_with_output)(jax.random.key(1), x)
+    init = jax.jit(lambda x: critic.init_with_output(jax.random.key(1), x, train=True))
+    scores, variables = init(x)
     chex.assert_shape(scores, (3,))
     chex.assert_type([scores, *jax.tree.leaves(variables)], jnp.float32)
-    alone = [critic.apply(variables, x[image : image + 1])[0] for image in range(3)]
+    alone = [critic.apply(variables, x[image : image + 1], train=True)[0] for image in range(3)]
     np.testing.assert_allclose(scores, alone, rtol=1e-5)
 
 

@@ -3,7 +3,6 @@ import itertools
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from ifanp_jax.errors import UserError
@@ -47,30 +46,14 @@ CRITICS = {
 
 
 @pytest.mark.parametrize("name", CRITICS)
-def test_logits_and_gradients_are_finite(name):
-    critic, shapes, expected = CRITICS[name]
-    images = [jax.random.normal(jax.random.key(i), shape.shape) for i, shape in enumerate(shapes)]
-
-    @jax.jit
-    def run(*images):
-        variables = critic.init(jax.random.key(0), *images, train=False)
-
-        def loss(params, *images):
-            logits, _ = critic.apply(
-                {**variables, "params": params}, *images, train=True, mutable=["batch_stats"]
-            )
-            return jnp.square(logits).sum(), logits
-
-        gradients, logits = jax.grad(loss, argnums=range(1 + len(images)), has_aux=True)(
-            variables["params"], *images
-        )
-        return logits, gradients
-
-    logits, gradients = run(*images)
+def test_logits(name):
+    critic, images, expected = CRITICS[name]
+    logits, variables = jax.eval_shape(
+        lambda *x: critic.init_with_output(jax.random.key(0), *x, train=True), *images
+    )
     chex.assert_shape(logits, expected)
-    chex.assert_tree_all_finite((logits, gradients))
-    for leaf in jax.tree.leaves(gradients[1:]):
-        assert np.abs(leaf).max() > 0
+    chex.assert_type(jax.tree.leaves((logits, variables)), jnp.float32)
+    assert ("batch_stats" in variables) == (name != "patch")
 
 
 @pytest.mark.parametrize("size", [4, 12, 48])

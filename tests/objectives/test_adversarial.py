@@ -105,11 +105,11 @@ def test_penalty_of_a_convolutional_critic_on_crops_equals_finite_differences():
     mask, start = draw_mask(), jnp.array([[0, 1], [2, 3], [1, 4]])
     real, fake, mask = (critics.crop(x, start, (4, 4)) for x in (real, fake, mask))
     critic = critics.ConvCritic((4, 4), kernel_size=3)
-    variables = jax.jit(critic.init)(jax.random.key(7), real)
+    variables = jax.jit(lambda x: critic.init(jax.random.key(7), x, train=True))(real)
 
     def loss(variables):
         return objectives.gradient_penalty_loss(
-            jax.random.key(8), lambda x: critic.apply(variables, x), real, fake, mask
+            jax.random.key(8), lambda x: critic.apply(variables, x, train=True), real, fake, mask
         ).sum()
 
     loss_and_gradient = jax.jit(jax.value_and_grad(loss))
@@ -197,3 +197,12 @@ def test_a_mask_of_numbers_is_refused(call):
             objectives.masked_l1_loss(image, image, mask, mask)
         else:
             objectives.gradient_penalty_loss(jax.random.key(0), jnp.sum, image, image, mask)
+
+
+def test_the_ring_beside_the_hole_counts_more():
+    _, fake = images()
+    image, mask = jnp.zeros_like(fake), jnp.ones((B, H, W, 1), bool).at[0, 2, 3].set(False)
+    loss = objectives.ringed_mse_loss(fake, image, mask, ring=1, ring_weight=10.0)
+    window = np.square(np.asarray(fake[0, 1:4, 2:5], np.float64)).sum(axis=-1)
+    expected = (10 * window.sum() - 9 * window[1, 1]) / (9 * fake.shape[-1])
+    np.testing.assert_allclose(loss, [expected, *[0] * (B - 1)], rtol=1e-5)

@@ -1,0 +1,25 @@
+r"""Any model on faces of 64x64 pixels, and the inpainters in their small forms.
+
+    python -m ifanp_jax.main --config=configs/faces64.py:deepfill.DeepFill64 --workdir=runs/deepfill \
+        --config.data.dir=FACES
+
+`FACES` holds the folders `train` and `val`; pictures of another size are cropped to their central square and
+resized. Holes are DeepFill's rectangles, free-form strokes, centre squares and halves;
+`--config.mask.hole_shares.box=0` leaves one kind out. 20,000 steps of 16 images take about an hour on an
+accelerator; on two CPU cores begin with `--config.train.num_steps=2000`.
+"""
+
+from configs import _sizes, default
+
+
+def get_config(model="deepfill.DeepFill64"):
+    """Returns the configuration."""
+    config = default.get_config(model)
+    config.model.update(_sizes.get(model, 64))
+    config.data.update(source="folder", name="faces64", image_size=64, channels=3, eval_split="val")
+    config.data.flips = "horizontal"
+    config.mask.kind = "inpainting"
+    config.mask.hole_shares.update(box=0.4, strokes=0.2, centre=0.3, half=0.1)
+    config.train.update(num_steps=20_000, batch_size=16, ema_decay=0.999, validate_every=1000)
+    config.evaluate.update(num_images=1000, num_samples=1)
+    return config
