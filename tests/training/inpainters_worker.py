@@ -18,10 +18,7 @@ def two_updates(run, state, update):
     for seed in (0, 1):
         batches = inpainters.draw_batches(run, seed=seed)
         if jax.device_count() > 1:
-            rows = NamedSharding(
-                device_mesh.make_mesh(), PartitionSpec(None, *device_mesh.make_mesh().axis_names)
-            )
-            batches = jax.device_put(batches, rows)
+            batches = jax.device_put(batches, device_mesh.batched(device_mesh.make_mesh(), axis=1))
         state, metrics = update(key, state, batches)
         logged.append(metrics)
     statistics = jax.tree_util.tree_leaves_with_path(state.generator.batch_stats)
