@@ -204,6 +204,7 @@ def test_bfloat16_keeps_its_dtype_and_float32_weights():
     np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_memory_grows_linearly_with_the_cells():
     def temporary_bytes(side):
         known = jnp.ones((1, side, side, 1))

@@ -32,7 +32,12 @@ def has_changed(before, after):
     return {jax.tree_util.keystr(path): bool(np.any(a != b)) for (path, a), b in pairs}
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "glcic.GLCIC"])
+SLOW = {"shift_net.ShiftNet": (pytest.mark.slow,)}  # what it has is in SEShiftNet, less another critic
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in MODELS if name != "glcic.GLCIC"]
+)
 def test_two_updates_change_every_network(name):
     run, before, update = build(name)
     once, metrics = update(KEY, before, draw_batches(run))
