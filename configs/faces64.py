@@ -5,8 +5,8 @@ r"""Any model on faces of 64x64 pixels, and the inpainters in their small forms.
 
 `FACES` holds the folders `train` and `val`; pictures of another size are cropped to their central square and
 resized. Holes are DeepFill's rectangles, free-form strokes, centre squares and halves;
-`--config.mask.hole_shares.box=0` leaves one kind out. 20,000 steps of 16 images take about an hour on an
-accelerator; on two CPU cores begin with `--config.train.num_steps=2000`.
+`--config.mask.hole_shares.box=0` leaves one kind out. How long a training takes and what it reaches was not
+measured yet.
 """
 
 from configs import _sizes, default
