@@ -199,7 +199,7 @@ def test_a_run_interrupted_at_every_stage_ends_as_if_it_had_not_been(start, tmp_
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
     # A step of a second or more is under way, so that neither signal finds the main thread free.
-    long_step = ("--config.train.batch_size=16384", "--config.train.num_steps=10000000")
+    long_step = ("--config.train.batch_size=16384", "--config.train.num_steps=200000")
     process = start(tmp_path / "run", *long_step).wait_for_text("Compiled")
     process.send(number).wait_for_text("once more ends it now")
     assert process.send(number).end() == 128 + number

@@ -1,9 +1,10 @@
+import functools
+
 import jax
-import ml_collections
 import numpy as np
 import pytest
 
-from ifanp_jax.data import masks, sampling, streaming
+from ifanp_jax.data import sampling, streaming
 
 NUM_IMAGES, BATCH_SIZE, NUM_STEPS = 11, 4, 9
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 3, 2, 1), np.uint8)
@@ -12,14 +13,9 @@ ALL_ROWS = slice(0, BATCH_SIZE)
 
 @pytest.fixture(scope="module")
 def list_indices():
-    config = ml_collections.ConfigDict({"kind": "random", "fraction": (0.3, 0.6), "file": ""})
-    list_indices, _ = sampling.make_sampler(
-        *jax.random.split(jax.random.key(0)),
-        masks.make_sampler(config),
-        num_images=NUM_IMAGES,
-        batch_size=BATCH_SIZE,
+    return functools.partial(
+        sampling.batch_indices, jax.random.key(0), num_images=NUM_IMAGES, batch_size=BATCH_SIZE
     )
-    return list_indices
 
 
 @pytest.fixture(scope="module")

@@ -35,5 +35,5 @@ def test_only_the_flag_of_the_configuration_is_changed():
         "--workdir",
         "b",
     ]
-    expected = ["--mode=train", f"--config={path}", "--config.seed=1", f"-config={path}:a", "--mask", "b"]
+    expected = ["--mode=train", f"--config={path}", "--config.seed=1", f"-config={path}:a", "--workdir", "b"]
     assert list(config_files.resolve_flags(arguments)) == expected

@@ -4,17 +4,16 @@ import itertools
 import chex
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
 
 from ifanp_jax import metrics
 from ifanp_jax.data import masks, sampling
-from ifanp_jax.data.sources import digits
 from ifanp_jax.models import answers, image_np
 from ifanp_jax.training import parameters
 from ifanp_jax.training.steps import elbo
+from tests import tiny
 
 SMALL = {"channels": 1, "width": 8, "latent_dim": 4, "encoder_depth": 1, "decoder_depth": 1}
 VARIANTS = ["IFNP", "IFANP_LPA", "IFANP_SENet", "IFANP_GCA", "IFANP"]
@@ -119,8 +118,7 @@ def test_moving_average_with_warm_up():
 
 def test_a_short_overfit_reaches_13_db():
     # Eight digits, half of the pixels observed anew at every step; the mean of the eight gives 11.5 dB.
-    recipe = {"name": "digits", "image_size": 0, "channels": 0, "crop_size": 0, "crop_box": ()}
-    images = sampling.to_float(jnp.asarray(digits.get(ml_collections.ConfigDict(recipe)).train[:8]))
+    images = sampling.to_float(jnp.asarray(tiny.digits().train[:8]))
     model = image_np.IFANP(**SMALL | {"width": 24, "decoder_depth": 2, "likelihood": "fixed"})
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(6e-3, 200)))
     update = elbo.make_update(model, tx)
