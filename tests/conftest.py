@@ -8,6 +8,7 @@ import tempfile
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
+import pytest
 
 # Silent broadcasting between ranks hides a forgotten axis.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -23,6 +24,13 @@ def pytest_configure(config):
     ):
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Programs of one file are of no use to the next, and all of them together take gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items):
