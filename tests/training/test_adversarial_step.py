@@ -155,6 +155,7 @@ def test_a_critic_that_is_not_finite_ends_the_run_with_what_to_do(folder, tmp_pa
         train(tmp_path, wrap_steps=poison)
 
 
+@pytest.mark.slow
 def test_one_device_equals_two(tmp_path):
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     result = helpers.run_python("-m", "tests.training.inpainters_worker", tmp_path / "two.npz", **environment)
