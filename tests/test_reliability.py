@@ -197,7 +197,7 @@ def test_a_run_interrupted_at_every_stage_ends_as_if_it_had_not_been(start, tmp_
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
     # A step of a second or more is under way, so that neither signal finds the main thread free.
     long_step = ("--config.train.batch_size=16384", "--config.train.num_steps=200000")
@@ -237,6 +237,7 @@ def test_two_processes_agree_where_to_stop_when_one_gets_a_signal(start, tmp_pat
     assert list_steps(tmp_path / "run")[-1] == step == int(runs.load(tmp_path / "run").state.step)
 
 
+@pytest.mark.slow
 def test_two_processes_that_evaluate_end_at_once(start, tmp_path):
     processes = start_two(start, tmp_path / "run", "--config.train.num_steps=100")
     processes[0].wait_for_text("Evaluating")
@@ -247,6 +248,7 @@ def test_two_processes_that_evaluate_end_at_once(start, tmp_path):
     assert not any("Traceback" in process.text for process in processes)
 
 
+@pytest.mark.slow
 def test_a_process_whose_steps_end_no_more_is_named(start, tmp_path):
     options = ("--heartbeat_seconds=5", "--stall_seconds=5", "--config.train.num_steps=1000000")
     processes = start_two(start, tmp_path / "run", *options, module="tests.training.stalled_worker")
@@ -289,6 +291,7 @@ def test_processes_that_do_not_come_together_are_started_again():
     assert (result.returncode, result.stderr) == (75, "error: late\n")
 
 
+@pytest.mark.slow
 def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "tests.training.growth_worker", str(tmp_path / "run")],

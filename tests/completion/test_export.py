@@ -220,6 +220,7 @@ def test_a_deterministic_model_with_another_collection(tmp_path):
     np.testing.assert_allclose(samples[1], run.model.apply(variables, image, mask, train=False), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trained_run_by_the_command_line(tmp_path):
     fields = {"train.num_steps": 2, "train.validate_every": 0, "train.ema_decay": 0.5}
     workdir, output = tmp_path / "run", tmp_path / "out"

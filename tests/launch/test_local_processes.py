@@ -117,6 +117,7 @@ def test_local_processes_get_a_signal_once_and_are_waited_for(fakes, number, sen
     assert (status, process.communicate()[0]) == (expected, "")
 
 
+@pytest.mark.slow
 def test_local_processes_train_as_one_process_with_two_devices_bit_for_bit(tmp_path):
     # The test of the evaluation is elsewhere.
     little = {

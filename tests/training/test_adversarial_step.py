@@ -32,7 +32,7 @@ def has_changed(before, after):
     return {jax.tree_util.keystr(path): bool(np.any(a != b)) for (path, a), b in pairs}
 
 
-SLOW = {"shift_net.ShiftNet": (pytest.mark.slow,)}  # what it has is in SEShiftNet, less another critic
+SLOW = {name: (pytest.mark.slow,) for name in ("shift_net.ShiftNet", "se_shift_net.SEShiftNet")}
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_resumed_equals_uninterrupted_on_the_device_and_streamed(folder, tmp_pat
     assert [row["step"] for row in helpers.read_rows(folder)] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_several_steps_per_dispatch_are_the_same(folder, tmp_path):
     whole, run = runs.load(folder), train(tmp_path, **{"train.steps_per_dispatch": 3})
     chex.assert_trees_all_equal(run.state, whole.state)
