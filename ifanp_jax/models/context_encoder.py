@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields, inpainting
-from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.models.outputs import Completion
 from ifanp_jax.modules.transposed_conv import NORMAL, TransposedConv, Unfold
 
 REGIONS = ("image", "centre")
@@ -93,14 +93,11 @@ class ContextEncoder(nn.Module):
           `prediction` and `raw` of the whole image; with region "centre" they hold the input outside it.
         """
         del num_samples, target
-        check_inputs(image, mask, self.channels)
-        if problem := self._find_problem(*image.shape[1:3]):
-            raise UserError(problem)
-        inside = inpainting.to_inside(image, mask).astype(jnp.float32)
+        inpainting.check_call(self, image, mask)
         if self.region == "image":
-            hole = (~mask).astype(jnp.float32)
-            raw = self.network(jnp.concatenate([inside, hole], axis=-1), train=train)
+            raw = self.network(inpainting.with_hole(image, mask), train=train)
         else:
+            inside = inpainting.to_inside(image, mask).astype(jnp.float32)
             quarter = image.shape[1] // 4
             centre = slice(quarter, 3 * quarter)
             raw = inside.at[:, centre, centre].set(self.network(inside, train=train))
@@ -124,20 +121,17 @@ class ContextEncoder(nn.Module):
           trained_size: (H, W) of the training: the one that `widths` gives.
         """
         del trained_size
-        return self._find_problem(*size)
+        side = 4 * 2 ** len(self.widths)
+        if tuple(size) == (side, side):
+            return None
+        return (
+            f"ContextEncoder with {len(self.widths)} widths takes {side}x{side} pixels and got "
+            f"{size[0]}x{size[1]}; resize the pictures, or give one width more for each doubling."
+        )
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
         return 4 * 6 * self.widths[0] * size[0] * size[1]
-
-    def _find_problem(self, height, width):
-        side = 4 * 2 ** len(self.widths)
-        if height == width == side:
-            return None
-        return (
-            f"ContextEncoder with {len(self.widths)} widths takes {side}x{side} pixels and got "
-            f"{height}x{width}; resize the pictures, or give one width more for each doubling."
-        )
 
 
 class _Network(nn.Module):

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields, inpainting
-from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.models.outputs import Completion
 from ifanp_jax.modules import appearance_flow, contextual_attention, spatial_transformer
 
 ATTENTIONS = ("contextual", "appearance_flow", "spatial_transformer", "none")
@@ -162,9 +162,7 @@ class TwoStageInpainter(nn.Module):
           UserError: when the strides do not divide the image's sides.
         """
         del train, num_samples, target
-        check_inputs(image, mask, self.channels)
-        if problem := self.takes_size(image.shape[1:3], image.shape[1:3]):
-            raise UserError(problem)
+        inpainting.check_call(self, image, mask)
         inside = inpainting.to_inside(image, mask)
         x = inpainting.mask_channels(inside, mask)
         x = _apply(self.coarse_dilated, _apply(self.coarse_encoder, x))

@@ -15,9 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields, inpainting
-from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.models.outputs import Completion
 from ifanp_jax.modules.transposed_conv import TransposedConv
 
 # Fields of the small forms, by the side of the images.
@@ -80,12 +79,8 @@ class GLCIC(nn.Module):
           target: no effect: there is no likelihood.
         """
         del num_samples, target
-        check_inputs(image, mask, self.channels)
-        if problem := self._find_problem(*image.shape[1:3]):
-            raise UserError(problem)
-        hole = (~mask).astype(jnp.float32)
-        x = jnp.concatenate([inpainting.to_inside(image, mask).astype(jnp.float32), hole], axis=-1)
-        raw = self.network(x, train=train)
+        inpainting.check_call(self, image, mask)
+        raw = self.network(inpainting.with_hole(image, mask), train=train)
         return inpainting.Inpainting(prediction=inpainting.from_inside(raw), raw=raw)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
@@ -106,20 +101,17 @@ class GLCIC(nn.Module):
           trained_size: (H, W) of the training; any other will do.
         """
         del trained_size
-        return self._find_problem(*size)
+        stride = 2**self.num_strided
+        if size[0] % stride == 0 and size[1] % stride == 0:
+            return None
+        return (
+            f"GLCIC got {size[0]}x{size[1]} pixels and takes sides that are multiples of {stride}; crop or "
+            "resize the pictures."
+        )
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
         return 4 * 3 * self.width * size[0] * size[1]
-
-    def _find_problem(self, height, width):
-        stride = 2**self.num_strided
-        if height % stride == 0 and width % stride == 0:
-            return None
-        return (
-            f"GLCIC got {height}x{width} pixels and takes sides that are multiples of {stride}; crop or "
-            "resize the pictures."
-        )
 
 
 class _Network(nn.Module):

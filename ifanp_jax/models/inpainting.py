@@ -5,11 +5,13 @@ h = ~mask is the hole, x the truth and x' what a network put out; the composite 
 """
 
 import chex
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.errors import UserError
+from ifanp_jax.models.outputs import Completion, check_inputs
 
 
 @flax.struct.dataclass
@@ -71,6 +73,34 @@ def composite(image: jax.Array, mask: jax.Array, prediction: jax.Array) -> jax.A
     chex.assert_type(mask, bool)
     chex.assert_equal_shape([image, prediction])
     return jnp.where(mask, image, prediction)
+
+
+def check_call(model: nn.Module, image: jax.Array, mask: jax.Array) -> None:
+    """Asserts what every verb takes, and that the model takes images of this size.
+
+    Args:
+      model: an inpainter, with `channels` and `takes_size`.
+      image: float (B, H, W, C).
+      mask: bool (B, H, W, 1), True = observed.
+
+    Raises:
+      UserError: when the model does not take the size.
+    """
+    check_inputs(image, mask, model.channels)
+    size = image.shape[1:3]
+    if problem := model.takes_size(size, size):
+        raise UserError(problem)
+
+
+def with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
+    """concat(image in the inside range, h), float32 (B, H, W, C + 1); hidden pixels are not read.
+
+    Args:
+      image: float (B, H, W, C) in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+    """
+    hole = (~mask).astype(jnp.float32)
+    return jnp.concatenate([to_inside(image, mask).astype(jnp.float32), hole], axis=-1)
 
 
 def mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:

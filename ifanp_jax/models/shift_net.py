@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields, inpainting
-from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.models.outputs import Completion
 from ifanp_jax.modules import shift
 from ifanp_jax.modules.shift_unet import ShiftUNet
 
@@ -99,10 +99,10 @@ class ShiftNet(nn.Module):
           "truth"; "hole" float32 (B, h, h, 1), 1 where a cell is filled.
         """
         del train, num_samples, target
-        self._check(image, mask)
+        inpainting.check_call(self, image, mask)
         hole = shift.hole_cells(mask, self.shift_stride, rule=self.hole_rule)
-        truth = _with_hole(image, jnp.ones_like(mask))
-        raw, decoder, target = self.unet(_with_hole(image, mask), hole, truth=truth)
+        truth = inpainting.with_hole(image, jnp.ones_like(mask))
+        raw, decoder, target = self.unet(inpainting.with_hole(image, mask), hole, truth=truth)
         features = {"decoder": decoder, "truth": target, "hole": hole.astype(jnp.float32)}
         return inpainting.Inpainting(prediction=inpainting.from_inside(raw), raw=raw, features=features)
 
@@ -114,9 +114,9 @@ class ShiftNet(nn.Module):
           mask: bool (B, H, H, 1), True = observed.
           num_samples: S.
         """
-        self._check(image, mask)
+        inpainting.check_call(self, image, mask)
         hole = shift.hole_cells(mask, self.shift_stride, rule=self.hole_rule)
-        raw, *_ = self.unet(_with_hole(image, mask), hole)
+        raw, *_ = self.unet(inpainting.with_hole(image, mask), hole)
         return inpainting.repeat_prediction(inpainting.from_inside(raw), num_samples)
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
@@ -139,11 +139,6 @@ class ShiftNet(nn.Module):
         cells = (size[0] // self.shift_stride) * (size[1] // self.shift_stride)
         return 4 * (4 * self.width * size[0] * size[1] + 2 * cells**2)
 
-    def _check(self, image, mask):
-        check_inputs(image, mask, self.channels)
-        if problem := self._find_problem(*image.shape[1:3]):
-            raise UserError(problem)
-
     def _find_problem(self, height, width):
         is_power = height & (height - 1) == 0
         if height == width and is_power and height >= 2 * self.shift_stride:
@@ -152,9 +147,3 @@ class ShiftNet(nn.Module):
             f"{type(self).__name__} got {height}x{width} pixels and takes squares with a power of two from "
             f"{2 * self.shift_stride} on as their side; crop or resize the pictures."
         )
-
-
-def _with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """concat(image inside its range, h), (B, H, W, C + 1)."""
-    hole = (~mask).astype(jnp.float32)
-    return jnp.concatenate([inpainting.to_inside(image, mask).astype(jnp.float32), hole], axis=-1)
