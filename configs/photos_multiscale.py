@@ -4,7 +4,8 @@ r"""Our multi-scale neural process on photographs, by our training: completes pi
         --config.data.dir=PHOTOS
 
 `PHOTOS` holds the folders `train` and `val` with pictures of at least 128x128 pixels. Each is cut into tiles
-of 128x128; a training sees random crops of 64x64 of them in all symmetries, an evaluation whole tiles.
+of 128x128; a training sees random crops of 64x64 of them in all symmetries, an evaluation whole tiles, at first
+the middle one of each picture.
 """
 
 from configs import _recipe, default
@@ -14,7 +15,7 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
     config = _recipe.apply(default.get_config(model))
     if model == "multiscale_np.MultiscaleNP":
-        config.model.update(widths=(32, 64, 128), down_blocks=(1, 1, 2), up_blocks=(1, 1))
+        config.model.update(widths=(32, 64, 128, 192), down_blocks=(1, 1, 1, 2), up_blocks=(1, 1, 1))
     config.data.update(
         source="folder",
         name="photos",
@@ -26,6 +27,7 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     )
     config.mask.fraction = (0.05, 0.95)
     config.mask.shares.update(random=0.65, half=0.0, box=0.1, strokes=0.25)
-    config.train.update(num_steps=20_000, batch_size=16, ema_decay=0.999, validate_every=1000)
+    config.train.update(num_steps=3800, batch_size=16, ema_decay=0.999, validate_every=1000)
     config.evaluate.update(num_images=100, classical_images=100, halves=False, batch_size=10, figure_images=4)
+    config.evaluate.rounds_images = 16
     return config

@@ -27,3 +27,21 @@ def list_starts(length: int, side: int) -> list[int]:
     """Where the pieces of `side` pixels begin along a line of `length`; the last one ends with it."""
     count = -(-length // side)
     return [round(index * (length - side) / max(count - 1, 1)) for index in range(count)]
+
+
+def deal(pictures: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """One list of the tiles of many pictures: the middle one of each, then its neighbours, and so on outwards.
+
+    So the first tiles come from as many pictures as there are.
+
+    Args:
+      pictures: the tiles of each picture, as `cut_tiles` orders them.
+    """
+    outwards = [sorted(range(len(cut)), key=lambda i, n=len(cut): abs(i - n // 2)) for cut in pictures]
+    longest = max(map(len, pictures), default=0)
+    return [
+        cut[order[turn]]
+        for turn in range(longest)
+        for cut, order in zip(pictures, outwards, strict=True)
+        if turn < len(cut)
+    ]

@@ -21,3 +21,11 @@ def test_tiles_are_the_parts_of_the_picture():
     assert cut.shape == (6, 4, 4, 3)
     expected = [image[top : top + 4, left : left + 4] for top in (0, 1) for left in (0, 2, 5)]
     np.testing.assert_array_equal(cut, expected)
+
+
+def test_dealt_tiles_begin_with_the_middle_of_every_picture():
+    pictures = [list("abc"), list("d"), list("efgh")]
+    dealt = tiles.deal(pictures)
+    assert dealt[:3] == ["b", "d", "g"]
+    assert sorted(dealt) == list("abcdefgh")
+    assert tiles.deal([]) == []

@@ -59,6 +59,7 @@ def load(config_data) -> Dataset:
         "dir": str(root.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "tile_size": config_data.tile_size,
+        "tile_order": "dealt",
         "limits": limits,
         "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
     }
@@ -263,7 +264,7 @@ def _read_parts(
 def _read_names(
     root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe, tile_size: int
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Reads names in order until `limit` (0 = no limit) pictures are good; their images or tiles."""
+    """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn."""
 
     def read_one(name: str) -> list[np.ndarray] | str:
         try:
@@ -279,7 +280,7 @@ def _read_names(
             position += len(batch)
             for result in pool.map(read_one, batch):
                 (skipped if isinstance(result, str) else good).append(result)
-    return [image for images in good for image in images], skipped
+    return tiles.deal(good), skipped
 
 
 def _read_images(path: pathlib.Path, recipe: pictures.Recipe, tile_size: int) -> list[np.ndarray]:

@@ -154,7 +154,7 @@ def test_pictures_of_any_size_are_cut_into_tiles(tmp_path):
     config = make_config(tmp_path, source="folder", dir=root, eval_split="val", tile_size=4)
     for _ in range(2):  # decoded, then from the cache
         dataset = sources.load(config)
-        np.testing.assert_array_equal(dataset.train, [wide[:, left : left + 4] for left in (0, 2, 5)])
-        np.testing.assert_array_equal(dataset.evaluation, [tall[top : top + 4] for top in (0, 2, 5)])
+        np.testing.assert_array_equal(dataset.train, [wide[:, left : left + 4] for left in (2, 0, 5)])
+        np.testing.assert_array_equal(dataset.evaluation, [tall[top : top + 4] for top in (2, 0, 5)])
         (reason,) = dataset.skipped
         assert "small.png" in reason and "3x9 pixels, which is less than data.tile_size, 4" in reason
