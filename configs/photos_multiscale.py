@@ -4,8 +4,8 @@ r"""Our multi-scale neural process on photographs, by our training: completes pi
         --config.data.dir=PHOTOS
 
 `PHOTOS` holds the folders `train` and `val` with pictures of at least 128x128 pixels. Each is cut into tiles
-of 128x128; a training sees random crops of 64x64 of them in all symmetries, an evaluation whole tiles, at first
-the middle one of each picture.
+of 128x128; a training sees random crops of 64x64 of them in all symmetries, an evaluation whole tiles,
+at first the middle one of each picture.
 """
 
 from configs import _recipe, default

@@ -30,18 +30,18 @@ def list_starts(length: int, side: int) -> list[int]:
 
 
 def deal(pictures: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """One list of the tiles of many pictures: the middle one of each, then its neighbours, and so on outwards.
+    """One list of many pictures' tiles: the middle one of each, then its neighbours, and so on outwards.
 
     So the first tiles come from as many pictures as there are.
 
     Args:
       pictures: the tiles of each picture, as `cut_tiles` orders them.
     """
-    outwards = [sorted(range(len(cut)), key=lambda i, n=len(cut): abs(i - n // 2)) for cut in pictures]
-    longest = max(map(len, pictures), default=0)
-    return [
-        cut[order[turn]]
-        for turn in range(longest)
-        for cut, order in zip(pictures, outwards, strict=True)
-        if turn < len(cut)
-    ]
+    outwards = [_middle_first(cut) for cut in pictures]
+    longest = max(map(len, outwards), default=0)
+    return [cut[turn] for turn in range(longest) for cut in outwards if turn < len(cut)]
+
+
+def _middle_first(cut):
+    middle = len(cut) // 2
+    return [cut[index] for index in sorted(range(len(cut)), key=lambda index: abs(index - middle))]
