@@ -129,10 +129,11 @@ def _measure_distribution(completion, image, mask, target):
     targets = objectives.target_pixels(mask, target)
     log_prob = objectives.importance_weighted_bound(heads.completion_log_prob(image, completion, targets))
     num_values = jnp.maximum(targets.sum(axis=(1, 2, 3)), 1) * image.shape[-1]
-    probabilities = calibration.probability_integral_transform(samples, scale, image)
+    kind = {"distribution": completion.distribution}
+    probabilities = calibration.probability_integral_transform(samples, scale, image, **kind)
     return {
         "log_prob": log_prob / num_values,
         "log_prob_per_image": log_prob,
         "coverage": calibration.coverage(probabilities, ~mask, calibration.LEVELS),
-        "crps": calibration.crps(samples, scale, image, ~mask),
+        "crps": calibration.crps(samples, scale, image, ~mask, **kind),
     }

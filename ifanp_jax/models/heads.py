@@ -18,7 +18,9 @@ Gaussian = tuple[jax.Array, jax.Array]  # mean and standard deviation, (B, Z) ea
 
 
 class GaussianHead(nn.Module):
-    """p(y) = Normal(y | mean, sigma^2), with sigma or the covariance of a pixel's channels as asked for.
+    """p(y | mean, sigma), with sigma or the covariance of a pixel's channels as asked for.
+
+    Normal; under "per_image", Student's t with 4 degrees of freedom, sigma its standard deviation.
 
     | likelihood | standard deviation                                 | `reconstruction`             |
     |------------|----------------------------------------------------|------------------------------|
@@ -91,10 +93,10 @@ class GaussianHead(nn.Module):
         start = inverse_softplus(self.sigma - self.sigma_floor)
         diagonal = self.sigma_floor + nn.softplus(raw[..., : self.channels] + start)
         if not self.has_covariance:
-            return Completion(samples=mean, scale=diagonal)
+            return Completion(samples=mean, scale=diagonal, distribution="student_t")
         cholesky = cholesky_factor(diagonal, raw[..., self.channels :])
         scale = jnp.sqrt(jnp.sum(jnp.square(cholesky), axis=-1))
-        return Completion(samples=mean, scale=scale, cholesky=cholesky)
+        return Completion(samples=mean, scale=scale, cholesky=cholesky, distribution="student_t")
 
     def terms(
         self,
@@ -209,11 +211,16 @@ def completion_log_prob(image: jax.Array, completion: Completion, targets: jax.A
     Returns:
       float32 (S, B), in nats, sum over target pixels and channels; None for a completion without a scale.
     """
-    if completion.cholesky is not None:
-        return objectives.cholesky_log_prob(image, completion.samples, completion.cholesky, targets)
-    if completion.scale is not None:
-        return objectives.gaussian_log_prob(image, completion.samples, completion.scale, targets)
-    return None
+    mean, scale, cholesky = completion.samples, completion.scale, completion.cholesky
+    if cholesky is not None:
+        return objectives.cholesky_log_prob(
+            image, mean, cholesky, targets, distribution=completion.distribution
+        )
+    if scale is None:
+        return None
+    if completion.distribution == "student_t":
+        return objectives.student_t_log_prob(image, mean, scale, targets)
+    return objectives.gaussian_log_prob(image, mean, scale, targets)
 
 
 def latent_gaussian(raw: jax.Array) -> Gaussian:

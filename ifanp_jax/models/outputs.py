@@ -38,11 +38,14 @@ class Completion:
       scale: float32 (S, B, H, W, C), the standard deviation around it; None for a model without one.
       cholesky: float32 (S, B, H, W, C, C), lower-triangular factor of the covariance of a pixel's channels;
         None where they are independent.
+      distribution: of a pixel around its mean with that scale, "normal" or "student_t" (4 degrees of
+        freedom, `objectives.student_t`).
     """
 
     samples: jax.Array
     scale: jax.Array | None = None
     cholesky: jax.Array | None = None
+    distribution: str = flax.struct.field(pytree_node=False, default="normal")
 
 
 def check_inputs(image: jax.Array, mask: jax.Array, channels: int) -> None:

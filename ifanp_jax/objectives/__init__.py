@@ -9,6 +9,7 @@ from ifanp_jax.objectives.elbo import (
     target_pixels,
 )
 from ifanp_jax.objectives.gaussian import cholesky_log_prob, per_image_log_prob
+from ifanp_jax.objectives.student_t import student_t_log_prob
 
 __all__ = [
     "TARGETS",
@@ -18,5 +19,6 @@ __all__ = [
     "gaussian_log_prob",
     "importance_weighted_bound",
     "per_image_log_prob",
+    "student_t_log_prob",
     "target_pixels",
 ]

@@ -1,4 +1,4 @@
-"""Gaussian log-likelihoods with a scale of their own: one per image, or a covariance per pixel. In nats."""
+"""Log-likelihoods with a scale of their own: one per image, or a covariance per pixel. In nats."""
 
 import math
 
@@ -6,6 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.objectives import student_t
+
+DISTRIBUTIONS = ("normal", "student_t")
 LOG_2PI = math.log(2 * math.pi)
 MIN_MSE = 1e-5  # under the logarithm: -50 dB, about the error of rounding to 256 levels
 
@@ -35,17 +38,24 @@ def per_image_log_prob(image: jax.Array, mean: jax.Array, targets: jax.Array) ->
 
 
 def cholesky_log_prob(
-    image: jax.Array, mean: jax.Array, cholesky: jax.Array, targets: jax.Array
+    image: jax.Array,
+    mean: jax.Array,
+    cholesky: jax.Array,
+    targets: jax.Array,
+    *,
+    distribution: str = "normal",
 ) -> jax.Array:
-    """Sum over target pixels of log Normal(y | mean, L L^T), with y the C values of a pixel.
+    """Sum over target pixels of log p(y), y the C values of a pixel, mean `mean` and covariance L L^T.
 
-    log Normal = -|L^-1 (y - mean)|^2 / 2 - sum_i log L_ii - C/2 log(2 pi).
+    With w = L^-1 (y - mean): log Normal = -|w|^2 / 2 - C/2 log(2 pi) - sum_i log L_ii; Student's t by
+    `student_t.log_density` in place of the first two terms.
 
     Args:
       image: float (B, H, W, C).
       mean: float, the shape of `image`, or that with leading sample axes.
       cholesky: float (*mean.shape, C), L, lower-triangular with a positive diagonal.
       targets: bool (B, H, W, 1), the pixels that count.
+      distribution: of DISTRIBUTIONS.
 
     Returns:
       float32 (..., B): the leading axes of `mean`.
@@ -61,9 +71,12 @@ def cholesky_log_prob(
     for i in range(c):
         rest = error[..., i] - sum(cholesky[..., i, j] * whitened[j] for j in range(i))
         whitened.append(rest / cholesky[..., i, i])
-    log_prob = sum(
-        -0.5 * jnp.square(whitened[i]) - jnp.log(cholesky[..., i, i]) - 0.5 * LOG_2PI for i in range(c)
-    )
+    square = sum(jnp.square(w) for w in whitened)
+    log_determinant = sum(jnp.log(cholesky[..., i, i]) for i in range(c))
+    if distribution == "student_t":
+        log_prob = student_t.log_density(square, c) - log_determinant
+    else:
+        log_prob = -0.5 * square - 0.5 * c * LOG_2PI - log_determinant
     targets = _add_leading_axes(targets[..., 0], log_prob.ndim)
     return jnp.sum(jnp.where(targets, log_prob, 0.0), axis=(-2, -1))
 

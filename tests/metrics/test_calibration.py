@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from ifanp_jax.metrics import calibration
 
@@ -134,6 +134,42 @@ def test_crps_of_a_mixture_is_what_sampling_gives():
     score = (np.abs(x - image) - 0.5 * np.abs(x - other)).mean(axis=(1, 2, 3))
     error = score.std() / np.sqrt(num_draws)
     assert abs(calibration.crps(samples, scale, image, targets)[0] - score.mean()) < 4 * error
+
+
+def test_pit_of_student_t_is_that_of_scipy():
+    samples, scale, image, _ = random_mixture(3)
+    result = calibration.probability_integral_transform(samples, scale, image, distribution="student_t")
+    expected = stats.t.cdf(image[None], 4, samples, scale / np.sqrt(2)).mean(axis=0)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def student_t_crps(mean, scale, y):
+    """Jordan, Krueger and Lerch, 2019, of 4 degrees of freedom and that standard deviation."""
+    scale = scale / np.sqrt(2)
+    z = (y - mean) / scale
+    constant = 2 * np.sqrt(4) / 3 * special.beta(0.5, 3.5) / special.beta(0.5, 2) ** 2
+    return scale * (
+        z * (2 * stats.t.cdf(z, 4) - 1) + 2 * stats.t.pdf(z, 4) * (4 + np.square(z)) / 3 - constant
+    )
+
+
+def test_crps_of_student_t_is_its_closed_form():
+    samples, scale, image, targets = random_mixture(1)
+    result = calibration.crps(samples, scale, image, targets, distribution="student_t")
+    expected = target_means(student_t_crps(samples[0], scale[0], image), targets)
+    np.testing.assert_allclose(result, expected, rtol=1e-4)
+
+
+def test_crps_of_a_mixture_of_t_is_what_sampling_gives():
+    samples, scale, image, targets = random_mixture(3, shape=(1, 2, 2, 1))
+    targets[:] = True
+    generator, num_draws = np.random.default_rng(0), 200_000
+    chosen = generator.integers(3, size=(2, num_draws, 4))
+    mean, deviation = (np.take_along_axis(x.reshape(1, 3, 4), chosen, axis=1) for x in (samples, scale))
+    x, other = mean + deviation * generator.standard_t(4, chosen.shape) / np.sqrt(2)
+    score = (np.abs(x - image.reshape(4)) - 0.5 * np.abs(x - other)).mean(axis=1)
+    result = calibration.crps(samples, scale, image, targets, distribution="student_t")[0]
+    assert abs(result - score.mean()) < 4 * score.std() / np.sqrt(num_draws)
 
 
 def test_crps_of_one_exact_sample_is_the_absolute_error():

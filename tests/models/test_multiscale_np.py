@@ -1,4 +1,5 @@
 import functools
+import math
 
 import chex
 import jax
@@ -97,7 +98,9 @@ def test_objective_equals_its_equation():
         for row, column in hidden:
             full = factor[i, row, column] @ factor[i, row, column].T
             square = error[i, row, column] @ np.linalg.solve(full, error[i, row, column])
-            log_prob -= 0.5 * (square + np.linalg.slogdet(2 * np.pi * full)[1])
+            # Student's t, v = 4: Gamma(7/2) / (Gamma(2) (2 pi)^(3/2) |Sigma|^(1/2)) (1 + square / 2)^(-7/2).
+            log_prob += math.lgamma(3.5) - 0.5 * np.linalg.slogdet(2 * np.pi * full)[1]
+            log_prob -= 3.5 * np.log1p(square / 2)
         square = np.mean([error[i, row, column] ** 2 for row, column in hidden])
         reconstruction = -0.5 * 3 * len(hidden) * np.log(square + 1e-5) + 0.25 * log_prob
         np.testing.assert_allclose(terms.log_prob[i], log_prob, rtol=1e-4)

@@ -1,0 +1,53 @@
+"""Student's t with 4 degrees of freedom, given by its standard deviation or covariance.
+
+Errors of completed pictures have heavier tails than a Normal of the predicted scale: many are small, a few at
+edges are large. Divided by the predicted scale they follow one distribution in every context, near to this.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+DEGREES_OF_FREEDOM = 4
+
+
+def log_density(square: jax.Array, dimensions: int) -> jax.Array:
+    """Log-density of the t of C dimensions with unit covariance.
+
+    log Gamma((v + C) / 2) - log Gamma(v / 2) - C/2 log((v - 2) pi) - (v + C)/2 log(1 + |x|^2 / (v - 2)).
+
+    Args:
+      square: float (...), |x|^2.
+      dimensions: C.
+
+    Returns:
+      Like `square`, in nats.
+    """
+    v, c = DEGREES_OF_FREEDOM, dimensions
+    constant = math.lgamma((v + c) / 2) - math.lgamma(v / 2) - c / 2 * math.log((v - 2) * math.pi)
+    return constant - (v + c) / 2 * jnp.log1p(square / (v - 2))
+
+
+def student_t_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targets: jax.Array) -> jax.Array:
+    """Sum over target pixels and channels of the log-density of independent values.
+
+    Args:
+      image: float (..., H, W, C).
+      mean: float, the shape of `image`, or that with leading sample axes.
+      scale: float, like `mean`, positive standard deviations.
+      targets: bool (..., H, W, 1), the pixels that count.
+
+    Returns:
+      float32 (...): the leading axes of `mean`, in nats.
+    """
+    chex.assert_equal_shape([mean, scale])
+    chex.assert_shape(mean, (..., *image.shape))
+    chex.assert_shape(targets, (*image.shape[:-1], 1))
+    chex.assert_type(targets, bool)
+    image, mean, scale = (jnp.asarray(x, jnp.float32) for x in (image, mean, scale))
+    leading = (1,) * (mean.ndim - image.ndim)
+    image, targets = image.reshape(leading + image.shape), targets.reshape(leading + targets.shape)
+    log_prob = log_density(jnp.square((image - mean) / scale), 1) - jnp.log(scale)
+    return jnp.sum(jnp.where(targets, log_prob, 0.0), axis=(-3, -2, -1))
