@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -92,3 +93,9 @@ def abstract_answers(model, image, mask, *, num_samples=1):
         return terms, model.apply(variables, image, mask, **call), variables["params"]
 
     return jax.eval_shape(run)
+
+
+def list_array_shapes(program):
+    """The shapes of all arrays in a StableHLO program, as text."""
+    found = set(re.findall(r"tensor<((?:\d+x)+)\w+>", program))
+    return {tuple(map(int, text.rstrip("x").split("x"))) for text in found}

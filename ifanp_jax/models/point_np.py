@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
-from ifanp_jax.modules import gca, grid, points
+from ifanp_jax.modules import blocked_attention, gca, grid, points
 
 
 class PointNeuralProcess(nn.Module):
@@ -30,8 +30,8 @@ class PointNeuralProcess(nn.Module):
       has_deterministic_path: whether the decoder sees r, the context's representation.
       has_latent_path: whether it sees z; without it all samples are one.
       has_attention: r_i by cross-attention from x_i instead of the mean.
-      has_self_attention: also self-attention in the encoders of a model with attention; its cost grows with
-        the square of the pixels of every image (32 images of 32x32: some 20 s per step on two CPU cores).
+      has_self_attention: also self-attention in the encoders of a model with attention; its time grows with
+        the square of the pixels of every image, its memory does not.
       width: D, of every layer.
       latent_dim: Z.
       encoder_depth: layers of each encoder.
@@ -168,13 +168,13 @@ class PointNeuralProcess(nn.Module):
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one sample of one picture of `size` (H, W) takes, about.
 
-        Measured: 5 layers of D channels, with attention 8 and its similarity matrices; self-attention holds
-        logits and weights of all pairs of pixels, in each head of both encoders.
+        Measured: 5 layers of D channels, with attention 8 and its similarity matrices; self-attention holds a
+        block at a time of them.
         """
         n = size[0] * size[1]
         if not self.has_attention:
             return 4 * 5 * n * self.width
-        pairs = 4 * self.num_heads * n**2 if self.has_self_attention else 0
+        pairs = 2 * blocked_attention.num_entries(n, self.num_heads) if self.has_self_attention else 0
         return 4 * (8 * n * self.width + gca.num_entries(n, self.num_heads) + pairs)
 
 
@@ -237,13 +237,8 @@ class MaskedAttention(nn.Module):
             heads = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)(x)
             return heads.reshape(b, n, self.num_heads, -1)
 
-        # An empty context weighs all points alike: their values must then be 0.
-        values = jnp.where(observed[:, :, None], features, 0)
-        attended = jax.nn.dot_product_attention(
-            project("query", features),
-            project("key", features),
-            project("value", values),
-            mask=observed[:, None, None, :],
+        attended = blocked_attention.attend(
+            project("query", features), project("key", features), project("value", features), observed
         )
         return nn.Dense(self.width, dtype=self.dtype, name="out")(attended.reshape(b, n, self.width))
 

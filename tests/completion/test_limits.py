@@ -26,12 +26,12 @@ def test_the_memory_is_what_the_model_says():
         check(model, (64, 64), num_bytes=needed - 1)
 
 
-def test_self_attention_on_a_large_picture_is_refused_and_convolutions_are_not():
-    memory = {"num_bytes": 16 * GIBIBYTE}
-    with pytest.raises(UserError, match="GiB of memory"):
-        check(tiny.make_model("point_np.ANP"), (256, 256), **memory)
-    check(tiny.make_model("point_np.ANP", has_self_attention=False), (256, 256), **memory)
-    check(tiny.make_model("point_np.CNP"), (1024, 1024), **memory)
+def test_attention_on_a_large_picture_is_refused_for_its_time_and_points_alone_are_not():
+    given = {"num_bytes": 16 * GIBIBYTE, "num_operations": 8e12}
+    check(tiny.make_model("point_np.ANP"), (256, 256), **given)
+    with pytest.raises(UserError, match="TFLOP"):
+        check(tiny.make_model("point_np.ANP"), (1024, 1024), **given)
+    check(tiny.make_model("point_np.CNP"), (1024, 1024), **given)
 
 
 def test_the_operations_are_counted_for_the_model():

@@ -68,15 +68,14 @@ def test_the_cross_attention_of_an_anp_weighs_by_position_alone():
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_an_anp_without_self_attention_is_smaller_and_cheaper():
+def test_an_anp_without_self_attention_is_smaller():
     model = make_model("point_np.ANP", has_self_attention=False)
     params = helpers.abstract_answers(model, *images_and_masks())[2]
     two_attentions = 2 * 264
     assert parameters.count_parameters(params) == MODELS["point_np.ANP"].num_parameters - two_attentions
     size = (256, 256)
-    full_cost = make_model("point_np.ANP", num_heads=4).completion_bytes(size)
-    assert full_cost > 69e9  # already one matrix of all pairs of pixels per head
-    assert model.completion_bytes(size) < 0.3e9
+    with_it = make_model("point_np.ANP", num_heads=4).completion_bytes(size)
+    assert model.completion_bytes(size) < with_it < 0.3e9  # all pairs of pixels would take 69e9 bytes
 
 
 @pytest.mark.parametrize(
