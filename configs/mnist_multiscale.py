@@ -11,7 +11,7 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
     config = _recipe.apply(mnist.get_config(model))
     if model == "multiscale_np.MultiscaleNP":
-        config.model.update(widths=(32, 64, 128), down_blocks=(1, 2, 2), up_blocks=(1, 2))
+        config.model.update(widths=(32, 64, 128), down_blocks=(1, 1, 2), up_blocks=(1, 1))
     config.data.flips = "none"  # a mirrored digit is another sign
-    config.train.update(num_steps=4000, batch_size=64, ema_decay=0.999)
+    config.train.update(num_steps=1500, batch_size=64, ema_decay=0.998)
     return config
