@@ -7,7 +7,7 @@
 |                      | SHA-256 of the other two files                                                 |
 | completion.stablehlo | what `serialize_completion` returns                                            |
 
-Variables of other collections than the parameters are named with it: "batch_stats:encoder/BatchNorm_0/mean".
+The names of tensors are explained in tensors.py.
 """
 
 import dataclasses
@@ -22,17 +22,13 @@ import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
-from flax import traverse_util
 
-from ifanp_jax import models
+from ifanp_jax.completion import tensors
 from ifanp_jax.completion.limits import DEFAULT_LIMITS
 from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.models import answers
-from ifanp_jax.training import checksums, parameters, runs
+from ifanp_jax.training import checksums, runs
 from ifanp_jax.version import __version__
 
 FORMAT = 1
@@ -40,7 +36,6 @@ CONFIG_FILE = "config.json"
 TENSORS_FILE = "model.safetensors"
 PROGRAM_FILE = "completion.stablehlo"
 PLATFORMS = ("cpu", "cuda", "tpu")
-_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}  # safetensors' names
 
 
 def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> None:
@@ -57,10 +52,9 @@ def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> Non
     output = pathlib.Path(output).expanduser().resolve()
     _check_output(output)
     variables = jax.device_get(run.variables)
-    tensors = {name: np.asarray(x, order="C") for name, x in _flatten(variables).items()}
     files = {
         PROGRAM_FILE: serialize_completion(run.model, variables, run.image_shape, num_samples=num_samples),
-        TENSORS_FILE: safetensors.numpy.save(tensors),
+        TENSORS_FILE: tensors.save(variables),
     }
     record = {
         "format": FORMAT,
@@ -149,43 +143,14 @@ def read(path: pathlib.Path) -> CompletionModel:
       UserError: when a file is missing or damaged, is of another format, or the two do not fit each other.
     """
     record = _read_record(path / CONFIG_FILE)
-    try:
-        config, image_shape = runs.parse_record(record)
-        model = models.get(config.model, channels=image_shape[-1])
-        shapes = jax.eval_shape(
-            lambda key: parameters.init_variables(key, model, image_shape), jax.random.key(0)
-        )
-    except Exception as error:  # what Flax raises on values that fit no model has any type
-        raise UserError(
-            f"{path / CONFIG_FILE} describes no model of this version ({first_line(error)}); "
-            f"it was exported by version {record.get('version')} and this is {__version__}."
-        ) from None
     _check_sum(path / TENSORS_FILE, record["sha256"])
-    tensors = _read_tensors(path / TENSORS_FILE, _flatten(shapes))
-    return CompletionModel(
-        model=model,
-        variables=_unflatten({name: jnp.asarray(x) for name, x in tensors.items()}),
-        config=config,
-        step=record["step"],
-        image_shape=image_shape,
+    run = tensors.read_run(
+        path / TENSORS_FILE,
+        record,
+        description=str(path / CONFIG_FILE),
+        advice="export the run again",
     )
-
-
-def _flatten(variables):
-    """Arrays by name: the Flax path, for another collection than `params` after its name and a colon."""
-    return {
-        ("" if collection == "params" else f"{collection}:") + name: x
-        for collection, tree in variables.items()
-        for name, x in traverse_util.flatten_dict(tree, sep="/").items()
-    }
-
-
-def _unflatten(tensors):
-    collections = {}
-    for name, x in tensors.items():
-        collection, _, path = name.rpartition(":")
-        collections.setdefault(collection or "params", {})[path] = x
-    return {name: traverse_util.unflatten_dict(flat, sep="/") for name, flat in collections.items()}
+    return CompletionModel.from_run(run)
 
 
 def _list_fields(module: nn.Module) -> dict[str, Any]:
@@ -240,28 +205,3 @@ def _check_sum(path: pathlib.Path, expected: dict[str, str]) -> None:
         raise UserError(
             f"{path} is damaged: its SHA-256 is not the one in {CONFIG_FILE} beside it; export the run again."
         )
-
-
-def _read_tensors(path: pathlib.Path, shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-    """Reads the tensors after checking names, shapes and dtypes against those of the model."""
-    expected = {name: f"{x.dtype}{list(x.shape)}" for name, x in shapes.items()}
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}
-            found = {
-                name: f"{_DTYPES.get(x.get_dtype(), x.get_dtype())}{x.get_shape()}"
-                for name, x in slices.items()
-            }
-            if found == expected:
-                return {name: file.get_tensor(name) for name in expected}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}); export the run again.") from None
-    names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
-    listed = "; ".join(
-        f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'in the model')}"
-        for name in names[:4]
-    )
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    raise UserError(
-        f"{path} does not fit the model of {CONFIG_FILE} beside it ({listed}{more}); export the run again."
-    )

@@ -66,6 +66,31 @@ def make(config: ConfigDict, image_shape: tuple[int, int, int]) -> Run:
     return Run(config=config, image_shape=tuple(image_shape), model=model, step=steps.get(config, model))
 
 
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """State of a run that is read without its optimiser.
+
+    Attributes:
+      step: optimiser steps done.
+      variables: what the model is evaluated and completes with.
+    """
+
+    step: int
+    variables: dict[str, Any]
+
+
+def finish(run: Run, variables: dict[str, Any], *, num_steps_done: int) -> Run:
+    """The run with the variables that it ended with: it completes and is evaluated, but trains no further.
+
+    Args:
+      run: without a state.
+      variables: of its model.
+      num_steps_done: optimiser steps behind them.
+    """
+    step = dataclasses.replace(run.step, variables=lambda state: state.variables)
+    return dataclasses.replace(run, step=step, state=Finished(step=num_steps_done, variables=variables))
+
+
 def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
     """(H, W, C) of the images that a training sees: those of the data, or random crops of them.
 
