@@ -1,11 +1,15 @@
 """Configuration files: those of a user by their path, shipped ones by their name."""
 
+import contextlib
 import importlib.util
 import pathlib
+import runpy
 import sys
 from collections.abc import Iterator, Sequence
 
-from ifanp_jax.errors import UserError
+from ml_collections import ConfigDict
+
+from ifanp_jax.errors import UserError, first_line
 
 PACKAGE = "configs"  # what configuration files import each other from
 
@@ -51,6 +55,45 @@ def resolve(value: str) -> str:
             )
         path = shipped_folder() / f"{name}.py"
     return f"{path}{colon}{argument}"
+
+
+def load(value: str) -> ConfigDict:
+    """Loads a configuration without a command line.
+
+    Args:
+      value: as of `resolve`.
+
+    Raises:
+      UserError: there is no such file, or it makes no configuration.
+    """
+    path, colon, argument = resolve(value).partition(":")
+    try:
+        with _importable():
+            config = runpy.run_path(path)["get_config"](*[argument] * bool(colon))
+    except UserError:
+        raise
+    except Exception as error:  # it is Python and may raise anything
+        raise UserError(f"The configuration {value} cannot be used: {first_line(error)}.") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"The configuration {value} cannot be used: get_config returns no ConfigDict.")
+    return config
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """`make_importable` for a while: a program may have a package `configs` of its own."""
+
+    def take_out():
+        names = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+        return {name: sys.modules.pop(name) for name in names}
+
+    own = take_out()
+    try:
+        make_importable()
+        yield
+    finally:
+        take_out()
+        sys.modules.update(own)
 
 
 def resolve_flags(arguments: Sequence[str]) -> Iterator[str]:

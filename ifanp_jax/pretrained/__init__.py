@@ -1,0 +1,73 @@
+"""Shipped models: `NAME.safetensors` and `NAME.md`, the card, lie in this folder and in every wheel.
+
+| file        | holds                                                                  |
+|-------------|------------------------------------------------------------------------|
+| weights.py  | one file of weights: written, and read and checked                     |
+| packing.py  | from a trained run to both files                                       |
+| rounding.py | what storing in float16 changes                                        |
+| card.py     | the part of a card that is measured                                    |
+| __main__.py | the command: python -m ifanp_jax.pretrained --workdir=RUN --name=NAME  |
+"""
+
+import functools
+import logging
+import pathlib
+
+from ifanp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = pathlib.Path(__file__).parent
+SUFFIX = ".safetensors"
+
+
+def list_names() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def find(name: str) -> pathlib.Path:
+    """The file of a model.
+
+    Args:
+      name: of `list_names()`, or the path of a file that the same command made.
+
+    Raises:
+      UserError: when there is none.
+    """
+    if str(name) in list_names():
+        return FOLDER / f"{name}{SUFFIX}"
+    path = pathlib.Path(name).expanduser()
+    if path.suffix == SUFFIX and path.is_file():
+        return path
+    names = list_names()
+    allowed = f"choose one of {', '.join(names)}" if names else "this installation ships none"
+    raise UserError(
+        f"There is no model {str(name)!r}; {allowed}, or give the path of a {SUFFIX} file, or a training by "
+        "--workdir or ifanp_jax.load."
+    )
+
+
+def read(name: str):
+    """Reads a model as a `Run` without its optimiser, and says its licence once.
+
+    Args:
+      name: as of `find`.
+
+    Raises:
+      UserError: when there is none of that name, or its file is damaged.
+    """
+    from ifanp_jax.pretrained import weights  # here, so that the names are listed without JAX
+
+    path = find(name)
+    run, record = weights.read(path)
+    _tell_licence(path.stem, record["licence"], record["notice"])
+    return run
+
+
+@functools.cache  # once in a process
+def _tell_licence(name, licence, notice):
+    if notice:
+        logger.warning("%s: %s Licence: %s; see %s.", name, notice, licence, FOLDER / f"{name}.md")
+    else:
+        logger.info("%s: licence %s.", name, licence)

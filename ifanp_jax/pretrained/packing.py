@@ -1,0 +1,244 @@
+"""From a trained run to the two files of a shipped model."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import re
+import shlex
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ifanp_jax import configuration
+from ifanp_jax.data import sources
+from ifanp_jax.errors import UserError, first_line
+from ifanp_jax.evaluation import baselines
+from ifanp_jax.pretrained import card, rounding, weights
+from ifanp_jax.runtime import config_files
+from ifanp_jax.training import runs
+
+logger = logging.getLogger(__name__)
+
+METRICS = (
+    "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved", "ssim", "crps", "log_prob",
+    "rounds_rank_correlation",
+)  # fmt: skip
+# Where the images lie is of the machine; what they are stands in the rest of `data`.
+PLACES = {"data.cache_dir": "", "data.dir": "", "data.partition_file": "", "mask.file": ""}
+FOLDERS = {"folder": "PICTURES", "arrays": "ARRAYS", "tfds": "TFDS_DIR"}  # in the command of the card
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a person says of a model.
+
+    Attributes:
+      name: that it gets.
+      recipe: shipped configuration from which it was trained, with ":MODEL" or without.
+      commit: of the code that trained it.
+      licence: of the weights, in a few words.
+      notice: a sentence for everybody who loads it; "" = none.
+      dtype: "auto", "float16" or "float32".
+    """
+
+    name: str
+    recipe: str
+    commit: str
+    licence: str
+    notice: str = ""
+    dtype: str = "auto"
+
+
+def pack(workdir: str | pathlib.Path, output: str | pathlib.Path, request: Request) -> dict[str, Any]:
+    """Writes `NAME.safetensors`, and the measured part of `NAME.md`, which a person has written.
+
+    Args:
+      workdir: of a training that was evaluated; its data is read again.
+      output: folder with the card.
+      request: what the run does not say.
+
+    Returns:
+      The record of the weights, as values.
+
+    Raises:
+      UserError: when the run, its evaluation, its data or the card is missing or does not fit.
+    """
+    _check(request)
+    output = pathlib.Path(output).expanduser()
+    card_path = output / f"{request.name}.md"
+    card.read(card_path, licence=request.licence)
+    run = runs.load(workdir)
+    evaluation = _read_evaluation(pathlib.Path(workdir) / "evaluation.json", run)
+    command = make_command(request.name, request.recipe, run.config)
+    images = sources.load(run.config.data).evaluation
+    dtype, change = rounding.choose(run, images, dtype=request.dtype)
+    _tell_rounding(dtype, change)
+    record = describe(run, evaluation) | {
+        "name": request.name,
+        "commit": request.commit,
+        "command": command,
+        "dtype": dtype,
+        "rounding": json.dumps(change and dataclasses.asdict(change)),
+        "licence": request.licence,
+        "notice": request.notice,
+    }
+    path = output / f"{request.name}.safetensors"
+    content = weights.serialize(run, record)
+    try:
+        path.write_bytes(content)
+        _, written = weights.read(path)  # as everybody will
+        values = weights.list_values(written)
+        card.fill(card_path, values)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); make room.") from None
+    logger.info("Wrote %s (%.1f MB) and its numbers into %s.", path, len(content) / 1e6, card_path)
+    return values
+
+
+def _check(request):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", request.name):
+        raise UserError(
+            f"--name is {request.name!r}; give small letters, digits and underscores, such as mnist28."
+        )
+    for field in ("commit", "licence"):
+        if not getattr(request, field):
+            raise UserError(f"--{field} is missing; a model is not shipped without it.")
+
+
+def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
+    """What a run and its evaluation say, as fields of `weights.FIELDS`.
+
+    Args:
+      run: with its state.
+      evaluation: of `evaluation.json`.
+    """
+    data = run.config.data
+    config = ConfigDict(run.config.to_dict())
+    config.update_from_flattened_dict({name: value for name, value in PLACES.items()})
+    parts = f"{evaluation['data']}, {_count(evaluation, 'training_images')} of {data.train_split!r}"
+    return {
+        "config": json.dumps(config.to_dict()),
+        "data": f"{parts}; held out: {data.eval_split!r}",
+        "crop": describe_crop(data),
+        "range": "[0, 1]",
+        "sigma_floor": str(run.config.model.get("sigma_floor", "")),
+        "seed": str(run.config.seed),
+        "num_parameters": str(run.num_parameters),
+        "validation": json.dumps(list_numbers(evaluation)),
+    }
+
+
+def _count(evaluation, part):
+    return f"{evaluation[part]['num_images']} images"
+
+
+def describe_crop(data: ConfigDict) -> str:
+    """What of each image is used, in words.
+
+    Args:
+      data: of a configuration.
+    """
+    words = []
+    if data.tile_size:
+        words.append(f"cut into tiles of {data.tile_size}x{data.tile_size}")
+    elif data.crop_box:
+        words.append(f"the box (top, left, height, width) = {tuple(data.crop_box)}")
+    elif data.crop_size:
+        words.append(f"the central {data.crop_size}x{data.crop_size} pixels")
+    elif data.source == "folder":
+        words.append("the largest central square")
+    if data.image_size and not data.tile_size:
+        words.append(f"averaged to {data.image_size}x{data.image_size}")
+    if data.random_crop:
+        words.append(f"random crops of {data.random_crop}x{data.random_crop} in training")
+    return ", ".join(words) or "whole images"
+
+
+def list_numbers(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of an evaluation, cell by cell.
+
+    Args:
+      evaluation: of `evaluation.json`.
+    """
+    rows = []
+    for cell in evaluation["cells"]:
+        row = {"mask": cell["mask"], "observed": cell["fraction"]}
+        row |= {name: _round(cell[name]) for name in METRICS if name in cell}
+        if "rounds_rank_correlation" in row:
+            row["rounds_num_images"] = min(evaluation["rounds"]["rounds_images"], cell["num_images"])
+        if best := baselines.best_classical(evaluation["classical"], cell):
+            row |= {
+                "classical": best["method"],
+                "classical_psnr_completed": _round(best["psnr_completed"]),
+                "classical_num_images": best["num_images"],
+            }
+        rows.append(row)
+    return rows
+
+
+def _round(value):
+    if isinstance(value, list | tuple):
+        return [_round(one) for one in value]
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def _read_evaluation(path, run):
+    advice = f"run --mode=evaluate --workdir={path.parent} first"
+    try:
+        evaluation = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}.") from None
+    if evaluation.get("step") != run.num_steps_done:
+        raise UserError(
+            f"{path} is of step {evaluation.get('step')} but the newest checkpoint of step "
+            f"{run.num_steps_done}; {advice}."
+        )
+    return evaluation
+
+
+def make_command(name: str, recipe: str, config: ConfigDict) -> str:
+    """The command that trains such a model again.
+
+    Args:
+      name: of the model.
+      recipe: shipped configuration, with ":MODEL" or without.
+      config: of the run; its differences from the recipe become flags.
+    """
+    flags = [f"--config={recipe}", f"--workdir=runs/{name}"]
+    old, new = configuration.flatten(config_files.load(recipe)), configuration.flatten(config)
+    if place := FOLDERS.get(config.data.source):
+        flags.append(f"--config.data.dir={place}")
+    if config.data.partition_file:
+        flags.append(f"--config.data.partition_file={pathlib.Path(config.data.partition_file).name}")
+    unknown = set(old) ^ set(new)
+    if unknown:
+        raise UserError(
+            f"--recipe={recipe} has other fields than the run ({', '.join(sorted(unknown))}); name the "
+            "shipped configuration from which it was trained."
+        )
+    changed = [field for field in old if old[field] != new[field] and field not in (*PLACES, *_FREE)]
+    flags += [f"--config.{field}={_show(new[field])}" for field in changed]
+    return f"ifanp-jax {' '.join(map(shlex.quote, flags))}"
+
+
+_FREE = ("data.placement", "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints")
+
+
+def _show(value):
+    return str(tuple(value)).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def _tell_rounding(dtype, change):
+    if change is None:
+        logger.info("Stored in %s, as asked for.", dtype)
+        return
+    logger.info(
+        "Stored in %s: float16 changes a completed value of %d held-out images by at most %.6f, and their PSNR "
+        "from %.4f to %.4f dB.",
+        dtype,
+        change.num_images,
+        change.largest,
+        change.psnr,
+        change.psnr_stored,
+    )
