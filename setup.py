@@ -16,7 +16,10 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=[*setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]), "ifanp_jax.configs"],
-    package_data={"ifanp_jax.web": ["*.html", "*.css", "*.js", "*.svg"]},
+    package_data={
+        "ifanp_jax.pretrained": ["*.safetensors", "*.md", "*.txt"],
+        "ifanp_jax.web": ["*.html", "*.css", "*.js", "*.svg"],
+    },
     package_dir={"ifanp_jax.configs": "configs"},
     entry_points={"console_scripts": ["ifanp-jax = ifanp_jax.main:run"]},
     python_requires=">=3.11",

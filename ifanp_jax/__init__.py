@@ -1,6 +1,7 @@
 """Image-faced (attentive) neural processes for image completion, in JAX and Flax.
 
-`ifanp_jax.load("runs/digits").complete(image, mask, num_samples=8)` completes an image with a trained model.
+`ifanp_jax.from_pretrained("photos").complete(image, mask)` completes an image with a shipped model, and
+`ifanp_jax.load("runs/digits").complete(image, mask, num_samples=8)` with one of your own.
 """
 
 import importlib
@@ -8,7 +9,7 @@ import importlib
 from ifanp_jax.errors import UserError
 from ifanp_jax.version import __version__
 
-__all__ = ["UserError", "__version__", "load"]
+__all__ = ["UserError", "__version__", "from_pretrained", "list_pretrained", "load"]
 
 _ELSEWHERE = {"calibration": "ifanp_jax.metrics.calibration"}  # modules by the name that a user imports
 
@@ -29,6 +30,28 @@ def load(path):
 
     path = pathlib.Path(path).expanduser()
     return export.read(path) if export.is_export(path) else CompletionModel.from_run(runs.load(path))
+
+
+def list_pretrained():
+    """Names of the models that come with the package."""
+    from ifanp_jax import pretrained
+
+    return pretrained.list_names()
+
+
+def from_pretrained(name):
+    """Loads a model that comes with the package, as a `completion.CompletionModel`; nothing is downloaded.
+
+    Args:
+      name: of `list_pretrained()`, or the path of a file that `python -m ifanp_jax.pretrained` wrote.
+
+    Raises:
+      UserError: when there is none of that name, or its file is damaged.
+    """
+    from ifanp_jax import pretrained
+    from ifanp_jax.completion import CompletionModel
+
+    return CompletionModel.from_run(pretrained.read(name))
 
 
 def __getattr__(name):

@@ -26,6 +26,12 @@ _MODE = flags.DEFINE_enum(
     "it for use without this package, study: train and compare the models that a configuration lists, or "
     "serve: a page in the browser that completes pictures. The first word may stand for it: ifanp-jax serve.",
 )
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "complete, export, serve, evaluate: a shipped model, such as photos, in place of --workdir; evaluate "
+    "then needs --config for the data, and --output for the tables.",
+)
 _INPUT = flags.DEFINE_string("input", None, "complete: a picture or a folder of pictures.")
 _MASK = flags.DEFINE_string(
     "mask",
@@ -57,8 +63,11 @@ _PORT = flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", lower_bou
 
 def main():
     """Runs the chosen mode."""
-    if not _WORKDIR.value:
-        raise UserError("--workdir is missing; name the folder of the run.")
+    _check_source()
+    if _MODEL.value:
+        command_line.start_jax()
+        MODES[_MODE.value]()
+        return
     if "://" in _WORKDIR.value:
         raise UserError(
             f"--workdir={_WORKDIR.value} is no folder; name one, or mount the bucket (gcsfuse) and name that."
@@ -68,6 +77,18 @@ def main():
         raise UserError(f"--workdir={_WORKDIR.value} is a file; name a folder.")
     command_line.start_jax()
     MODES[_MODE.value]()
+
+
+def _check_source():
+    """Refuses a command that names no run, or more than one model."""
+    takes_model = _MODE.value in ("complete", "export", "serve", "evaluate")
+    if _WORKDIR.value and _MODEL.value:
+        raise UserError("--workdir and --model are both given; name the trained model by one of them.")
+    if _MODEL.value and not takes_model:
+        raise UserError(f"--model names a trained model; --mode={_MODE.value} needs --workdir.")
+    if not _WORKDIR.value and not _MODEL.value:
+        other = ", or a shipped model by --model" if takes_model else ""
+        raise UserError(f"--workdir is missing; name the folder of the run{other}.")
 
 
 def _train():
@@ -87,19 +108,42 @@ def _train():
         run = training.run(
             config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value, validate=validate
         )
-    _report(run, dataset)
+    _report(run, dataset, _WORKDIR.value)
 
 
 def _evaluate():
     from ifanp_jax.training import runs
 
+    if _MODEL.value:
+        _evaluate_shipped()
+        return
     run = runs.load(_WORKDIR.value)
     config = command_line.get_config() or run.config
     _prepare(config)
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(config)
     runs.check_same_model(_WORKDIR.value, config, runs.trained_shape(config, dataset))
-    _report(dataclasses.replace(run, config=config), dataset)
+    _report(dataclasses.replace(run, config=config), dataset, _WORKDIR.value)
+
+
+def _evaluate_shipped():
+    from ifanp_jax import pretrained
+    from ifanp_jax.training import runs
+
+    config = command_line.get_config()
+    if config is None or not _OUTPUT.value:
+        raise UserError(
+            f"--mode=evaluate --model={_MODEL.value} needs --config for the data, such as "
+            "--config=mnist_multiscale, and --output for the tables."
+        )
+    run = pretrained.read(_MODEL.value)
+    config.model, config.step = run.config.model, run.config.step
+    logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
+    _prepare(config)
+    dataset = _load_data(config)
+    runs.check_takes(run, dataset.evaluation.shape[1:])
+    pathlib.Path(_OUTPUT.value).expanduser().mkdir(parents=True, exist_ok=True)
+    _report(dataclasses.replace(run, config=config), dataset, pathlib.Path(_OUTPUT.value).expanduser())
 
 
 def _study():
@@ -117,7 +161,6 @@ def _study():
 
 
 def _complete():
-    import ifanp_jax
     from ifanp_jax.completion import pictures
 
     for flag in (_INPUT, _OUTPUT):
@@ -125,7 +168,7 @@ def _complete():
             raise UserError(f"--{flag.name} is missing; --mode=complete needs --input and --output.")
     with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
         failures = pictures.complete_files(
-            ifanp_jax.load(_WORKDIR.value),
+            _load_model(),
             input=_INPUT.value,
             mask=_MASK.value,
             output=_OUTPUT.value,
@@ -141,19 +184,19 @@ def _complete():
 
 
 def _export():
+    from ifanp_jax import pretrained
     from ifanp_jax.completion import export
     from ifanp_jax.training import runs
 
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")
     with errors.full_device("lower --num_samples"):
-        export.write(runs.load(_WORKDIR.value), _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
+        run = pretrained.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value)
+        export.write(run, _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 
 def _serve():
-    import ifanp_jax
-
     try:
         from ifanp_jax.web import server
         from ifanp_jax.web.settings import Served
@@ -161,14 +204,21 @@ def _serve():
         raise UserError(
             f"the page needs the package {error.name}; install it with: pip install 'ifanp_jax[web]'."
         ) from None
-    model = ifanp_jax.load(_WORKDIR.value)
+    model, flag = _load_model(), _MODEL if _MODEL.value else _WORKDIR
+    function = "from_pretrained" if _MODEL.value else "load"
     served = Served(
         model=model,
-        name=model.config.model.name,
-        flag=f"--workdir={shlex.quote(_WORKDIR.value)}",
-        python=f"ifanp_jax.load({json.dumps(_WORKDIR.value)})",
+        name=_MODEL.value or model.config.model.name,
+        flag=f"--{flag.name}={shlex.quote(flag.value)}",
+        python=f"ifanp_jax.{function}({json.dumps(flag.value)})",
     )
     server.serve(served, host=_HOST.value, port=_PORT.value)
+
+
+def _load_model():
+    import ifanp_jax
+
+    return ifanp_jax.from_pretrained(_MODEL.value) if _MODEL.value else ifanp_jax.load(_WORKDIR.value)
 
 
 MODES = {
@@ -203,7 +253,7 @@ def _evaluation_memory():
     return errors.full_device("lower config.evaluate.batch_size or config.evaluate.num_samples")
 
 
-def _report(run, dataset):
+def _report(run, dataset, folder):
     from ifanp_jax.evaluation import evaluate, report, tables
     from ifanp_jax.runtime import device_mesh
 
@@ -211,11 +261,11 @@ def _report(run, dataset):
         evaluation, values = evaluate.evaluate(run, dataset)
         if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
             return
-        report.write(evaluation, values, _WORKDIR.value)
+        report.write(evaluation, values, folder)
         logger.info("Drawing the figures.")
-        report.draw(run, dataset, evaluation, _WORKDIR.value)
+        report.draw(run, dataset, evaluation, folder)
     tables.print_table(evaluation)
-    logger.info("Wrote the tables and figures to %s.", _WORKDIR.value)
+    logger.info("Wrote the tables and figures to %s.", folder)
 
 
 def run():

@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-MAIN, BENCHMARK = "ifanp_jax.main", "ifanp_jax.benchmark"
+MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_jax.pretrained"
 OTHERS = ("pytest", "python -m venv", ". ", "ruff ", "kubectl apply", "sha256sum -c")  # of no flags of ours
 EXTRAS = re.compile(r"\.\[(\w+)\]$")
 
@@ -56,9 +56,11 @@ def find_errors(commands):
 def _find_module(words):
     """The module of this package that a command starts, or None, and what the module is given."""
     first = words[0]
-    if words[:2] == ["python", "-m"] and words[2] in (MAIN, BENCHMARK):
+    if words[:2] == ["python", "-m"] and words[2] in (MAIN, BENCHMARK, PRETRAINED):
         if words[2] == MAIN:
             return MAIN, words[3:]
+        if words[2] == PRETRAINED:
+            return f"{PRETRAINED}.__main__", words[3:]
         return f"{BENCHMARK}.__main__", words[4:] if words[3] == "reliability" else words[3:]
     if first == "ifanp-jax":
         return MAIN, words[1:]

@@ -41,6 +41,7 @@ LEVELS = (
     ("training",),
     ("evaluation", "completion"),
     ("study",),
+    ("pretrained",),
     ("benchmark",),
     ("web",),
     ("__init__", "main", "configs"),

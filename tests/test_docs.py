@@ -18,7 +18,9 @@ from tests import documented_commands as commands
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {
-    str(page.relative_to(ROOT)): page.read_text() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+    str(page.relative_to(ROOT)): page.read_text()
+    for folder in ("", "docs/", "ifanp_jax/pretrained/")
+    for page in ROOT.glob(f"{folder}*.md")
 }
 MAX_README_LINES = 150
 MAX_SENTENCE_WORDS = 30

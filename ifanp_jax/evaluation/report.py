@@ -32,20 +32,21 @@ def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathli
 def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Path) -> None:
     """Writes `completions.png` (random contexts and the upper half), `training.png` and `reliability.png`.
 
-    The last one is left out for a model without a scale.
+    The last one is left out for a model without a scale, and `training.png` where there are no metrics.
 
     Args:
       run: with its state.
       dataset: the first held-out images are drawn.
       evaluation: from `evaluate.evaluate`.
-      workdir: holds `metrics.jsonl`.
+      workdir: holds `metrics.jsonl`, where the model was trained in it.
     """
     workdir = pathlib.Path(workdir)
     images = np.asarray(dataset.evaluation[: run.config.evaluate.figure_images], np.float32) / 255
     if len(images):
         title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
         figures.draw_completions(workdir / "completions.png", complete_panels(run, images), title=title)
-    figures.draw_training(workdir / "training.png", metrics_file.read_metrics(workdir))
+    if rows := metrics_file.read_metrics(workdir):
+        figures.draw_training(workdir / "training.png", rows)
     coverage = {tables.label(cell): cell["coverage"] for cell in evaluation["cells"] if "coverage" in cell}
     if coverage:
         figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)

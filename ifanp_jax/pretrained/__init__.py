@@ -6,6 +6,7 @@
 | packing.py  | from a trained run to both files                                       |
 | rounding.py | what storing in float16 changes                                        |
 | card.py     | the part of a card that is measured                                    |
+| *.txt       | the licence of a model, where it has one of its own                    |
 | __main__.py | the command: python -m ifanp_jax.pretrained --workdir=RUN --name=NAME  |
 """
 
@@ -61,13 +62,13 @@ def read(name: str):
 
     path = find(name)
     run, record = weights.read(path)
-    _tell_licence(path.stem, record["licence"], record["notice"])
+    _tell_licence(path, record["licence"], record["notice"])
     return run
 
 
 @functools.cache  # once in a process
-def _tell_licence(name, licence, notice):
-    if notice:
-        logger.warning("%s: %s Licence: %s; see %s.", name, notice, licence, FOLDER / f"{name}.md")
-    else:
-        logger.info("%s: licence %s.", name, licence)
+def _tell_licence(path, licence, notice):
+    place = path.with_name(f"{path.stem}_licence.txt")
+    place = place if place.is_file() else path.with_suffix(".md")
+    level = logging.WARNING if notice else logging.INFO  # a program without a log shows warnings alone
+    logger.log(level, "%s", " ".join(filter(None, [notice, f"Licence of {path.stem}: {licence}, {place}"])))

@@ -43,7 +43,7 @@ def main(given):
 
     fields = ("name", "recipe", "commit", "licence", "notice", "dtype")
     request = packing.Request(**{field: given[field].value for field in fields})
-    packing.pack(given["workdir"].value, given["output"].value, request)
+    packing.pack(*packing.load(given["workdir"].value), given["output"].value, request)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import re
 import shlex
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration
+from ifanp_jax import configuration, files
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.evaluation import baselines
@@ -21,8 +22,8 @@ from ifanp_jax.training import runs
 logger = logging.getLogger(__name__)
 
 METRICS = (
-    "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved", "ssim", "crps", "log_prob",
-    "rounds_rank_correlation",
+    "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved", "ssim", "crps",
+    "log_prob", "rounds_rank_correlation",
 )  # fmt: skip
 # Where the images lie is of the machine; what they are stands in the rest of `data`.
 PLACES = {"data.cache_dir": "", "data.dir": "", "data.partition_file": "", "mask.file": ""}
@@ -50,28 +51,57 @@ class Request:
     dtype: str = "auto"
 
 
-def pack(workdir: str | pathlib.Path, output: str | pathlib.Path, request: Request) -> dict[str, Any]:
+def load(workdir: str | pathlib.Path) -> tuple[runs.Run, dict[str, Any], np.ndarray]:
+    """What a working directory holds: the run, its evaluation, and its held-out images, read again.
+
+    Args:
+      workdir: of a training that was evaluated.
+
+    Raises:
+      UserError: when one of them is missing, or the evaluation is of another step.
+    """
+    run = runs.load(workdir)
+    path = pathlib.Path(workdir).expanduser() / "evaluation.json"
+    advice = f"run --mode=evaluate --workdir={workdir} first"
+    try:
+        evaluation = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}.") from None
+    if evaluation.get("step") != run.num_steps_done:
+        raise UserError(
+            f"{path} is of step {evaluation.get('step')} but the newest checkpoint of step "
+            f"{run.num_steps_done}; {advice}."
+        )
+    return run, evaluation, sources.load(run.config.data).evaluation
+
+
+def pack(
+    run: runs.Run,
+    evaluation: dict[str, Any],
+    images: np.ndarray,
+    output: str | pathlib.Path,
+    request: Request,
+) -> pathlib.Path:
     """Writes `NAME.safetensors`, and the measured part of `NAME.md`, which a person has written.
 
     Args:
-      workdir: of a training that was evaluated; its data is read again.
+      run: with its state.
+      evaluation: of `evaluation.json`.
+      images: uint8 (N, H, W, C), held out.
       output: folder with the card.
       request: what the run does not say.
 
     Returns:
-      The record of the weights, as values.
+      The path of the weights.
 
     Raises:
-      UserError: when the run, its evaluation, its data or the card is missing or does not fit.
+      UserError: when the card or a part of the request is missing or does not fit.
     """
     _check(request)
     output = pathlib.Path(output).expanduser()
-    card_path = output / f"{request.name}.md"
+    path, card_path = (output / f"{request.name}{suffix}" for suffix in (".safetensors", ".md"))
     card.read(card_path, licence=request.licence)
-    run = runs.load(workdir)
-    evaluation = _read_evaluation(pathlib.Path(workdir) / "evaluation.json", run)
     command = make_command(request.name, request.recipe, run.config)
-    images = sources.load(run.config.data).evaluation
     dtype, change = rounding.choose(run, images, dtype=request.dtype)
     _tell_rounding(dtype, change)
     record = describe(run, evaluation) | {
@@ -83,17 +113,16 @@ def pack(workdir: str | pathlib.Path, output: str | pathlib.Path, request: Reque
         "licence": request.licence,
         "notice": request.notice,
     }
-    path = output / f"{request.name}.safetensors"
     content = weights.serialize(run, record)
     try:
-        path.write_bytes(content)
+        with files.replacing(path) as unfinished:
+            unfinished.write_bytes(content)
         _, written = weights.read(path)  # as everybody will
-        values = weights.list_values(written)
-        card.fill(card_path, values)
+        card.fill(card_path, weights.list_values(written))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror}); make room.") from None
-    logger.info("Wrote %s (%.1f MB) and its numbers into %s.", path, len(content) / 1e6, card_path)
-    return values
+    logger.info("Wrote %s (%.1f MB), and its numbers into %s.", path, len(content) / 1e6, card_path)
+    return path
 
 
 def _check(request):
@@ -115,11 +144,14 @@ def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
     """
     data = run.config.data
     config = ConfigDict(run.config.to_dict())
-    config.update_from_flattened_dict({name: value for name, value in PLACES.items()})
-    parts = f"{evaluation['data']}, {_count(evaluation, 'training_images')} of {data.train_split!r}"
+    config.update_from_flattened_dict(PLACES)
+    num_images = {part: evaluation[part]["num_images"] for part in ("training_images", "held_out_images")}
     return {
         "config": json.dumps(config.to_dict()),
-        "data": f"{parts}; held out: {data.eval_split!r}",
+        "data": (
+            f"{evaluation['data']}: {num_images['training_images']} images of {data.train_split!r}, "
+            f"evaluated on {num_images['held_out_images']} of {data.eval_split!r}"
+        ),
         "crop": describe_crop(data),
         "range": "[0, 1]",
         "sigma_floor": str(run.config.model.get("sigma_floor", "")),
@@ -127,10 +159,6 @@ def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
         "num_parameters": str(run.num_parameters),
         "validation": json.dumps(list_numbers(evaluation)),
     }
-
-
-def _count(evaluation, part):
-    return f"{evaluation[part]['num_images']} images"
 
 
 def describe_crop(data: ConfigDict) -> str:
@@ -183,20 +211,6 @@ def _round(value):
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _read_evaluation(path, run):
-    advice = f"run --mode=evaluate --workdir={path.parent} first"
-    try:
-        evaluation = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}.") from None
-    if evaluation.get("step") != run.num_steps_done:
-        raise UserError(
-            f"{path} is of step {evaluation.get('step')} but the newest checkpoint of step "
-            f"{run.num_steps_done}; {advice}."
-        )
-    return evaluation
-
-
 def make_command(name: str, recipe: str, config: ConfigDict) -> str:
     """The command that trains such a model again.
 
@@ -234,8 +248,8 @@ def _tell_rounding(dtype, change):
         logger.info("Stored in %s, as asked for.", dtype)
         return
     logger.info(
-        "Stored in %s: float16 changes a completed value of %d held-out images by at most %.6f, and their PSNR "
-        "from %.4f to %.4f dB.",
+        "Stored in %s: float16 changes a completed value of %d held-out images by at most %.6f, and their "
+        "PSNR from %.4f to %.4f dB.",
         dtype,
         change.num_images,
         change.largest,

@@ -107,6 +107,26 @@ def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
     return (crop, crop, c) if crop else (h, w, c)
 
 
+def check_takes(run: Run, image_shape: tuple[int, int, int]) -> None:
+    """Refuses images that a trained model does not take.
+
+    Args:
+      run: whose model it is.
+      image_shape: (H, W, C) of the images.
+
+    Raises:
+      UserError: that says what it takes.
+    """
+    h, w, c = image_shape
+    if c != run.image_shape[-1]:
+        raise UserError(
+            f"The images have {c} channels but the model was trained with {run.image_shape[-1]}; set "
+            f"config.data.channels={run.image_shape[-1]}."
+        )
+    if problem := run.model.takes_size((h, w), run.image_shape[:2]):
+        raise UserError(f"{problem} Set config.data.image_size={run.image_shape[0]}.")
+
+
 def abstract_state(run: Run) -> Any:
     """Shapes and dtypes of the state of a run."""
     return jax.eval_shape(lambda key: run.step.init(key, run.image_shape), jax.random.key(0))
