@@ -225,13 +225,12 @@ def make_command(name: str, recipe: str, config: ConfigDict) -> str:
         flags.append(f"--config.data.dir={place}")
     if config.data.partition_file:
         flags.append(f"--config.data.partition_file={pathlib.Path(config.data.partition_file).name}")
-    unknown = set(old) ^ set(new)
-    if unknown:
+    if unknown := sorted(set(new) - set(old)):
         raise UserError(
-            f"--recipe={recipe} has other fields than the run ({', '.join(sorted(unknown))}); name the "
-            "shipped configuration from which it was trained."
+            f"--recipe={recipe} lacks fields of the run ({', '.join(unknown)}); name the shipped "
+            "configuration from which it was trained."
         )
-    changed = [field for field in old if old[field] != new[field] and field not in (*PLACES, *_FREE)]
+    changed = [field for field in new if old[field] != new[field] and field not in (*PLACES, *_FREE)]
     flags += [f"--config.{field}={_show(new[field])}" for field in changed]
     return f"ifanp-jax {' '.join(map(shlex.quote, flags))}"
 
