@@ -20,8 +20,8 @@ POINT_NP = {
         "has_self_attention": True,
     },
 }
-# Three attentions of every image with itself take 20 s per step of 32 images of 32x32 on two CPU cores; this
-# wide ANP is as large.
+# Three attentions of every image with itself are most of a step's time on two CPU cores; this wide ANP is as
+# large.
 ANP_FOR_TWO_CORES = {"width": 76, "has_self_attention": False}
 # A VAE decodes from a dense layer over its smallest grid, so its size depends on that of the images.
 VAE = {

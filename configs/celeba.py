@@ -10,9 +10,9 @@ From arrays `train.npy` and `val.npy` (N, 32, 32, 3), or through TFDS:
     ... --config.data.source=arrays --config.data.dir=ARRAYS
     ... --config.data.source=tfds --config.data.dir=TFDS_DIR --config.data.eval_split=validation
 
-The whole of it is for an accelerator; `--config.train.num_steps=1500` is a first look, and on two CPU cores
-point_np.ANP also needs `--config.model.has_self_attention=False --config.model.width=76`: with
-self-attention a step takes 40 s. What each model reaches in 1,500 steps of 32 images stands in
+The whole of it is for an accelerator; `--config.train.num_steps=1500` is a first look. On two CPU cores
+point_np.ANP is the slowest by far, but with `--config.model.has_self_attention=False
+--config.model.width=76`. What each model reaches in 1,500 steps of 32 images stands in
 docs/study_celeba/study.md.
 """
 

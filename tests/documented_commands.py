@@ -18,7 +18,10 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_jax.pretrained"
-OTHERS = ("pytest", "python -m venv", ". ", "ruff ", "kubectl apply", "sha256sum -c")  # of no flags of ours
+BENCHMARKS = ("collect", "peers", "quality", "reliability", "roofline")
+OTHERS = (  # of no flags of ours
+    ". ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ", "sha256sum -c",
+)  # fmt: skip
 EXTRAS = re.compile(r"\.\[(\w+)\]$")
 
 
@@ -61,7 +64,7 @@ def _find_module(words):
             return MAIN, words[3:]
         if words[2] == PRETRAINED:
             return f"{PRETRAINED}.__main__", words[3:]
-        return f"{BENCHMARK}.__main__", words[4:] if words[3] == "reliability" else words[3:]
+        return f"{BENCHMARK}.__main__", words[4:] if words[3] in BENCHMARKS else words[3:]
     if first == "ifanp-jax":
         return MAIN, words[1:]
     if first.startswith("launch/"):

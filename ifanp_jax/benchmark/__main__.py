@@ -1,5 +1,16 @@
-"""The command line of the benchmarks: `python -m ifanp_jax.benchmark [reliability] --config=FILE`."""
+"""The command line of the benchmarks: `python -m ifanp_jax.benchmark [COMMAND] --config=FILE`.
 
+| command     | measures                                                                   |
+|-------------|----------------------------------------------------------------------------|
+| (none)      | speed and memory of the step, its parts, completion and the start          |
+| reliability | what saves, signals and kills cost                                         |
+| peers       | our models beside other implementations; it takes no --config              |
+| quality     | minutes of training until the best interpolation is passed                 |
+| collect     | nothing: one table of the results in --results; it takes no --config       |
+| roofline    | operations and bytes of each part, and the bounds of an H100 and a TPU v5e |
+"""
+
+import dataclasses
 import json
 import logging
 import pathlib
@@ -9,13 +20,14 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from ifanp_jax import files
-from ifanp_jax.benchmark import inputs, reliability, speed, table
+from ifanp_jax.benchmark import inputs, peers, quality, reliability, roofline, speed, table
+from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import command_line
 
 
 def define_flags() -> dict[str, flags.FlagHolder]:
-    """The flags of both commands by name, beside those of every command."""
+    """The flags of all commands by name, beside those of every command."""
     flags.adopt_module_key_flags(command_line)  # --help lists them too
     return {
         "output": flags.DEFINE_string("output", "", "File for all numbers, as JSON."),
@@ -24,6 +36,15 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         ),
         "image_size": flags.DEFINE_integer("image_size", 0, "Side in pixels; 0 = as configured."),
         "channels": flags.DEFINE_integer("channels", 0, "1 or 3; 0 = as configured."),
+        "full": flags.DEFINE_bool("full", False, "completion: also 4000x3000 pixels and the slow methods."),
+        "peers_python": flags.DEFINE_multi_string(
+            "peers_python", [], "peers: a Python in which some of them are installed; may be repeated."
+        ),
+        "family": flags.DEFINE_multi_enum(
+            "family", [], list(peers.FAMILIES), "peers: only this; may be repeated."
+        ),
+        "results": flags.DEFINE_string("results", None, "collect: folder with benchmark_*.json."),
+        "minutes": flags.DEFINE_float("minutes", 5.0, "quality: of training."),
     }
 
 
@@ -35,13 +56,20 @@ def measure_speed(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tup
       given: from `define_flags`.
     """
     logging.getLogger("ifanp_jax.training").setLevel(logging.WARNING)  # its progress means nothing here
-    image_shape = inputs.get_image_shape(
-        config, image_size=given["image_size"].value, channels=given["channels"].value
-    )
+    image_shape = _find_image_shape(config, given)
     command_line.start_jax()
     sections = tuple(name for name in speed.SECTIONS if name in given["section"].value)
-    result = speed.run(config, image_shape, sections=sections)
+    effort = inputs.FULL_EFFORT
+    if given["full"].value:
+        effort = dataclasses.replace(effort, **inputs.LARGE_PICTURES)
+    result = speed.run(config, image_shape, sections=sections, effort=effort)
     return result, table.list_lines(result)
+
+
+def _find_image_shape(config, given):
+    return inputs.get_image_shape(
+        config, image_size=given["image_size"].value, channels=given["channels"].value
+    )
 
 
 def measure_reliability(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
@@ -51,21 +79,71 @@ def measure_reliability(config: ConfigDict, given: dict[str, flags.FlagHolder]) 
     return result, reliability.list_lines(result)
 
 
+def measure_peers(config: None, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
+    """Numbers and table of our models beside others; arguments as of `measure_speed`, without `config`."""
+    del config
+    chosen = tuple(name for name in peers.FAMILIES if name in given["family"].value)
+    result = peers.run(
+        pythons=tuple(given["peers_python"].value),
+        effort=dataclasses.replace(peers.FULL_EFFORT, families=chosen),
+    )
+    return result, peers.list_lines(result)
+
+
+def measure_quality(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
+    """Numbers and table of the time to quality; arguments as of `measure_speed`."""
+    command_line.start_jax()
+    result = quality.run(config, sources.load(config.data), minutes=given["minutes"].value)
+    return result, quality.list_lines(result)
+
+
+def measure_roofline(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
+    """Numbers and table of the roofline; arguments as of `measure_speed`."""
+    command_line.start_jax()
+    result = roofline.run(config, _find_image_shape(config, given))
+    return result, roofline.list_lines(result)
+
+
+def collect(config: None, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
+    """The results of several runs of the speed, and one table of them; arguments as of `measure_peers`."""
+    del config
+    folder = pathlib.Path(given["results"].value or "")
+    paths = sorted(folder.glob("benchmark_*.json"))
+    if not paths:
+        raise UserError(
+            f"--results={given['results'].value or ''} holds no benchmark_*.json; name the folder."
+        )
+    results = {path.stem: json.loads(path.read_text()) for path in paths}
+    return results, table.list_summary(list(results.values()))
+
+
+COMMANDS = {
+    "collect": collect,
+    "reliability": measure_reliability,
+    "peers": measure_peers,
+    "quality": measure_quality,
+    "roofline": measure_roofline,
+}
+
+
 def main(measure, given):
     """Measures, prints the table and writes the numbers."""
     config, output = command_line.get_config(), pathlib.Path(given["output"].value or "none")
-    if config is None:
+    needs_none = measure in (collect, measure_peers)
+    if config is None and not needs_none:
         raise UserError("--config is missing; give a file such as configs/celeba_ifanp.py.")
+    if config is not None and needs_none:
+        raise UserError("This command takes no --config; leave it out.")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output={output} lies in no folder that exists; make {output.parent} first.")
-    result, lines = measure(inputs.prepare(config), given)
+    result, lines = measure(config if config is None else inputs.prepare(config), given)
     print("\n".join(lines))
     if given["output"].value:
         files.write_whole(output, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    MEASURE = measure_reliability if sys.argv[1:2] == ["reliability"] else measure_speed
-    del sys.argv[1 : 1 + (MEASURE is measure_reliability)]
+    NAME = sys.argv[1] if sys.argv[1:2] and sys.argv[1] in COMMANDS else ""
+    del sys.argv[1 : 1 + bool(NAME)]
     GIVEN = define_flags()
-    command_line.run(lambda: main(MEASURE, GIVEN))
+    command_line.run(lambda: main(COMMANDS.get(NAME, measure_speed), GIVEN))

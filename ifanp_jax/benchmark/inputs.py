@@ -28,6 +28,9 @@ class Effort:
       scaling_sides: sides of the images of the training step, in pixels.
       scaling_batch_sizes: its batches.
       device_counts: numbers of devices that share it.
+      picture_sizes: (H, W) of the pictures that are completed.
+      max_answered_pixels: of those completed 8 times.
+      max_biharmonic_pixels: of those completed by biharmonic inpainting.
     """
 
     num_runs: int = 5
@@ -38,9 +41,17 @@ class Effort:
     scaling_sides: tuple[int, ...] = (16, 32, 64, 128)
     scaling_batch_sizes: tuple[int, ...] = (16, 64, 256)
     device_counts: tuple[int, ...] = (1, 2, 4, 8)
+    picture_sizes: tuple[tuple[int, int], ...] = ((256, 256), (512, 512), (1024, 1024))
+    max_answered_pixels: int = 512 * 512
+    max_biharmonic_pixels: int = 512 * 512
 
 
 FULL_EFFORT = Effort()
+LARGE_PICTURES = {
+    "picture_sizes": (*FULL_EFFORT.picture_sizes, (3000, 4000)),
+    "max_answered_pixels": 1024 * 1024,
+    "max_biharmonic_pixels": 1024 * 1024,
+}
 
 
 @dataclasses.dataclass(frozen=True)

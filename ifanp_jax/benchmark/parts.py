@@ -1,15 +1,17 @@
-"""The parts of a training step of an image-faced neural process, one by one."""
+"""The parts of a training step of an image-faced or a multi-scale neural process, one by one."""
 
-from typing import Any
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ifanp_jax import objectives
 from ifanp_jax.benchmark import inputs, timing
-from ifanp_jax.models import image_np
+from ifanp_jax.models import image_np, multiscale_np
 from ifanp_jax.modules import grid
-from ifanp_jax.training import dispatch, keys, optimizer
+from ifanp_jax.training import dispatch, keys, optimizer, runs
 
 
 def measure_parts(case: inputs.Case) -> list[dict]:
@@ -18,57 +20,123 @@ def measure_parts(case: inputs.Case) -> list[dict]:
     The gradients are those by the parameters and by what the part before computed.
     """
     run = case.run
-    if not isinstance(run.model, image_np.ImageNeuralProcess):
-        return []
-    batch = inputs.random_batch(run.config.train.batch_size, run.image_shape)
-    state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(run.config.seed))
-    variables = run.step.variables(state)
+    found = list_parts(run)
     rows = []
-    for name, function, values in (*_list_modules(run, variables, batch), _make_objective(run, batch)):
+    for name, function, values in found:
+        values = jax.tree.map(_draw, values)
         entry = timing.measure_part(function, values, gemm_rate=case.gemm_rate, effort=case.effort)
         rows.append({"part": name, **entry})
-    rows.append({"part": "optimiser", **_measure_optimiser(case, variables["params"])})
-    rows.append({"part": "batch and contexts", **_measure_batches(case)})
-    return [row | {"batch_size": len(batch.image)} for row in rows]
+    if found:
+        params = jax.tree.map(_draw, runs.abstract_state(run).params)
+        rows.append({"part": "optimiser", **_measure_optimiser(case, params)})
+        rows.append({"part": "batch and contexts", **_measure_batches(case)})
+    return [row | {"batch_size": run.config.train.batch_size} for row in rows]
 
 
-def _list_modules(run, variables, batch) -> list[tuple[str, Any, tuple]]:
-    """Name, function and inputs of each module; the inputs begin with its variables."""
-    config, bound, (h, w, c) = run.config, run.model.bind(variables), run.image_shape
-    b, width, positions = len(batch.image), run.model.width, grid.coordinates(h, w)
-    features = jax.random.normal(jax.random.key(1), (b, h, w, width), jnp.dtype(run.model.compute_dtype))
-    masked = jax.random.normal(jax.random.key(2), (b, h, w, c + 2))
-    z = jax.random.normal(jax.random.key(3), (config.objective.num_samples, b, run.model.latent_dim))
-    rows = []
+def _draw(x):
+    """Random numbers of a shape; those of a layer as large as its inputs ask for."""
+    spread = 1 / math.sqrt(math.prod(x.shape[:-1])) if x.ndim in (1, 2) else 1.0
+    values = np.random.default_rng(x.size).normal(0, spread, x.shape)
+    return jnp.asarray(values, x.dtype)
 
-    def add(name, bound_module, inputs, fixed):
-        module, variables = bound_module.unbind()
 
-        def apply(variables, *inputs):
-            return module.apply(variables, *inputs, *fixed)
+def list_parts(run: runs.Run) -> list[tuple[str, Callable, tuple]]:
+    """Name, function and shapes of the inputs of each part of the step; the inputs begin with its variables.
 
-        rows.append((name, apply, (variables, *inputs)))
+    Args:
+      run: of an image-faced or a multi-scale neural process; [] for other families.
+    """
+    variables = {"params": runs.abstract_state(run).params}
+    if isinstance(run.model, image_np.ImageNeuralProcess):
+        return [*_list_modules(run, variables), _make_objective(run)]
+    if isinstance(run.model, multiscale_np.MultiscaleNP):
+        return _list_multiscale(run, variables)
+    return []
 
-    add("encoder 1, context and full", bound.encoder1, (), (jnp.concatenate([masked] * 2),))
+
+def _shape(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _draw_mask(run):
+    b, (h, w, _) = run.config.train.batch_size, run.image_shape
+    return jnp.asarray(np.random.default_rng(0).random((b, h, w, 1)) < inputs.OBSERVED_SHARE)
+
+
+def _list_modules(run, variables):
+    config, model, (h, w, c) = run.config, run.model, run.image_shape
+    b, width, positions, mask = config.train.batch_size, model.width, grid.coordinates(h, w), _draw_mask(run)
+    features = _shape(b, h, w, width, dtype=jnp.dtype(model.compute_dtype))
+    masked, z = _shape(b, h, w, c + 2), _shape(config.objective.num_samples, b, model.latent_dim)
+    bound, rows = model.bind(variables), []
+
+    def add(name, bound_module, *inputs, fixed=()):
+        module, own = bound_module.unbind()
+        rows.append((name, lambda own, *inputs: module.apply(own, *inputs, *fixed), (own, *inputs)))
+
+    def double(x):
+        return _shape(2 * b, *x.shape[1:], dtype=x.dtype)
+
+    add("encoder 1, context and full", bound.encoder1, double(masked))
     if bound.encoder_extra == "lpa":
-        add("LPA, context and full", bound.extra, (jnp.concatenate([features] * 2),), ())
+        add("LPA, context and full", bound.extra, double(features))
     if bound.has_deterministic_path:
-        add("encoder 2", bound.encoder2, (), (masked,))
-        add("GCA", bound.attention[0], (features,), (batch.mask, positions))
-        add("decoder", bound.decoder, (z, features), (positions,))
+        add("encoder 2", bound.encoder2, masked)
+        add("GCA", bound.attention[0], features, fixed=(mask, positions))
+        add("decoder", bound.decoder, z, features, fixed=(positions,))
     else:
-        add("decoder", bound.decoder, (z,), (None, positions))
+        add("decoder", bound.decoder, z, fixed=(None, positions))
     return rows
 
 
-def _make_objective(run, batch):
-    def objective(mean):
-        targets = jnp.ones_like(batch.mask)
-        sigma = jnp.full_like(mean, 0.1)
-        return objectives.gaussian_log_prob(batch.image, mean, sigma, targets).mean()
+def _list_multiscale(run, variables):
+    """Kernel interpolation, the way down, the way up, and heads with the objective."""
+    model, mask, (h, w, c) = run.model, _draw_mask(run), run.image_shape
+    b, image = run.config.train.batch_size, _shape(run.config.train.batch_size, h, w, c)
 
-    shape = (run.config.objective.num_samples, *batch.image.shape)
-    return "objective", objective, (jax.random.uniform(jax.random.key(4), shape),)
+    def apply(method):
+        return lambda variables, *inputs: model.apply(variables, *inputs, method=method)
+
+    def kernels(module, image):
+        return module.kernels(image, mask)
+
+    def down(module, x):
+        return module.network.down(*multiscale_np.pad_to_multiple(x, 2 ** (len(module.widths) - 1))[:1])
+
+    def up(module, features):
+        return module.network.up(features)
+
+    num_kernels = len(model.length_scales)
+    x = _shape(b, h, w, c + 1 + num_kernels * (c + 1))
+    features = jax.eval_shape(apply(down), variables, x)
+    full = jax.eval_shape(apply(up), variables, features)
+
+    def objective(module, x, base):
+        outputs = [
+            base + module.mean_head(x),
+            *([module.scale_head(x)] if hasattr(module, "scale_head") else []),
+        ]
+        completion = module.head(jnp.concatenate(outputs, axis=-1)[None].astype(jnp.float32))
+        target = run.config.objective.target
+        return module.head.terms(jnp.zeros(image.shape), mask, completion, target=target).reconstruction
+
+    return [
+        ("kernel interpolation", apply(kernels), (variables, image)),
+        ("way down", apply(down), (variables, x)),
+        ("way up", apply(up), (variables, features)),
+        ("heads and objective", apply(objective), (variables, full, image)),
+    ]
+
+
+def _make_objective(run):
+    mask = _draw_mask(run)
+    image = jnp.zeros((*mask.shape[:3], run.image_shape[-1]))
+
+    def objective(mean):
+        targets, sigma = jnp.ones_like(mask), jnp.full_like(mean, 0.1)
+        return objectives.gaussian_log_prob(image, mean, sigma, targets).mean()
+
+    return "objective", objective, (_shape(run.config.objective.num_samples, *image.shape),)
 
 
 def _measure_optimiser(case, params):

@@ -1,18 +1,12 @@
 """What only a process of its own can show: other numbers of CPU devices, and the time to start."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 import tempfile
 import time
 
 import jax
 
-import ifanp_jax
-from ifanp_jax.benchmark import inputs, step_speed
-from ifanp_jax.errors import UserError
+from ifanp_jax.benchmark import inputs, processes, step_speed
 from ifanp_jax.runtime import compilation_cache
 from ifanp_jax.training import runs
 
@@ -45,24 +39,13 @@ def measure_start(case: inputs.Case) -> dict:
 
 def _probe(case, run, *, num_steps=1, num_devices=0, cache=""):
     """Runs `answer_probe` in a process of its own."""
-    environment = dict(os.environ)
-    root = str(pathlib.Path(ifanp_jax.__file__).resolve().parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
+    environment = {}
     if num_devices:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}"
     request = {"num_steps": num_steps, "num_images": case.effort.num_images, "cache": cache}
     request |= runs.make_record(run.config, run.image_shape)
-    code = "import sys; from ifanp_jax.benchmark import probes; probes.answer_probe(sys.argv[1])"
     started = time.time()
-    process = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(request)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode:
-        raise UserError(f"A measuring process failed: {process.stderr.strip().splitlines()[-1]}")
-    answer = json.loads(process.stdout.splitlines()[-1])
+    answer = processes.run_alone("probes", "answer_probe", request, **environment)
     return answer | {"seconds": answer["finished"] - started}
 
 

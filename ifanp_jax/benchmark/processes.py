@@ -1,5 +1,6 @@
-"""Trainings in processes of their own, watched from outside."""
+"""Trainings and measurements in processes of their own."""
 
+import json
 import os
 import pathlib
 import re
@@ -8,12 +9,44 @@ import sys
 import time
 from collections.abc import Callable
 
+import ifanp_jax
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import interruption
 from ifanp_jax.training import metrics_file
 
 ENDLESS = 10**6  # steps: these runs are ended from outside
 LOOK_EVERY_SECONDS = 0.005
+
+
+def python_path() -> str:
+    """PYTHONPATH of a process that is to find this package."""
+    root = str(pathlib.Path(ifanp_jax.__file__).resolve().parents[1])
+    return os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+
+
+def run_alone(module: str, function: str, request: dict, **environment: str) -> dict:
+    """What a function prints last, as JSON, in a new process.
+
+    Args:
+      module: of `ifanp_jax.benchmark`.
+      function: of that module; it takes the request as JSON.
+      request: JSON values.
+      **environment: variables of the process besides those of this one.
+
+    Raises:
+      UserError: when the process fails.
+    """
+    code = f"import sys; from ifanp_jax.benchmark import {module}; {module}.{function}(sys.argv[1])"
+    process = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(request)],
+        env=os.environ | {"PYTHONPATH": python_path()} | environment,
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
+        raise UserError(f"A measuring process failed: {lines[-1]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 class Trainings:

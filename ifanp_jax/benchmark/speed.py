@@ -18,7 +18,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from ifanp_jax.benchmark import inputs, parts, probes, rivals, step_speed, timing
+from ifanp_jax.benchmark import inputs, parts, pictures, probes, rivals, step_speed, timing
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import answers
 from ifanp_jax.training import runs
@@ -75,7 +75,7 @@ def describe(run: runs.Run) -> dict:
     config, device = run.config, jax.devices()[0]
     name = device.device_kind
     if device.platform == "cpu":
-        name = f"{_cpu_name()}, {os.cpu_count()} cores"
+        name = f"{cpu_name()}, {os.cpu_count()} cores"
     return {
         "device": name,
         "platform": device.platform,
@@ -83,7 +83,7 @@ def describe(run: runs.Run) -> dict:
         "dtype": _dtype(run),
         "model": config.model.name,
         "protocol": config.protocol,
-        "width": config.model.width,
+        "width": config.model.get("width", config.model.get("widths")),
         "image_shape": list(run.image_shape),
         "batch_size": config.train.batch_size,
         "steps_per_dispatch": inputs.count_steps_per_dispatch(run),
@@ -98,7 +98,7 @@ def _dtype(run):
 
 
 def measure_completion(case: inputs.Case) -> dict:
-    """Completion by S samples: the latency of one image, and images per second in a batch."""
+    """Completion by S samples: the latency of one image, images per second in a batch, and whole pictures."""
     run, num_samples = case.run, case.run.config.evaluate.num_samples
     state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(run.config.seed))
     variables = run.step.variables(state)
@@ -112,10 +112,11 @@ def measure_completion(case: inputs.Case) -> dict:
         entry = timing.measure(complete, jax.random.key(0), batch.image, batch.mask, effort=case.effort)
         entry |= {"batch_size": size, "num_samples": num_samples}
         entries[name] = entry | {"images_per_second": size / entry["milliseconds"] * 1e3}
-    return entries
+    return entries | {"pictures": pictures.measure_pictures(case)}
 
 
-def _cpu_name():
+def cpu_name() -> str:
+    """What the processor is called."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

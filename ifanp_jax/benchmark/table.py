@@ -2,6 +2,10 @@
 
 from ifanp_jax.evaluation import tables
 
+SUMMARY_HEAD = (
+    "model", "dtype", "images/s", "step", "TFLOP/s", "share of the measured GEMM, TFLOP/s", "temporary, MiB",
+    "loop against step", "compiling, s",
+)  # fmt: skip
 HEAD = ("what", "value", "milliseconds, memory")
 
 
@@ -17,12 +21,40 @@ def list_lines(result: dict) -> list[str]:
 def caption(result: dict) -> str:
     """One line that says what the numbers are."""
     shape = "x".join(map(str, result["image_shape"]))
+    width = f" of width {result['width']}" if result["width"] else ""
     return (
-        f"{result['model']} of width {result['width']}, images {shape}, {result['dtype']}, batch "
+        f"{result['model']}{width}, images {shape}, {result['dtype']}, batch "
         f"{result['batch_size']}, {result['steps_per_dispatch']} steps per dispatch, on "
         f"{result['num_devices']} x {result['device']}, jax {result['jax']}, Python {result['python']}. "
         "Medians (fastest to slowest), forward and backward unless said otherwise."
     )
+
+
+def list_summary(results: list[dict]) -> list[str]:
+    """One table with a row for each of several results of one machine, in Markdown.
+
+    Args:
+      results: of `speed.run`, each with the section "training".
+    """
+    device = results[0]
+    rows = []
+    for result in results:
+        entry, shape = result["training"], "x".join(map(str, result["image_shape"]))
+        rows.append(
+            (
+                f"{result['model']}, {shape}, batch {result['batch_size']}",
+                result["dtype"],
+                f"{entry['images_per_second']:,.0f}",
+                _milliseconds(entry),
+                f"{entry['mflops_per_image'] * entry['images_per_second'] / 1e6:,.1f}",
+                f"{entry['gemm_share']:.0%} of {result['gemm']['gflops_per_second'] / 1e3:,.1f}",
+                f"{entry['temporary_mib']:,.0f}",
+                f"{entry['loop_overhead']:+.1%}",
+                f"{entry['compile_seconds']:.0f}",
+            )
+        )
+    caption = f"{device['num_devices']} x {device['device']}, jax {device['jax']}, Python {device['python']}."
+    return [caption, "", *tables.markdown_table(SUMMARY_HEAD, rows)]
 
 
 def list_rows(result: dict) -> list[tuple[str, str, str]]:
@@ -73,10 +105,23 @@ def _list_comparison(entry):
 
 
 def _list_completion(entries):
-    return [
-        (f"completion, {e['num_samples']} samples, batch {e['batch_size']}", _rate(e), _milliseconds(e))
-        for e in entries.values()
-    ]
+    rows = []
+    for name in ("one_image", "batch"):
+        entry = entries[name]
+        what = f"completion, {entry['num_samples']} samples, batch {entry['batch_size']}"
+        rows.append((what, _rate(entry), _milliseconds(entry)))
+    return rows + [_list_picture(entry) for entry in entries["pictures"]]
+
+
+def _list_picture(entry):
+    h, w = entry["size"]
+    what = f"picture {h}x{w}, {entry['method']}"
+    if "rounds" in entry:
+        what += f", {entry['num_samples']} answers of {entry['rounds']} rounds"
+    if "left_out" in entry:
+        return what, "left out", entry["left_out"]
+    first = f"first {entry['first_seconds']:.2f} s, {entry['peak_mib']:,.0f} MiB"
+    return what, f"{entry['seconds']:.2f} s", first
 
 
 def _list_scaling(entries):

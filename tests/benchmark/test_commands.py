@@ -1,5 +1,7 @@
 """The command line of the benchmarks."""
 
+import json
+
 import pytest
 
 from ifanp_jax.benchmark import reliability
@@ -10,6 +12,7 @@ from tests import helpers
     ("arguments", "message"),
     [
         ([], "--config is missing"),
+        (["peers", "--config=configs/digits_ifanp.py"], "takes no --config"),
         (["--config=configs/digits_ifanp.py", "--section=speed"], "speed"),
         (
             ["reliability", "--config=configs/digits_ifanp.py", "--output=/nowhere/a.json"],
@@ -22,6 +25,28 @@ def test_wrong_flags_are_one_sentence(arguments, message):
     assert process.returncode == 1
     assert process.stderr.startswith("error: ") and message in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_results_are_collected_in_one_table(tmp_path):
+    times = {"milliseconds": 2.0, "milliseconds_range": [1.0, 3.0]}
+    result = {
+        "model": "image_np.IFANP", "image_shape": [32, 32, 3], "batch_size": 512, "dtype": "bfloat16",
+        "num_devices": 1, "device": "a device", "jax": "0.10", "python": "3.11",
+        "gemm": {"gflops_per_second": 5e5},
+        "training": {
+            "images_per_second": 256e3, "mflops_per_image": 900.0, "gemm_share": 0.46, "temporary_mib": 10.0,
+            "loop_overhead": 0.01, "compile_seconds": 7.0, **times,
+        },
+    }  # fmt: skip
+    (tmp_path / "benchmark_celeba_bfloat16.json").write_text(json.dumps(result))
+    process = helpers.run_main("collect", f"--results={tmp_path}", module="ifanp_jax.benchmark")
+    assert process.returncode == 0, process.stderr
+    caption, _, _, _, row = process.stdout.strip().splitlines()
+    assert caption == "1 x a device, jax 0.10, Python 3.11."
+    assert row.startswith(
+        "| image_np.IFANP, 32x32x3, batch 512 | bfloat16 | 256,000 | 2.00 ms (1.00 to 3.00) |"
+    )
+    assert "| 230.4 | 46% of 500.0 |" in row
 
 
 def test_the_processes_get_the_configuration_alone():

@@ -21,6 +21,7 @@ EFFORT = inputs.Effort(
     scaling_sides=(6,),
     scaling_batch_sizes=(4,),
     device_counts=(1, 2),
+    picture_sizes=(),
 )
 GEMM = {"gemm": {"size": 2, "gflops_per_second": 1.0, "milliseconds": 1.0, "milliseconds_range": [1.0, 1.0]}}
 IN_PROCESSES = ("devices", "start")

@@ -1,0 +1,54 @@
+"""Our own model as a peer: the compiled step on one batch, and `CompletionModel`."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from ifanp_jax.completion.model import CompletionModel
+from ifanp_jax.data import sampling
+from ifanp_jax.training import parameters, runs
+
+
+class Peer:
+    """One model with its state and batch."""
+
+    is_compiled = False  # the first completion compiles
+
+    def __init__(self, task, arrays):
+        """Takes what `peers.write_task` wrote."""
+        run = runs.make(*runs.parse_record(task["record"]))
+        flat = {n.removeprefix("weights/"): x for n, x in arrays.items() if n.startswith("weights/")}
+        params = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
+        state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(0))
+        self.state = state.replace(params=jax.tree.map(jnp.copy, params))
+        self.batches = sampling.Batch(image=jnp.asarray(arrays["image"])[None], mask=arrays["mask"][None])
+        self.update = jax.jit(run.step.update, donate_argnums=1)
+        self.key = jax.random.key(task["seed"])
+        self.run, self.arrays = run, arrays
+        num_parameters = parameters.count_parameters(params)
+        self.facts = {"num_parameters": num_parameters, "version": f"jax {jax.__version__}"}
+
+    def train_step(self):
+        """One optimiser step; answers with its images."""
+        self.state, _ = self.update(self.key, self.state, self.batches)
+        return len(self.arrays["image"])
+
+    def wait(self):
+        """Until the steps are done."""
+        jax.block_until_ready(self.state)
+
+    def complete(self):
+        """Completes the picture once."""
+        model = CompletionModel.from_run(dataclasses.replace(self.run, state=self.state))
+        model.complete(self.arrays["picture"][0], self.arrays["picture_mask"][0], num_samples=1, rounds=1)
+
+    def terms(self):
+        """What a peer with the same weights is compared with comes from `peers.expect`."""
+        raise NotImplementedError("its own terms")
+
+
+def make(task, arrays):
+    """Builds the peer."""
+    return Peer(task, arrays)

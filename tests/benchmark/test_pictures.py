@@ -1,0 +1,24 @@
+"""Completion of whole pictures."""
+
+from ifanp_jax.benchmark import pictures
+from ifanp_jax.training import runs
+from tests import tiny
+
+
+def complete(method, *, size=(10, 12), num_samples=2):
+    record = runs.make_record(tiny.make_config(), (8, 8, 1))
+    return pictures.complete_picture(record | {"method": method, "size": size, "num_samples": num_samples})
+
+
+def test_a_picture_is_completed_twice():
+    found = complete(pictures.OURS)
+    assert 0 < found["seconds"] < found["first_seconds"] and found["peak_mib"] > 0
+    assert found["rounds"] == 1
+
+
+def test_a_picture_that_costs_too_much_is_left_out():
+    assert "TFLOP" in complete(pictures.OURS, size=(4096, 4096))["left_out"]
+
+
+def test_classical_methods_complete_it_too():
+    assert complete("biharmonic")["seconds"] > 0
