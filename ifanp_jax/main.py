@@ -156,7 +156,7 @@ def _study():
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
         study = run.run(config, _WORKDIR.value, dataset)
-    print("\n".join(tables.list_lines(study)))
+    print("\n".join(tables.terminal_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 

@@ -11,6 +11,20 @@ UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures no
 NUM_SAMPLES_SHOWN = 3
 MAX_DEVIATION = 0.25  # intensities, the end of the scale of standard deviations in every figure
 DEVIATION_COLOURS = "viridis"
+DEVIATION_CAPTION = (
+    '"std" is the standard deviation of the prediction, in intensities from 0 to 1, on this scale in every '
+    "figure. Magenta pixels were not observed."
+)
+# What a training may log: name, title of its panel.
+TRAINING_PANELS = (
+    ("loss", "loss"),
+    ("generator_loss", "loss of the generator"),
+    ("critic_loss", "loss of the critics"),
+    ("psnr", "PSNR (dB)"),
+    ("mse", "MSE"),
+    ("kl", "KL (nats per image)"),
+)
+SPLIT_STYLES = {"train": ("training", "-"), "val": ("validation", "o--")}
 CELL_INCHES = 0.95
 
 
@@ -71,7 +85,7 @@ def draw_completions(path: str | pathlib.Path, panels: list[Panel], *, title: st
     deviations = pyplot.cm.ScalarMappable(pyplot.Normalize(0, MAX_DEVIATION), DEVIATION_COLOURS)
     figure.colorbar(deviations, cax=axis, orientation="horizontal", extend="max")
     axis.tick_params(labelsize=8)
-    axis.set_xlabel("std: standard deviation of the prediction, intensities in [0, 1]", fontsize=8)
+    axis.set_xlabel(DEVIATION_CAPTION, fontsize=8)
     figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
     _save(figure, path, dpi=130, bbox_inches="tight")
 
@@ -100,32 +114,37 @@ def _draw_panel(subfigure, panel, *, top):
                 axis.set_title(name, fontsize=8)
 
 
-def draw_training(path: str | pathlib.Path, rows: list[dict]) -> None:
-    """Draws loss, MSE and, where there is one, KL against steps, of training and of validation.
+def draw_training(
+    path: str | pathlib.Path, rows: list[dict], *, loss_unit: str = "", caption: str = ""
+) -> None:
+    """Draws losses, PSNR, MSE and KL, where there are any, against steps, of training and of validation.
 
     Args:
       path: of the PNG.
       rows: of `metrics.jsonl`.
+      loss_unit: of the loss.
+      caption: what validation is, below the panels.
     """
-    panels = [("loss", "loss (nats per image)"), ("mse", "MSE"), ("kl", "KL (nats per image)")]
-    panels = [(name, title) for name, title in panels if any(f"train/{name}" in row for row in rows)]
+    panels = [(name, title) for name, title in TRAINING_PANELS if any(f"train/{name}" in row for row in rows)]
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(
         1, max(1, len(panels)), figsize=(4 * max(1, len(panels)), 3.2), layout="constrained", squeeze=False
     )
     for axis, (name, title) in zip(axes[0], panels, strict=False):
-        curves = {split: _curve(rows, f"{split}/{name}") for split in ("train", "val")}
-        for split, style in (("train", "-"), ("val", "o--")):
+        curves = {split: _curve(rows, f"{split}/{name}") for split in SPLIT_STYLES}
+        for split, (label, style) in SPLIT_STYLES.items():
             if curves[split]:
-                axis.plot(*zip(*curves[split], strict=True), style, markersize=3, linewidth=1.2, label=split)
-        if name == "loss":
+                axis.plot(*zip(*curves[split], strict=True), style, markersize=3, linewidth=1.2, label=label)
+        if name.endswith("loss"):
             _leave_out_first_losses(axis, [value for curve in curves.values() for _, value in curve])
-        elif any(value > 0 for curve in curves.values() for _, value in curve):
+        elif name != "psnr" and any(value > 0 for curve in curves.values() for _, value in curve):
             _use_log_scale(axis)
         axis.set_xlabel("step")
-        axis.set_title(title, fontsize=10)
+        axis.set_title(f"{title} ({loss_unit})" if name == "loss" and loss_unit else title, fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
+    if caption:
+        figure.supxlabel(caption, fontsize=9)
     _save(figure, path, dpi=120)
 
 
@@ -162,8 +181,12 @@ def draw_reliability(path: str | pathlib.Path, levels: list[float], coverage: di
     for name, shares in coverage.items():
         axis.plot(levels, shares, "o-", markersize=2.5, linewidth=1.2, label=name)
     options = {"fontsize": 8, "color": "0.4", "style": "italic"}
-    axis.text(0.97, 0.03, "below: overconfident", ha="right", va="bottom", **options)
-    axis.text(0.03, 0.97, "above: underconfident", ha="left", va="top", **options)
+    axis.text(
+        0.97, 0.03, "below the line: overconfident,\nintervals too narrow", ha="right", va="bottom", **options
+    )
+    axis.text(
+        0.03, 0.97, "above the line: underconfident,\nintervals too wide", ha="left", va="top", **options
+    )
     axis.set_xlabel("nominal probability of the central interval")
     axis.set_ylabel("share of unobserved values inside")
     axis.set_xlim(0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import figures, tables
+from ifanp_jax.evaluation import figures, tables, validation
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.models import answers
 from ifanp_jax.training import Run, metrics_file
@@ -46,7 +46,8 @@ def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Pa
         title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
         figures.draw_completions(workdir / "completions.png", complete_panels(run, images), title=title)
     if rows := metrics_file.read_metrics(workdir):
-        figures.draw_training(workdir / "training.png", rows)
+        unit, caption = run.step.loss_unit, validation.describe(dataset)
+        figures.draw_training(workdir / "training.png", rows, loss_unit=unit, caption=caption)
     coverage = {tables.label(cell): cell["coverage"] for cell in evaluation["cells"] if "coverage" in cell}
     if coverage:
         figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from ifanp_jax import objectives
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.evaluation.evaluate import evaluate_images
@@ -17,15 +18,28 @@ METRICS = ("psnr", "psnr_completed", "psnr_unobserved", "mse", "kl", "log_prob")
 def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dict[str, float]]:
     """Returns `validate(run) -> {"val/psnr": ...}` on a few held-out images at one context fraction.
 
+    `val/loss` is the loss of the training, where its step has one for held-out images.
+
     Args:
       config: the whole configuration; uses `evaluate.seed`.
       dataset: its first held-out images are completed.
     """
     images = dataset.evaluation[:NUM_IMAGES]
     contexts = draw_contexts(config.evaluate.seed, "random", FRACTION, images.shape[:3])
+    targets = objectives.target_pixels(contexts, config.objective.target)
+    num_values = targets.sum(axis=(1, 2, 3)) * images.shape[-1]
 
     def validate(run):
         values = evaluate_images(run, images, contexts)
-        return {f"val/{name}": float(values[name].mean()) for name in METRICS if name in values}
+        found = {f"val/{name}": float(values[name].mean()) for name in METRICS if name in values}
+        if run.step.held_out_loss:
+            found["val/loss"] = run.step.held_out_loss(values, num_values)
+        return found
 
     return validate
+
+
+def describe(dataset: Dataset) -> str:
+    """A sentence on what validation is."""
+    count = min(NUM_IMAGES, len(dataset.evaluation))
+    return f"Validation: {count} held-out images, {FRACTION:.0%} of their pixels observed at random."

@@ -56,33 +56,47 @@ def write(study: dict, workdir: str | pathlib.Path) -> None:
 def list_lines(study: dict) -> list[str]:
     """The lines of `study.md`."""
     lines = [caption(study), ""]
-    for title, head, body in (
+    for title, head, body in _list_tables(study):
+        lines += [f"**{title}**", "", *tables.markdown_table(head, body), ""]
+    return lines + (["", _published_note(study)] if study["published"] else [])
+
+
+def terminal_lines(study: dict) -> list[str]:
+    """The same tables in lines of 80 characters."""
+    lines = tables.fill(caption(study))
+    for title, head, body in _list_tables(study):
+        lines += ["", *tables.fill(f"{title}:"), "", *tables.plain_table(head, body)]
+    return lines + (["", *tables.fill(_published_note(study))] if study["published"] else [])
+
+
+def _list_tables(study) -> list[Table]:
+    return [
         *(_psnr_table(study, metric) for metric in PSNR_TITLES),
         *(_metric_table(study, metric) for metric in OTHER_TITLES if _has(study, metric)),
         *([_coverage_table(study)] if _has(study, "coverage") else []),
         _difference_table(study, "psnr", "raw PSNR, dB, image by image (95 % interval)"),
         _difference_table(study, "psnr_completed", "completed PSNR, dB"),
         _model_table(study),
-    ):
-        lines += [f"**{title}**", "", *tables.markdown_table(head, body), ""]
-    return lines + (["", _published_note(study)] if study["published"] else [])
+    ]
 
 
 def caption(study: dict) -> str:
-    """What the numbers are, in a few sentences on one line."""
+    """What the numbers are, in sentences on one line."""
     fractions = " to ".join(f"{fraction:.0%}" for fraction in study["mask_fraction"])
     seeds = ", ".join(map(str, study["seeds"]))
-    likelihood = f" Likelihood: {tables.show_likelihood(study)}." if study["likelihood"] else ""
+    likelihood = f" The likelihood is {tables.show_likelihood(study)}." if study["likelihood"] else ""
+    num_images = study["rows"][0]["num_images"]
     return (
-        f"{study['data']} {tables.show_shape(study)}: {study['num_steps']} steps of {study['batch_size']} "
-        f"of {study['num_training_images']:,} training images, peak learning rate {study['learning_rate']}, "
-        f"moving average {study['ema_decay']}, seeds {seeds}{tables.show_protocol(study)}. "
-        f"Training contexts: {study['mask']}, {fractions} observed; target {study['target']}.{likelihood} "
-        f"Tests: {study['rows'][0]['num_images']} held-out images (split {study['eval_split']}) with the "
-        f"same contexts for every model. The prediction is the mean of {study['num_samples']} samples drawn "
-        "from q(z given the context), clipped to [0, 1]. The log-likelihood is the importance-weighted bound "
-        f"with as many. {_rounds_note(study)}Intervals are over the images, not over trainings: another seed "
-        "may move a model further."
+        f"Every model was trained on {study['data']} {tables.show_shape(study)} for {study['num_steps']} "
+        f"steps of {study['batch_size']} of {study['num_training_images']:,} training images. The peak "
+        f"learning rate was {study['learning_rate']}, the moving average {study['ema_decay']}, and the seeds "
+        f"were {seeds}{tables.show_protocol(study)}. The training contexts were {study['mask']}, {fractions} "
+        f"observed, with the target {study['target']}.{likelihood} The tests are on "
+        f"{num_images} held-out images (split {study['eval_split']}) with the same contexts for every model. "
+        f"The prediction is the mean of {study['num_samples']} samples drawn from q(z given the context), "
+        "clipped to [0, 1]. The log-likelihood is the importance-weighted bound with as many. "
+        f"{_rounds_note(study)}Intervals are over the images, not over trainings: another seed may move a "
+        "model further."
     )
 
 
@@ -91,8 +105,8 @@ def _rounds_note(study):
     if not how:
         return ""
     return (
-        f"Samples by rounds: {how['num_samples']} by {how['rounds']} rounds of each of the first "
-        f"{how['rounds_images']} images; order and noise from seed {how['seed']}. "
+        f"Samples by rounds: {how['num_samples']} were drawn by {how['rounds']} rounds for each of the first "
+        f"{how['rounds_images']} images; order and noise come from seed {how['seed']}. "
     )
 
 

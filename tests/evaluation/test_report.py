@@ -71,13 +71,31 @@ def test_a_training_without_kl_has_no_panel_for_it(tmp_path):
     assert two[1] * 3 == three[1] * 2
 
 
+def test_validation_is_drawn_beside_training(tmp_path):
+    rows = [{"step": step, "train/loss": 3.0 / step, "train/psnr": 10.0 + step} for step in (1, 2, 3)]
+    held_out = [
+        {"step": 3, "val/loss": 1.5, "val/psnr": 12.0},
+        {"step": 2, "val/loss": 2.0, "val/psnr": 11.0},
+    ]
+    figures.draw_training(tmp_path / "alone.png", rows)
+    figures.draw_training(tmp_path / "both.png", rows + held_out)
+    orange = [
+        np.split(np.abs(read_pixels(tmp_path / name) - [255, 127, 14]).max(axis=-1) < 8, 2, axis=1)
+        for name in ("alone.png", "both.png")
+    ]
+    assert not np.any(orange[0])
+    assert all(panel.sum() > 50 for panel in orange[1])
+
+
 def test_validation_is_the_evaluation_of_a_few_images(untrained):
     config, dataset = untrained.config, tiny.digits()
     row = validation.make_validation(config, dataset)(untrained)
-    assert set(row) == {f"val/{name}" for name in validation.METRICS}
+    assert set(row) == {f"val/{name}" for name in (*validation.METRICS, "loss")}
     config = tiny.make_config(
         **{"evaluate.fractions": (0.4,), "evaluate.halves": False, "evaluate.num_images": 256}
     )
     evaluation, _ = evaluate.evaluate(dataclasses.replace(untrained, config=config), dataset)
     for name in validation.METRICS:
         assert row[f"val/{name}"] == pytest.approx(evaluation["cells"][0][name], rel=1e-5)
+    cell = evaluation["cells"][0]
+    assert row["val/loss"] == pytest.approx(cell["kl"] - cell["reconstruction"], rel=1e-5)

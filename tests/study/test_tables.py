@@ -74,9 +74,9 @@ def test_files_hold_the_study(study, tmp_path):
 def test_the_caption_says_what_was_trained_and_tested(study):
     caption = tables.caption(study)
     for expected in (
-        "digits 8x8x1: 4 steps of 8 of 1,497 training images",
+        "digits 8x8x1 for 4 steps of 8 of 1,497 training images",
         "random, 30% to 60% observed",
-        "Likelihood: fixed, sigma 0.1.",
+        "The likelihood is fixed, sigma 0.1.",
         "mean of 3 samples",
         "not over trainings",
     ):
@@ -147,9 +147,7 @@ def test_samples_by_rounds_have_tables_where_a_model_has_them(study, tmp_path):
     best = found["best of the samples by rounds: PSNR of the completed image, dB"]
     assert best[1:] == [["IFNP", *3 * ["22.50"]], ["Other", *3 * [""]]]
     assert found["gradient energy of a sample by rounds, the truth's being 1"][1][1] == "1.05"
-    assert "3 by 16 rounds of each of the first 64 images; order and noise from seed 0" in tables.caption(
-        study
-    )
+    assert "3 were drawn by 16 rounds for each of the first 64 images" in tables.caption(study)
     tables.write(study, tmp_path)
     with (tmp_path / "study.csv").open() as file:
         assert [row["rounds_psnr_best"] for row in csv.DictReader(file)] == 3 * ["22.5"] + 3 * [""]
@@ -162,4 +160,15 @@ def test_what_no_model_answers_has_no_table(study):
     study |= {"published": [], "classical": [], "likelihood": None}
     titles = list(read_tables(study))
     assert len(titles) == 6  # three PSNRs, two differences, the models
-    assert "Likelihood" not in tables.caption(study)
+    assert "likelihood is" not in tables.caption(study).replace("log-likelihood is", "")
+
+
+def test_the_terminal_shows_the_same_tables_within_80_characters(study):
+    study["models"]["image_np.IFNP"] = {f"a_field_{index}": index for index in range(40)}
+    lines = tables.terminal_lines(study)
+    assert max(map(len, lines)) <= 80
+    text = " ".join(lines)
+    for title, rows in read_tables(study).items():
+        assert " ".join(title.split()) in text
+        words = {word for row in rows for cell in row for word in cell.split()}
+        assert words <= set(text.split()), title

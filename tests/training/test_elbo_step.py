@@ -99,6 +99,14 @@ def test_a_loss_per_value_counts_the_target_values_of_the_batch():
     np.testing.assert_allclose(per_value, per_image * len(make_batch().image) / num_values, rtol=1e-5)
 
 
+def test_the_loss_of_held_out_images_is_that_of_the_training():
+    values = {"reconstruction": np.array([3.0, 5.0]), "kl": np.array([1.0, 2.0])}
+    num_values = np.array([4, 6])
+    assert elbo.held_out_loss(values, num_values) == pytest.approx(-2.5)
+    assert elbo.held_out_loss(values, num_values, kl_weight=0, per_value=True) == pytest.approx(-0.8)
+    assert elbo.held_out_loss({"reconstruction": values["reconstruction"]}, num_values) == pytest.approx(-4)
+
+
 def test_the_logged_gradient_norm_is_that_of_the_gradient():
     (_, after), (logged,) = run("IFNP", num_steps=1)
     first_moment = after.opt_state[0].mu  # 0.1 times the only gradient so far

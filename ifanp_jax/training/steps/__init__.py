@@ -30,6 +30,9 @@ class Step:
       show: (averages by name) -> the few words of the progress line.
       num_batches: batches that one update takes.
       remedy: what to do against values that are not finite, as the beginning of a sentence.
+      held_out_loss: ({"reconstruction": (N,), "kl": (N,) or missing}, target values per image (N,)) -> what
+        `update` calls loss, of N held-out images; None where only a training has one.
+      loss_unit: of the loss, for figures.
     """
 
     init: Callable[..., Any]
@@ -40,6 +43,8 @@ class Step:
     show: Callable[[dict[str, float]], str]
     num_batches: int = 1
     remedy: str = "lower config.train.learning_rate or clip with config.train.max_grad_norm=1"
+    held_out_loss: Callable[[dict[str, Any], Any], float] | None = None
+    loss_unit: str = ""
 
 
 def get(config: ConfigDict, model: nn.Module) -> Step:

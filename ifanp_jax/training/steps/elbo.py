@@ -1,6 +1,7 @@
 """The ELBO step: one network, one optimiser."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -55,7 +56,34 @@ def make_step(config: ConfigDict, model: nn.Module) -> Step:
         schedule=optimizer.learning_rate_schedule(config.train),
         finite_metrics=("loss", "grad_norm"),
         show=lambda row: f"loss {row['loss']:.4g}  psnr {row['psnr']:.2f} dB",
+        held_out_loss=functools.partial(
+            held_out_loss, kl_weight=config.objective.kl_weight, per_value=config.objective.per_value
+        ),
+        loss_unit="nats per target value" if config.objective.per_value else "nats per image",
     )
+
+
+def held_out_loss(
+    values: Mapping[str, jax.Array], num_values: jax.Array, *, kl_weight: float = 1.0, per_value: bool = False
+) -> float:
+    """The loss of `make_update` over held-out images.
+
+    Args:
+      values: `reconstruction` and, of a model with a latent variable, `kl`, (N,) each, in nats per image.
+      num_values: target values of each image, (N,).
+      kl_weight: 1 gives the ELBO.
+      per_value: whether the loss counts target values, not images.
+    """
+    return float(
+        _negative_bound(values["reconstruction"], values.get("kl"), num_values, kl_weight, per_value)
+    )
+
+
+def _negative_bound(reconstruction, kl, num_values, kl_weight, per_value):
+    bound = reconstruction
+    if kl is not None:
+        bound = objectives.elbo(reconstruction, kl, kl_weight=kl_weight)
+    return -bound.sum() / jnp.maximum(num_values.sum(), 1) if per_value else -bound.mean()
 
 
 def evaluation_variables(state: TrainState) -> dict[str, Any]:
@@ -98,13 +126,8 @@ def make_update(
             target=target,
             rngs={"sample": sample_key},
         )
-        bound = terms.reconstruction
-        if terms.kl is not None:
-            bound = objectives.elbo(terms.reconstruction, terms.kl, kl_weight=kl_weight)
-        if not per_value:
-            return -bound.mean(), terms
-        num_values = objectives.target_pixels(batch.mask, target).sum() * batch.image.shape[-1]
-        return -bound.sum() / jnp.maximum(num_values, 1), terms
+        num_values = objectives.target_pixels(batch.mask, target).sum(axis=(1, 2, 3)) * batch.image.shape[-1]
+        return _negative_bound(terms.reconstruction, terms.kl, num_values, kl_weight, per_value), terms
 
     def update(key, state, batches):
         batch = jax.tree.map(lambda x: x[0], batches)
