@@ -9,9 +9,10 @@ import importlib
 from ifanp_jax.errors import UserError
 from ifanp_jax.version import __version__
 
-__all__ = ["UserError", "__version__", "from_pretrained", "list_pretrained", "load"]
+__all__ = ["UserError", "__version__", "from_pretrained", "list_pretrained", "load", "train"]
 
-_ELSEWHERE = {"calibration": "ifanp_jax.metrics.calibration"}  # modules by the name that a user imports
+# What is imported when it is asked for, so that importing the package is cheap.
+_ELSEWHERE = {"calibration": ("ifanp_jax.metrics.calibration", ""), "train": ("ifanp_jax.trained", "train")}
 
 
 def load(path):
@@ -55,7 +56,9 @@ def from_pretrained(name):
 
 
 def __getattr__(name):
-    """Imports a module of `_ELSEWHERE` when it is asked for."""
+    """Imports what `_ELSEWHERE` names when it is asked for."""
     if name in _ELSEWHERE:
-        return importlib.import_module(_ELSEWHERE[name])
+        module, member = _ELSEWHERE[name]
+        found = importlib.import_module(module)
+        return getattr(found, member) if member else found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -254,18 +254,10 @@ def _evaluation_memory():
 
 
 def _report(run, dataset, folder):
-    from ifanp_jax.evaluation import evaluate, report, tables
-    from ifanp_jax.runtime import device_mesh
+    from ifanp_jax.evaluation import report
 
     with _evaluation_memory():
-        evaluation, values = evaluate.evaluate(run, dataset)
-        if not device_mesh.is_first_process():  # the others also evaluate, so that none waits for long
-            return
-        report.write(evaluation, values, folder)
-        logger.info("Drawing the figures.")
-        report.draw(run, dataset, evaluation, folder)
-    tables.print_table(evaluation)
-    logger.info("Wrote the tables and figures to %s.", folder)
+        report.make(run, dataset, folder)
 
 
 def run():

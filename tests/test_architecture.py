@@ -44,6 +44,7 @@ LEVELS = (
     ("pretrained",),
     ("benchmark",),
     ("web",),
+    ("trained",),
     ("__init__", "main", "configs"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

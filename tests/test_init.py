@@ -11,7 +11,7 @@ from tests import helpers
 
 def test_the_documented_names():
     assert ifanp_jax.calibration is calibration
-    assert set(ifanp_jax.__all__) <= set(vars(ifanp_jax))
+    assert all(hasattr(ifanp_jax, name) for name in ifanp_jax.__all__)
     for name in ("data.masks", "data.sources", "models.image_np", "models.point_np", "models.vae"):
         importlib.import_module(f"ifanp_jax.{name}")
     for name in ("modules.gca", "modules.lpa", "modules.conv", "objectives", "metrics"):

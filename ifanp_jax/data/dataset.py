@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pathlib
 
 import numpy as np
 
@@ -23,6 +24,21 @@ class Dataset:
     train: np.ndarray
     evaluation: np.ndarray
     skipped: tuple[str, ...] = ()
+
+
+DEFAULT_NAME = "digits"  # of `data.name`: true of that source alone
+
+
+def name_data(config_data, root: pathlib.Path) -> str:
+    """What tables call data that lies in `root`: `data.name` where it was set, else the name of the place.
+
+    Args:
+      config_data: `config.data`.
+      root: folder or file.
+    """
+    if config_data.name and config_data.name != DEFAULT_NAME:
+        return config_data.name
+    return root.resolve().stem if root.is_file() else root.resolve().name
 
 
 def describe_images(images: np.ndarray) -> dict[str, int | str]:

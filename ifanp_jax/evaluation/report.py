@@ -1,6 +1,7 @@
 """The files that an evaluation leaves in a working directory."""
 
 import json
+import logging
 import pathlib
 
 import jax
@@ -8,10 +9,35 @@ import numpy as np
 
 from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import figures, tables, validation
+from ifanp_jax.evaluation import evaluate, figures, tables, validation
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.models import answers
+from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import Run, metrics_file
+
+logger = logging.getLogger(__name__)
+
+
+def make(run: Run, dataset: Dataset, workdir: str | pathlib.Path) -> dict | None:
+    """Evaluates a run, writes tables and figures, and prints the table.
+
+    Args:
+      run: with its state.
+      dataset: its held-out images.
+      workdir: that exists.
+
+    Returns:
+      What `evaluation.json` holds; None in another process than the first, which only evaluates.
+    """
+    evaluation, values = evaluate.evaluate(run, dataset)
+    if not device_mesh.is_first_process():  # it also evaluates, so that none waits for long
+        return None
+    write(evaluation, values, workdir)
+    logger.info("Drawing the figures.")
+    draw(run, dataset, evaluation, workdir)
+    tables.print_table(evaluation)
+    logger.info("Wrote the tables and figures to %s.", workdir)
+    return evaluation
 
 
 def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathlib.Path) -> None:

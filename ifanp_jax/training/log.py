@@ -18,6 +18,8 @@ from ifanp_jax.training.runs import Run
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 15
+# Without the bar's own speed and time left, which count compilation and validation: ours do not.
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 
 
 class MetricLog:
@@ -129,6 +131,11 @@ def _average(window: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in window])) for name in window[0]}
 
 
+def _three_digits(value: float) -> str:
+    """A speed as text, so that one and its multiple agree."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
+
+
 class Progress:
     """A bar on a terminal; elsewhere a plain line now and then."""
 
@@ -158,6 +165,7 @@ class Progress:
             unit="step",
             disable=not (is_shown and sys.stderr.isatty()),
             dynamic_ncols=True,
+            bar_format=BAR,
         )
 
     def advance(self, num_steps: int) -> None:
@@ -175,7 +183,8 @@ class Progress:
         """
         if steps_per_second:
             left = (self._num_steps - step) / steps_per_second
-            speed = f"{steps_per_second:.1f} steps/s  {steps_per_second * batch_size:,.0f} images/s"
+            steps, images = map(_three_digits, (steps_per_second, steps_per_second * batch_size))
+            speed = f"{steps} steps/s  {images} images/s"
             text = f"{text}  {speed}  {left:.0f} s left"
         self._bar.set_postfix_str(text)
         now = self._clock()

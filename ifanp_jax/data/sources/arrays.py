@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 
 from ifanp_jax.data import pictures
-from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
 
 # What NumPy raises on damaged files.
@@ -45,7 +45,7 @@ def load(config_data) -> Dataset:
         (config_data.eval_split, config_data.max_eval_images),
     )
     train, evaluation = (_read_part(root, split, limit, recipe) for split, limit in parts)
-    return Dataset(name=config_data.name, train=train, evaluation=evaluation)
+    return Dataset(name=name_data(config_data, root), train=train, evaluation=evaluation)
 
 
 def _read_part(root: pathlib.Path, split: str, limit: int, recipe: pictures.Recipe) -> np.ndarray:

@@ -4,14 +4,18 @@ import collections.abc
 import concurrent.futures
 import dataclasses
 import hashlib
+import json
+import logging
 import os
 import pathlib
 
 import numpy as np
 
 from ifanp_jax.data import cache, pictures, tiles
-from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
@@ -20,7 +24,8 @@ PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 def load(config_data) -> Dataset:
     """Reads, crops and resizes every picture below a folder, or cuts it into tiles.
 
-    Every picture is cropped to its central square unless the recipe has another crop, or tiles are asked for.
+    Every picture is cropped to its central square unless the recipe has another crop, or tiles are asked for;
+    the log says how much that leaves out.
     Pictures that cannot be read, do not fit the crop or are not in the partition file are left out and named
     in `skipped`.
 
@@ -60,20 +65,37 @@ def load(config_data) -> Dataset:
         "recipe": dataclasses.asdict(recipe),
         "tile_size": config_data.tile_size,
         "tile_order": "dealt",
+        "has_crops": True,
         "limits": limits,
         "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
     }
     arrays, unreadable = cache.cached(
-        config_data.name or root.name,
+        name_data(config_data, root),
         key,
         cache.fingerprint(root, names),
         build,
         cache_dir=config_data.cache_dir,
     )
-    skipped = (*unreadable, *unlisted)
+    _tell_crops(json.loads(arrays["crops"].tobytes()), root)
     return Dataset(
-        name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"], skipped=skipped
+        name=name_data(config_data, root),
+        train=arrays["train"],
+        evaluation=arrays["evaluation"],
+        skipped=(*unreadable, *unlisted),
     )
+
+
+def _tell_crops(shares, root):
+    """Says what was left out of pictures that are no squares, where nobody asked for a crop."""
+    if cropped := [share for share in shares if share > 0]:
+        logger.warning(
+            "Cropped %d of %d pictures of %s to their central square, which leaves out up to %.0f %% of the "
+            "pixels of one; config.data.tile_size=SIDE cuts them into squares and keeps all.",
+            len(cropped),
+            len(shares),
+            root,
+            100 * max(cropped),
+        )
 
 
 def _split(names, config_data):
@@ -235,9 +257,11 @@ def _read_parts(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     images: dict[str, list[np.ndarray]] = {}
     skipped: list[str] = []
+    crops: list[float] = []  # of each picture the share that was left out
     for part, names in parts.items():
-        images[part], failed = _read_names(root, names, limits[part], recipe, tile_size)
+        images[part], failed, shares = _read_names(root, names, limits[part], recipe, tile_size)
         skipped.extend(failed)
+        crops.extend(shares)
     if not any(images.values()):
         raise UserError(
             f"None of the {len(skipped)} pictures below {root} can be used (the first: "
@@ -256,17 +280,22 @@ def _read_parts(
             f"{sizes[-1]}: set data.image_size, data.crop_size or data.tile_size."
         )
     channels = recipe.channels or max(image.shape[-1] for image in every)
-    return {
+    arrays = {
         part: np.stack([pictures.to_channels(image, channels) for image in images[part]]) for part in images
-    }, tuple(skipped)
+    }
+    arrays["crops"] = np.frombuffer(json.dumps(crops).encode(), np.uint8)
+    return arrays, tuple(skipped)
 
 
 def _read_names(
     root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe, tile_size: int
-) -> tuple[list[np.ndarray], list[str]]:
-    """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn."""
+) -> tuple[list[np.ndarray], list[str], list[float]]:
+    """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn.
 
-    def read_one(name: str) -> list[np.ndarray] | str:
+    Also what was not good, and of each good one the share that was cropped away unasked.
+    """
+
+    def read_one(name: str) -> tuple[list[np.ndarray], float] | str:
         try:
             return _read_images(root / name, recipe, tile_size)
         except UserError as error:
@@ -280,17 +309,22 @@ def _read_names(
             position += len(batch)
             for result in pool.map(read_one, batch):
                 (skipped if isinstance(result, str) else good).append(result)
-    return tiles.deal(good), skipped
+    return tiles.deal([images for images, _ in good]), skipped, [share for _, share in good]
 
 
-def _read_images(path: pathlib.Path, recipe: pictures.Recipe, tile_size: int) -> list[np.ndarray]:
-    """The image of a picture, or its tiles."""
+def _read_images(
+    path: pathlib.Path, recipe: pictures.Recipe, tile_size: int
+) -> tuple[list[np.ndarray], float]:
+    """The image of a picture, or its tiles; and the share that is left out where no crop was asked for."""
     image = pictures.read_picture(path)
     if not tile_size:
-        return [pictures.apply_recipe(image, recipe).copy()]
+        h, w = image.shape[:2]
+        is_asked = recipe.crop_size or recipe.crop_box
+        share = 0.0 if is_asked else 1 - min(h, w) ** 2 / (h * w)
+        return [pictures.apply_recipe(image, recipe).copy()], share
     if min(image.shape[:2]) < tile_size:
         raise UserError(
             f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
         )
     image = pictures.to_channels(image, recipe.channels) if recipe.channels else image
-    return list(tiles.cut_tiles(image, tile_size))
+    return list(tiles.cut_tiles(image, tile_size)), 0.0

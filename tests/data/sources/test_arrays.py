@@ -20,6 +20,7 @@ def test_arrays_from_npy_npz_and_one_archive(tmp_path):
         dataset = sources.load(make_config(tmp_path, source="arrays", dir=place))
         np.testing.assert_array_equal(dataset.train, train)
         np.testing.assert_array_equal(dataset.evaluation, test)
+        assert dataset.name == place.stem  # and not digits
     assert isinstance(sources.load(make_config(tmp_path, source="arrays", dir=layouts[0])).train, np.memmap)
     config = make_config(
         tmp_path, source="arrays", dir=layouts[0], image_size=3, channels=1, max_train_images=2

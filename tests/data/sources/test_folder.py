@@ -158,3 +158,24 @@ def test_pictures_of_any_size_are_cut_into_tiles(tmp_path):
         np.testing.assert_array_equal(dataset.evaluation, [tall[top : top + 4] for top in (2, 0, 5)])
         (reason,) = dataset.skipped
         assert "small.png" in reason and "3x9 pixels, which is less than data.tile_size, 4" in reason
+
+
+def test_what_is_cropped_away_unasked_is_said(tmp_path, caplog):
+    root = tmp_path / "pictures"
+    write_pictures(root, 6, 4, 8, 3)
+    config = make_config(tmp_path, source="folder", dir=root, eval_fraction=0.4)
+    for _ in range(2):  # decoded, then from the cache
+        sources.load(config)
+        assert "Cropped 6 of 6 pictures" in caplog.text and "up to 50 % of the pixels" in caplog.text
+        caplog.clear()
+    for asked in ({"crop_size": 4}, {"tile_size": 4}, {"crop_box": (0, 0, 4, 4)}):
+        sources.load(make_config(tmp_path, source="folder", dir=root, eval_fraction=0.4, **asked))
+    assert "Cropped" not in caplog.text
+
+
+def test_data_are_called_by_their_name_or_by_the_folder(tmp_path):
+    write_pictures(tmp_path / "holidays", 6, 4, 4, 3)
+    config = make_config(tmp_path, source="folder", dir=tmp_path / "holidays", eval_fraction=0.4)
+    assert sources.load(config).name == "holidays"
+    config.name = "mine"
+    assert sources.load(config).name == "mine"
