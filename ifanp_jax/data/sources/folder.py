@@ -69,20 +69,16 @@ def load(config_data) -> Dataset:
         "limits": limits,
         "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
     }
+    name = name_data(config_data, root)
     arrays, unreadable = cache.cached(
-        name_data(config_data, root),
+        name,
         key,
         cache.fingerprint(root, names),
         build,
         cache_dir=config_data.cache_dir,
     )
     _tell_crops(json.loads(arrays["crops"].tobytes()), root)
-    return Dataset(
-        name=name_data(config_data, root),
-        train=arrays["train"],
-        evaluation=arrays["evaluation"],
-        skipped=(*unreadable, *unlisted),
-    )
+    return Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
 
 
 def _tell_crops(shares, root):
