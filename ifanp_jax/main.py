@@ -44,9 +44,18 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 4, "complete, export: answers
 _SEED = flags.DEFINE_integer("seed", 0, "complete: of the latent samples.")
 _SIZE = flags.DEFINE_enum(
     "size",
-    "own",
-    ["own", "trained"],
-    "complete: at the picture's own size, or resized to the trained size and pasted back.",
+    "auto",
+    ["auto", "own", "trained"],
+    "complete: at the picture's own size in one call, resized to the trained size and pasted back, or auto: "
+    "in tiles, or what suits the model; the log says what, and why.",
+)
+_METHOD = flags.DEFINE_string(
+    "method",
+    "",
+    "complete: without a trained model: biharmonic, telea, nearest, ...; an unknown one lists all.",
+)
+_COMPARE = flags.DEFINE_bool(
+    "compare", False, "complete: by the trained model and, beside it, by --method, biharmonic by default."
 )
 _ROUNDS = flags.DEFINE_integer(
     "rounds", None, "complete: of the samples, see docs/export.md; by default what suits the model, 16 or 1."
@@ -63,6 +72,9 @@ _PORT = flags.DEFINE_integer("port", 8000, "serve: 0 = any free one.", lower_bou
 
 def main():
     """Runs the chosen mode."""
+    if _MODE.value == "complete" and _METHOD.value and not _COMPARE.value:
+        _complete()
+        return
     _check_source()
     if _MODEL.value:
         command_line.start_jax()
@@ -161,14 +173,19 @@ def _study():
 
 
 def _complete():
+    from ifanp_jax import methods
     from ifanp_jax.completion import pictures
 
     for flag in (_INPUT, _OUTPUT):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; --mode=complete needs --input and --output.")
+    name = _METHOD.value or ("biharmonic" if _COMPARE.value else "")
+    method = methods.ClassicalMethod(name) if name else None
+    is_trained = _COMPARE.value or not method
     with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
         failures = pictures.complete_files(
-            _load_model(),
+            _load_model() if is_trained else method,
+            compared={name: method} if _COMPARE.value else {},
             input=_INPUT.value,
             mask=_MASK.value,
             output=_OUTPUT.value,

@@ -40,7 +40,7 @@ LEVELS = (
     ("configuration",),
     ("training",),
     ("evaluation", "completion"),
-    ("study",),
+    ("study", "methods"),
     ("pretrained",),
     ("benchmark",),
     ("web",),

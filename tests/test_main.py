@@ -60,7 +60,9 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     assert result.returncode == 1
     assert "broken.png" in result.stderr and "Traceback" not in result.stderr
     names = {path.name for path in (tmp_path / "done").iterdir()}
-    assert names == {f"good_{name}.png" for name in ("sample_1", "sample_2", "mean", "uncertainty")}
+    assert names == {
+        f"good_{name}.png" for name in ("sample_1", "sample_2", "mean", "uncertainty", "preview")
+    }
     mean = np.asarray(Image.open(tmp_path / "done" / "good_mean.png"))
     np.testing.assert_array_equal(mean[mask], pixels[mask])
 
@@ -122,6 +124,7 @@ def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
         (("evaluate", "--model=photos"), "needs --config for the data"),
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
+        (("--mode=complete", "--input=a", "--output=b", "--method=spline"), "choose one of nearest"),
         (("--workdir=nowhere", "--mode=export"), "--output is missing"),
         (("serve", "--workdir=nowhere"), "holds no run"),
         ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ifanp_jax.errors import UserError
 
-SIZES = ("own", "trained")
+SIZES = ("auto", "own", "trained")
 UNCERTAINTIES = ("heads", "samples")
 
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.completion import tiles
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import flops, parameters
@@ -21,11 +22,15 @@ class Limits:
 
     Attributes:
       positions_at_once: samples * images * pixels in one call; a map of 64 channels then takes 256 MiB.
+      tile_sides: of the tiles that a large picture is cut into, pixels, the smallest first.
+      draws_at_once: samples * rounds * pixels up to which samples come by rounds where nobody says how many.
       num_bytes: memory of one call; 0 = half of the device's.
       num_operations: of products and convolutions, for one picture; 0 = 8e12 on a CPU, else 8e14.
     """
 
     positions_at_once: int = 2**20
+    tile_sides: tuple[int, ...] = tiles.SIDES
+    draws_at_once: int = 2**20
     num_bytes: int = 0
     num_operations: float = 0
 
@@ -62,21 +67,29 @@ def check_own_size(
       size: (H, W) of the picture.
       limits: of memory and operations.
     """
-    h, w = size
-    trained = image_shape[:2]
+    (h, w), trained = size, image_shape[:2]
     if problem := model.takes_size(size, trained):
         raise UserError(f'{problem} With size="trained" (--size=trained) it is done for you.')
-    if h <= trained[0] and w <= trained[1]:
-        return
-    if cost := _find_high_cost(model, image_shape, size, limits):
+    if cost := find_high_cost(model, image_shape, size, limits):
         raise UserError(
             f"The image has {h}x{w} pixels (rows x columns), which would cost this model {cost}: "
             'give size="trained" (--size=trained) or shrink it.'
         )
 
 
-def _find_high_cost(model, image_shape, size, limits):
-    """The cost that is above its limit, in words; "" where all is well."""
+def find_high_cost(
+    model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
+) -> str:
+    """The cost of a picture that is above its limit, in words; "" where all is well.
+
+    Args:
+      model: as of `check_own_size`, like the rest.
+      image_shape: (H, W, C) of the training, which is never too large.
+      size: (H, W) of the picture.
+      limits: of memory and operations.
+    """
+    if size[0] <= image_shape[0] and size[1] <= image_shape[1]:
+        return ""
     needed, allowed = model.completion_bytes(size), find_num_bytes(limits)
     if needed > allowed:
         return f"{needed / 2**30:.1f} GiB of memory where {allowed / 2**30:.1f} may be used"

@@ -3,13 +3,16 @@
 Everywhere True (in a mask picture: white; in an alpha channel: opaque) means observed. Observed pixels are
 kept exactly, and what lies under unobserved ones is never read.
 
-At its own size the model sees every pixel, but its convolutions reach only as many pixels as in training.
-Large holes come out worse the more the size exceeds the trained one. How large it may be depends on the
-model: on what it says that it takes, and on what it costs (`limits`).
+`size` says at which size the model runs:
 
-At the trained size, image and mask are brought to the grid of the training by area (a pixel of it is observed
-where a tenth of it is, and takes the mean of that), and the answer is interpolated back under the observed
-pixels: fast at any size, good for large holes in large pictures, too coarse for scattered pixels.
+- "own": the whole picture in one call. How large it may be depends on the model: on what it says that it
+  takes, and on what it costs (`limits`).
+- "trained": image and mask are brought to the grid of the training by area (a pixel of it is observed where a
+  tenth of it is, and takes the mean of that), and the answer is interpolated back under the observed pixels:
+  fast at any size, too coarse for scattered pixels.
+- "auto": for a model that says how far it looks (`tile_margin`), tile by tile where something is missing, and
+  coarse to fine where a hole is deeper than any of the training (`tiled`, `levels`); the trained size in one
+  call. For another model one of the two above (`sizes`).
 """
 
 import dataclasses
@@ -22,7 +25,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax.completion import arguments
+from ifanp_jax.completion import advice, arguments, by_tiles, sizes
 from ifanp_jax.completion.limits import (
     DEFAULT_LIMITS,
     Limits,
@@ -30,6 +33,7 @@ from ifanp_jax.completion.limits import (
     check_rounds,
     count_at_once,
 )
+from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.data import pictures
 from ifanp_jax.models import answers
 from ifanp_jax.models import rounds as by_rounds
@@ -38,30 +42,6 @@ from ifanp_jax.training.runs import Run
 logger = logging.getLogger(__name__)
 
 MIN_OBSERVED_SHARE = 0.1  # of a pixel of the trained grid, to count as observed
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CompletionResult:
-    """Completions of an image (H, W, C), or of a batch, which then leads as (B, H, W, C).
-
-    All are float32 NumPy arrays.
-
-    Attributes:
-      samples: (S, H, W, C) or (S, B, H, W, C) in [0, 1], observed pixels kept. With one round, the predicted
-        mean for each draw of the latent variable, clipped; with more, drawn by `rounds.complete_by_rounds`.
-      mean: (H, W, C) or (B, H, W, C) in [0, 1], the best estimate: the mean over the draws of the latent
-        variable of what one round predicts, clipped, whatever the rounds of `samples`.
-      uncertainty: like `mean`, the standard deviation around it per value; 0 at observed pixels. By default,
-        from the model's heads: sqrt(variance over draws of the predicted mean + mean over draws of scale^2).
-        From samples by rounds, where asked for: their root mean square distance from `mean`. Evaluation
-        reports the rank correlation of both with the true error.
-      raw_samples: like `samples`, but with observed pixels as one round predicts them.
-    """
-
-    samples: np.ndarray
-    mean: np.ndarray
-    uncertainty: np.ndarray
-    raw_samples: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +86,7 @@ class CompletionModel:
         *,
         num_samples: int = 8,
         seed: int = 0,
-        size: str = "own",
+        size: str = "auto",
         rounds: int | None = None,
         temperature: float = 1.0,
         uncertainty: str = "heads",
@@ -120,8 +100,10 @@ class CompletionModel:
             (B, H, W, 1).
           num_samples: S, at least 1.
           seed: of the draws, in [0, 2^32).
-          size: at which the model runs, "own" or "trained"; see the head of this file.
-          rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`.
+          size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
+            what "auto" chose, and why.
+          rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`, but
+            one where tiles would take more than `limits.draws_at_once` draws.
           temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
@@ -135,20 +117,47 @@ class CompletionModel:
         """
         options = self.make_options(num_samples, seed, size, rounds, temperature, uncertainty)
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
-        if size == "trained":
+        how = self._choose_how(mask, options)
+        for note in advice.list_untrained(self.config, self.image_shape, mask[0, ..., 0], how):
+            _warn_once(note)
+        if how == "tiles":
+            result = by_tiles.complete(
+                self.model,
+                self.variables,
+                self.image_shape,
+                image,
+                mask,
+                options,
+                self.limits,
+                may_lower_rounds=rounds is None,
+            )
+        else:
+            result = self._complete_whole(image, mask, options, how)
+        return result if is_batched else result.without_batch()
+
+    def _choose_how(self, mask, options):
+        """How pictures are completed: "own", "trained" or "tiles"."""
+        if options.size != "auto":
+            return options.size
+        choice = sizes.choose(self.model, self.image_shape, mask, self.limits)
+        if choice.how != "tiles":
+            logger.info('Size "auto" is "%s" here: %s.', choice.how, choice.reason)
+        return choice.how
+
+    def _complete_whole(self, image, mask, options, how):
+        """Answers in calls with whole pictures, at the size that `how` names."""
+        if how == "trained":
             answer = self._answer_at_trained_size(image, mask, options)
         else:
-            own = image.shape[1:3]
-            check_own_size(self.model, self.image_shape, own, self.limits)
-            _advise_on_size(own, self.image_shape[:2])
+            check_own_size(self.model, self.image_shape, image.shape[1:3], self.limits)
             answer = self._answer(image, mask, options)
-        result = CompletionResult(
+        return CompletionResult(
             samples=np.where(mask, image, answer.samples),
             mean=np.where(mask, image, answer.mean),
             uncertainty=np.where(mask, np.float32(0), answer.uncertainty),
             raw_samples=answer.raw_samples,
+            rounds=options.rounds,
         )
-        return result if is_batched else _without_batch(result)
 
     def make_options(
         self,
@@ -164,7 +173,7 @@ class CompletionModel:
         Args:
           num_samples: as of `complete`, like those that follow.
           seed: of the draws.
-          size: "own" or "trained".
+          size: "auto", "own" or "trained".
           rounds: None = those that suit the model.
           temperature: of the noise.
           uncertainty: "heads" or "samples".
@@ -244,34 +253,20 @@ class CompletionModel:
             )
         # With observed coarse pixels kept, the interpolation goes on into the hole without a seam.
         answer = self._answer(small_image, small_mask, options)
-        fields = (field.name for field in dataclasses.fields(answer))
-        resized = {name: pictures.resize_area(getattr(answer, name), height, width) for name in fields}
-        return CompletionResult(**resized)
-
-
-@functools.cache  # once per size
-def _advise_on_size(size: tuple[int, int], trained_size: tuple[int, int]) -> None:
-    if max(size) > 2 * max(trained_size):
-        logger.warning(
-            "The model was trained at %dx%d and is now run at %dx%d: scattered pixels come out well, large "
-            'holes better with size="trained" (--size=trained).',
-            *trained_size,
-            *size,
+        names = ("samples", "mean", "uncertainty", "raw_samples")
+        return CompletionResult(
+            **{name: pictures.resize_area(getattr(answer, name), height, width) for name in names}
         )
+
+
+@functools.cache  # a loop over many pictures says it once
+def _warn_once(note: str) -> None:
+    logger.warning(note)
 
 
 def _concatenate(parts, *, axis):
     """Joins arrays, or pairs of them one by one; None stays None."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
-
-
-def _without_batch(result: CompletionResult) -> CompletionResult:
-    return CompletionResult(
-        samples=result.samples[:, 0],
-        mean=result.mean[0],
-        uncertainty=result.uncertainty[0],
-        raw_samples=result.raw_samples[:, 0],
-    )
 
 
 def _to_grid(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

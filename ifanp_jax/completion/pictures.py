@@ -1,23 +1,19 @@
 """A user's pictures and masks in, completed pictures on disk out."""
 
 import collections.abc
+import dataclasses
 import logging
 import pathlib
 
 import jax
-import numpy as np
 
 from ifanp_jax import errors, files
-from ifanp_jax.completion.model import CompletionModel, CompletionResult
-from ifanp_jax.data import masks
-from ifanp_jax.data import pictures as picture_files
+from ifanp_jax.completion import mask_files, originals, preview, rendering
+from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-WHITE_UNCERTAINTY = 0.5  # standard deviation drawn white: the largest that values in [0, 1] can have
-OPAQUE = 128  # least alpha of an observed pixel, of 255
 
 Failure = tuple[str, str]
 
@@ -30,32 +26,35 @@ def complete_files(
     output: str | pathlib.Path,
     num_samples: int,
     seed: int = 0,
-    size: str = "own",
+    size: str = "auto",
     invert_mask: bool = False,
     rounds: int | None = None,
     temperature: float = 1.0,
+    compared: collections.abc.Mapping[str, CompletionModel] | None = None,
 ) -> list[Failure]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
     For `NAME.jpg` these are `NAME_sample_1.png`, ..., `NAME_mean.png`, with the observed pixels of the
-    picture (in the model's channels) bit for bit, and `NAME_uncertainty.png`, grey: black = observed or
-    certain, white = a standard deviation of WHITE_UNCERTAINTY or more, root mean square over the channels.
-    Sub-folders are kept; where two pictures of one folder have the same NAME, that folder's names keep their
-    suffix (`NAME.jpg_mean.png`). A picture that fails is logged at the end, after the others are done.
+    picture bit for bit, in its own form: grey, 16 bits of grey, transparency, EXIF and colour profile are
+    kept. `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
+    `rendering.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
+    Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture
+    that fails is logged at the end, after the others are done.
 
     Args:
-      model: a trained model; the pictures are turned into its channels.
+      model: a trained model, or a classical method.
       input: picture file, or folder; what lies in `output` or `mask` below it is left out.
       mask: file for `masks.load` (white = observed) for all pictures; or a folder with one for each, at the
-        same relative place and name but for the suffix; or "" for the alpha channel (at least OPAQUE =
-        observed).
+        same relative place and name but for the suffix; or "" for the alpha channel (at least
+        `mask_files.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
       num_samples: files per picture, at least 1.
       seed: of the draws, the same for every picture.
-      size: "own" or "trained", see `CompletionModel.complete`.
+      size: as of `CompletionModel.complete`, like the two of the samples below.
       invert_mask: True = white or opaque pixels are the ones to complete.
-      rounds: of the samples, see `CompletionModel.complete`.
-      temperature: of the samples, see `CompletionModel.complete`.
+      rounds: of the samples.
+      temperature: of the samples' noise.
+      compared: other models by name, each of which adds `NAME_<name>.png` with its mean.
 
     Returns:
       (path, reason) of each picture that failed.
@@ -63,19 +62,16 @@ def complete_files(
     Raises:
       UserError: an option, the input, the mask or the output cannot be used for any picture.
     """
-    options = {"num_samples": num_samples, "seed": seed, "size": size, "rounds": rounds}
-    options["temperature"] = temperature
+    options = dict(num_samples=num_samples, seed=seed, size=size, rounds=rounds, temperature=temperature)
     model.make_options(**options, uncertainty="heads")
     root, names = _find_pictures(input, mask, output)
-    find_mask = _make_mask_finder(mask)
+    find_mask = mask_files.make_finder(mask, root)
     output = _make_folder(output)
-    stems = _make_stems(names)
-    failures = []
+    job = _Job(model, compared or {}, options, root, output, find_mask, invert_mask)
+    failures, stems = [], _make_stems(names)
     for name in _with_progress(names):
         try:
-            picture = picture_files.read_picture(root / name)
-            observed = find_mask(name, picture) ^ invert_mask
-            _complete_picture(model, picture, observed, output / stems[name], options)
+            job.complete(name, stems[name])
         except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             failures.append((str(root / name), _explain(error)))
     logger.info("Completed %d of %d pictures in %s.", len(names) - len(failures), len(names), output)
@@ -84,11 +80,55 @@ def complete_files(
     return failures
 
 
-def _complete_picture(model, picture, observed, stem, options):
-    """Completes a uint8 picture (H, W, any channels) where `observed`, bool (H, W), is False."""
-    check_mask_size(observed, picture)
-    picture = picture_files.to_channels(picture, model.image_shape[-1])
-    _write(model.complete(picture, observed, **options), picture, observed, stem)
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What is the same for all pictures."""
+
+    model: CompletionModel
+    compared: collections.abc.Mapping[str, CompletionModel]
+    options: dict
+    root: pathlib.Path
+    output: pathlib.Path
+    find_mask: collections.abc.Callable
+    invert_mask: bool
+
+    def complete(self, name: str, stem: str) -> None:
+        """Reads a picture, completes it and writes the answers."""
+        original = originals.read(self.root / name)
+        mask = self.find_mask(name, original.values)
+        observed = mask.observed ^ self.invert_mask
+        mask_files.check_size(observed, original.values)
+        line, warnings = mask_files.describe(observed, name, remedy="--invert_mask")
+        logger.info(line)
+        for warning in (*mask.warnings, *warnings, *self._list_losses(name, original)):
+            logger.warning(warning)
+        drawn = self._draw(original, observed, makes_opaque=mask.origin == "alpha")
+        self._write(stem, drawn, original.metadata)
+
+    def _list_losses(self, name, original):
+        losses = list(original.losses)
+        if not original.keeps_colors(self.model.image_shape[-1]):
+            losses.append("colours, as the model knows grey pictures alone")
+        return [f"{name}: the answers do not keep {' and '.join(losses)}."] if losses else []
+
+    def _draw(self, original, observed, *, makes_opaque):
+        """The pictures that are written, by the end of their names."""
+        picture = original.to_model(self.model.image_shape[-1])
+        result = self.model.complete(picture, observed, **self.options)
+        drawn = rendering.to_pictures(result, original, observed, makes_opaque=makes_opaque)
+        for name, other in self.compared.items():
+            answer = other.complete(original.to_model(other.image_shape[-1]), observed, **self.options).mean
+            drawn[name] = original.fill(answer, observed, makes_opaque=makes_opaque)
+        return drawn | {"preview": preview.draw(drawn, observed)}
+
+    def _write(self, stem, drawn, metadata):
+        path = self.output / stem
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name, values in drawn.items():
+            with files.replacing(path.with_name(f"{path.name}_{name}.png")) as unfinished:
+                is_own = name not in ("uncertainty", "preview")
+                originals.write(unfinished, values, metadata=metadata if is_own else None)
+        logger.info("Wrote %s to %s.", ", ".join(f"{path.name}_{name}.png" for name in drawn), path.parent)
 
 
 def _find_pictures(
@@ -112,65 +152,15 @@ def _find_pictures(
         for name in folder.list_pictures(root)
         if not any((resolved / name).is_relative_to(path) for path in left_out)
     ]
+    if not str(mask):
+        beside = mask_files.list_beside(names)
+        names = [name for name in names if name not in beside]
     if not names:
         raise UserError(
             f"There is no picture to complete below {source} (allowed are {', '.join(folder.SUFFIXES)}): "
             "name another folder."
         )
     return root, names
-
-
-def _make_mask_finder(
-    mask: str | pathlib.Path,
-) -> collections.abc.Callable[[str, np.ndarray], np.ndarray]:
-    """Returns `find(name, picture) -> bool (H, W)`, True where the mask is white or the picture opaque."""
-    if not str(mask):
-        return _read_alpha
-    path = pathlib.Path(mask).expanduser()
-    if path.is_file():
-        fixed = masks.load(str(path))
-        return lambda name, picture: fixed
-    if not path.is_dir():
-        raise UserError(
-            f"There is no mask {mask}: name a file, a folder, or leave it out to use transparency."
-        )
-    found: dict[str, list[str]] = {}
-    arrays = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*.npy")))
-    for name in (*folder.list_pictures(path), *arrays):
-        found.setdefault(_without_suffix(name), []).append(name)
-    if not found:
-        raise UserError(f"There is no mask below {mask}: put a picture or .npy file there for each input.")
-
-    def find(name: str, picture: np.ndarray) -> np.ndarray:
-        del picture
-        stem = _without_suffix(name)
-        candidates = found.get(stem, [])
-        if len(candidates) != 1:
-            what = f"{len(candidates)} masks ({', '.join(candidates)})" if candidates else "no mask"
-            raise UserError(f"There is {what} for it below {path}: give exactly one, such as {stem}.png.")
-        return masks.load(str(path / candidates[0]))
-
-    return find
-
-
-def _read_alpha(name: str, picture: np.ndarray) -> np.ndarray:
-    if picture.shape[-1] not in (2, 4):
-        raise UserError(f"{name} has no alpha channel to serve as mask: give one with --mask=FILE_OR_DIR.")
-    return picture[..., -1] >= OPAQUE
-
-
-def check_mask_size(mask: np.ndarray, picture: np.ndarray) -> None:
-    """Raises a UserError where a mask (H, W) has another size than a picture (H, W, C).
-
-    Args:
-      mask: bool.
-      picture: any dtype.
-    """
-    if mask.shape != picture.shape[:2]:
-        raise UserError(
-            f"The mask has {mask.shape[0]}x{mask.shape[1]} pixels (rows x columns) but the picture has "
-            f"{picture.shape[0]}x{picture.shape[1]}: give a mask of the picture's size."
-        )
 
 
 def _make_folder(path: str | pathlib.Path) -> pathlib.Path:
@@ -189,60 +179,17 @@ def _make_stems(names: list[str]) -> dict[str, str]:
     by_folder: dict[pathlib.PurePosixPath, list[str]] = {}
     for name in names:
         by_folder.setdefault(pathlib.PurePosixPath(name).parent, []).append(name)
-    stems = {}
+    stems, short = {}, mask_files.without_suffix
     for group in by_folder.values():
-        is_unique = len({_without_suffix(name).casefold() for name in group}) == len(group)
-        stems.update({name: _without_suffix(name) if is_unique else name for name in group})
+        is_unique = len({short(name).casefold() for name in group}) == len(group)
+        stems.update({name: short(name) if is_unique else name for name in group})
     return stems
-
-
-def _without_suffix(name: str) -> str:
-    return pathlib.PurePosixPath(name).with_suffix("").as_posix()
 
 
 def _with_progress(names: list[str]) -> collections.abc.Iterable[str]:
     from tqdm import tqdm
 
-    return tqdm(names, unit="picture", disable=None)  # None: only on a terminal
-
-
-def to_pictures(result: CompletionResult, picture: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
-
-    Args:
-      result: of this picture.
-      picture: uint8 (H, W, C) in the channels of the model; observed pixels are taken from it.
-      mask: bool (H, W), True = observed.
-
-    Returns:
-      uint8 (H, W, C) by name; (H, W, 1) for `uncertainty`.
-    """
-    answers = {f"sample_{number}": sample for number, sample in enumerate(result.samples, start=1)}
-    answers["mean"] = result.mean
-    drawn = {name: np.where(mask[..., None], picture, _to_uint8(x)) for name, x in answers.items()}
-    deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))
-    drawn["uncertainty"] = _to_uint8(np.minimum(deviation / WHITE_UNCERTAINTY, 1))
-    return drawn
-
-
-def _write(result: CompletionResult, picture: np.ndarray, mask: np.ndarray, stem: pathlib.Path) -> None:
-    """Writes `stem` + `_sample_1.png` and so on, for a uint8 picture (H, W, C) and a mask bool (H, W)."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for name, values in to_pictures(result, picture, mask).items():
-        _write_png(stem, name, values)
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.floor(values * 255 + 0.5).astype(np.uint8)
-
-
-def _write_png(stem: pathlib.Path, name: str, values: np.ndarray) -> None:
-    """Writes uint8 (H, W, 1 or 3)."""
-    from PIL import Image
-
-    values = values[..., 0] if values.shape[-1] == 1 else values
-    with files.replacing(stem.with_name(f"{stem.name}_{name}.png")) as path:
-        Image.fromarray(values).save(path)
+    return tqdm(names, unit="picture", disable=None) if len(names) > 1 else names  # None: only on a terminal
 
 
 def _explain(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +13,8 @@ MAX_PIXELS = 64_000_000
 # By content, whatever the name says. Pillow knows more, and hands PostScript to another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+# Pillow's modes of grey pictures with 16 bits.
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = {"PA": "RGBA", "RGBa": "RGBA", "RGBA": "RGBA", "La": "LA", "LA": "LA"}
 
 
@@ -100,10 +102,23 @@ def read_picture(path: str | pathlib.Path) -> np.ndarray:
     Raises:
       UserError: the file is missing, truncated, not a picture, larger than MAX_PIXELS, or of a refused kind.
     """
+    return read_with(path, lambda picture: to_array(_turn(picture), str(path)))
+
+
+def read_with(path: str | pathlib.Path, convert: Callable):
+    """Opens a picture as `read_picture` does, with its checks and messages, and returns what `convert` makes.
+
+    Args:
+      path: the file.
+      convert: takes the opened `PIL.Image.Image`, not yet decoded and not turned by its EXIF orientation.
+
+    Raises:
+      UserError: as in `read_picture`.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no picture file {path}: check the path.")
-    return _decode(path, str(path), MAX_PIXELS)
+    return _decode(path, str(path), MAX_PIXELS, convert)
 
 
 def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -120,12 +135,19 @@ def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> n
     Raises:
       UserError: as in `read_picture`; a TooLargeError for a picture of too many pixels.
     """
-    return _decode(io.BytesIO(data), name, min(max_pixels, MAX_PIXELS))
+    limit = min(max_pixels, MAX_PIXELS)
+    return _decode(io.BytesIO(data), name, limit, lambda picture: to_array(_turn(picture), name))
 
 
-def _decode(source, name: str, max_pixels: int) -> np.ndarray:
+def _turn(picture):
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture)
+
+
+def _decode(source, name: str, max_pixels: int, convert: Callable):
     import PIL
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     too_large = f"{name} has more than {max_pixels:,} pixels, the largest picture allowed: make it smaller."
@@ -134,7 +156,7 @@ def _decode(source, name: str, max_pixels: int) -> np.ndarray:
             width, height = picture.size
             if width * height > max_pixels:
                 raise TooLargeError(too_large)
-            return _to_array(ImageOps.exif_transpose(picture), name)
+            return convert(picture)
     except UserError:
         raise
     except bombs as error:
@@ -149,9 +171,18 @@ def _decode(source, name: str, max_pixels: int) -> np.ndarray:
         ) from error
 
 
-def _to_array(picture, name: str) -> np.ndarray:
+def to_array(picture, name: str) -> np.ndarray:
+    """The pixels of a picture as `read_picture` returns them.
+
+    Args:
+      picture: `PIL.Image.Image`.
+      name: what error messages call it.
+
+    Raises:
+      UserError: for a picture of a refused kind.
+    """
     mode = picture.mode
-    if mode in _SIXTEEN_BIT:
+    if mode in SIXTEEN_BIT:
         values = np.asarray(picture).astype(np.uint32)
         return ((values + 128) // 257).astype(np.uint8)[..., None]
     if mode in ("I", "F"):

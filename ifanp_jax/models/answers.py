@@ -10,7 +10,7 @@ from ifanp_jax.models.outputs import Completion
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
-def complete_batch(key, model, variables, image, mask, *, num_samples) -> Completion:
+def complete_batch(key, model, variables, image, mask, *, num_samples, inside=None) -> Completion:
     """Runs the model's `complete`, compiled once per model, shape and number of samples.
 
     Args:
@@ -20,13 +20,13 @@ def complete_batch(key, model, variables, image, mask, *, num_samples) -> Comple
       image: float32 (B, H, W, C).
       mask: bool (B, H, W, 1).
       num_samples: S.
+      inside: bool (1, H, W, 1), False in padding; for models with a `tile_margin` alone.
 
     Returns:
       Float32 samples (S, B, H, W, C) and, where the model has one, their scale.
     """
-    completion = model.apply(
-        variables, image, mask, num_samples=num_samples, method="complete", rngs={"sample": key}
-    )
+    call = {"num_samples": num_samples} | ({} if inside is None else {"inside": inside})
+    completion = model.apply(variables, image, mask, method="complete", rngs={"sample": key}, **call)
     return jax.tree.map(lambda x: x.astype(jnp.float32), completion)
 
 

@@ -133,29 +133,34 @@ class MultiscaleNP(nn.Module):
         completion = self.decode(context, z)
         return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
-    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+    def complete(
+        self, image: jax.Array, mask: jax.Array, *, num_samples: int, inside: jax.Array | None = None
+    ) -> Completion:
         """Completes each image; without a latent variable the S answers are equal.
 
         Args:
           image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
+          inside: bool (1, H, W, 1), False in padding around the pictures, where `mask` must be False as well.
+            A picture gets the answer that it gets alone where it begins at multiples of the coarsest cell;
+            without a latent variable only.
         """
         check_inputs(image, mask, self.channels)
-        context = self.encode(image, mask)
+        context = self.encode(image, mask, inside=inside)
         z = None
         if self.latent_dim > 0:
             z = self.sample_latent(self.latent(context), train=False, num_samples=num_samples)
         completion = self.decode(context, z)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_samples, *x.shape[1:])), completion)
 
-    def encode(self, image: jax.Array, mask: jax.Array) -> Encoded:
-        """Kernel interpolation and the network's way down."""
+    def encode(self, image: jax.Array, mask: jax.Array, *, inside: jax.Array | None = None) -> Encoded:
+        """Kernel interpolation and the network's way down; `inside` as of `complete`."""
         b, h, w, _ = image.shape
         values, confidences = self.kernels(image, mask)  # (B, H, W, K, C) and (B, H, W, K)
         observed = jnp.where(mask, image, 0).astype(jnp.float32)
         inputs = [observed, mask.astype(jnp.float32), values.reshape(b, h, w, -1), confidences]
-        inputs, valid = pad_to_multiple(jnp.concatenate(inputs, axis=-1), 2 ** (len(self.widths) - 1))
+        inputs, valid = pad_to_multiple(jnp.concatenate(inputs, axis=-1), self.cell, inside=inside)
         return Encoded(values[:, :, :, 0], self.network.down(inputs, valid=valid), valid)
 
     def latent(self, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
@@ -196,6 +201,29 @@ class MultiscaleNP(nn.Module):
         """Why a picture of `size` (H, W) cannot be completed: it always can."""
         del size, trained_size
 
+    @property
+    def cell(self) -> int:
+        """Side of a cell of the coarsest map, in pixels."""
+        return 2 ** (len(self.widths) - 1)
+
+    def tile_margin(self) -> int | None:
+        """How far the network looks around cells of `cell` pixels, in pixels: a tile needs so much around it.
+
+        The kernels look further, with weights that fall by exp(-distance / length scale). None with a latent
+        variable, which is one for the whole picture.
+        """
+        if self.latent_dim > 0:
+            return None
+        reach, levels = 0, range(len(self.widths))
+        way = [
+            *zip(levels, self.up_blocks, strict=False),
+            *reversed(list(zip(levels, self.down_blocks, strict=True))),
+        ]
+        for level, blocks in way:
+            side = 2**level
+            reach = side * (-(-reach // side) + 2 * blocks)  # a block looks two cells of its level far
+        return self.cell * -(-reach // self.cell)
+
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one sample of one picture of `size` (H, W) takes, about: maps, and kernels' sums."""
         n = size[0] * size[1]
@@ -205,16 +233,25 @@ class MultiscaleNP(nn.Module):
         )
 
 
-def pad_to_multiple(x: jax.Array, multiple: int) -> tuple[jax.Array, jax.Array | None]:
+def pad_to_multiple(
+    x: jax.Array, multiple: int, *, inside: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array | None]:
     """Pads (B, H, W, F) with zeros at the bottom and right to sides that are multiples of `multiple`.
 
+    Args:
+      x: float (B, H, W, F).
+      multiple: of the sides.
+      inside: bool (1, H, W, 1), False in padding that `x` has already; it is set to zero there.
+
     Returns:
-      The padded array, and float32 (1, H', W', 1), 1 inside the picture; None where nothing was added.
+      The padded array, and float32 (1, H', W', 1), 1 inside the picture; None where there is no padding.
     """
     chex.assert_rank(x, 4)
     _, h, w, _ = x.shape
     rows, columns = -h % multiple, -w % multiple
-    if rows == columns == 0:
+    if rows == columns == 0 and inside is None:
         return x, None
     padding = ((0, 0), (0, rows), (0, columns), (0, 0))
-    return jnp.pad(x, padding), jnp.pad(jnp.ones((1, h, w, 1)), padding)
+    valid = jnp.ones((1, h, w, 1)) if inside is None else inside.astype(jnp.float32)
+    x = x if inside is None else jnp.where(inside, x, 0)
+    return jnp.pad(x, padding), jnp.pad(valid, padding)

@@ -146,10 +146,14 @@ def rank_unobserved(key: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(unobserved, rank, -1).reshape(mask.shape)
 
 
+def share_known(r: int, rounds: int) -> float:
+    """Share of the unobserved pixels that are known after round r = 0 ... R - 1."""
+    return ((r + 1) / rounds) ** SHARE_POWER
+
+
 def _threshold(hidden, r, rounds):
     """How many unobserved pixels are known after round r; int32 (B, 1, 1, 1)."""
-    share = ((r + 1) / rounds) ** SHARE_POWER
-    return jnp.round(hidden * share).astype(jnp.int32)[:, None, None, None]
+    return jnp.round(hidden * share_known(r, rounds)).astype(jnp.int32)[:, None, None, None]
 
 
 def _count(pixels):

@@ -9,8 +9,7 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.completion import arguments
-from ifanp_jax.completion import pictures as drawing
+from ifanp_jax.completion import arguments, mask_files, rendering
 from ifanp_jax.data import masks, pictures
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.settings import Served, Settings
@@ -37,7 +36,7 @@ class Answering:
             "flag": self.served.flag,
             "python": self.served.python,
             "sizes": list(arguments.SIZES),
-            "white_uncertainty": drawing.WHITE_UNCERTAINTY,
+            "white_uncertainty": rendering.WHITE_UNCERTAINTY,
             "limits": {
                 "bytes": settings.max_bytes,
                 "pixels": settings.max_pixels,
@@ -63,7 +62,7 @@ class Answering:
         for name in ("image", "mask"):
             if not fields.get(name):
                 raise UserError(f"The field {name} is missing; send a picture file.")
-        options = self._read_options(fields)
+        options, rounds = self._read_options(fields)
         max_pixels = self.settings.max_pixels
         picture = pictures.decode_picture(fields["image"], name="The picture", max_pixels=max_pixels)
         observed = self._read_mask(fields, picture)
@@ -72,21 +71,22 @@ class Answering:
                 f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
-        answer = self._complete(picture, observed, options)
+        answer = self._complete(picture, observed, options, rounds)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
         num_samples = _read_number(fields, "num_samples", 4)
         seed = _read_number(fields, "seed", 0)
         rounds = _read_number(fields, "rounds", 0) if fields.get("rounds") else None  # None: the model's own
-        size = fields.get("size", b"own").decode("utf-8", "replace")
+        size = fields.get("size", b"auto").decode("utf-8", "replace")
         limits = {"num_samples": self.settings.max_samples, "rounds": self.settings.max_rounds}
         for name, value in (("num_samples", num_samples), ("rounds", rounds or 0)):
             if value > limits[name]:
                 raise UserError(f"{name} is {value} but at most {limits[name]} are allowed.")
-        return self.served.model.make_options(
+        options = self.served.model.make_options(
             num_samples, seed, size, rounds=rounds, temperature=1.0, uncertainty="heads"
         )
+        return options, rounds
 
     def _read_mask(self, fields, picture):
         white = fields.get("white", b"missing").decode("utf-8", "replace")
@@ -94,38 +94,38 @@ class Answering:
             raise UserError(f'white is {white[:20]!r} but must be "missing" or "observed".')
         max_pixels = self.settings.max_pixels
         mask = pictures.decode_picture(fields["mask"], name="The mask", max_pixels=max_pixels)
-        if mask.shape[-1] in (2, 4) and (mask[..., -1] < 255).any():
-            raise UserError("The mask has transparent pixels: save it in black and white, without alpha.")
-        drawing.check_mask_size(mask[..., 0], picture)
+        mask_files.check_opaque(mask, "The mask")
+        mask_files.check_size(mask[..., 0], picture)
         is_white = masks.from_picture(mask)
         observed = ~is_white if white == "missing" else is_white
         if observed.all():
             raise UserError("The mask marks no pixel as missing: there is nothing to complete.")
         return observed
 
-    def _complete(self, picture, observed, options):
+    def _complete(self, picture, observed, options, rounds):
         model = self.served.model
         picture = pictures.to_channels(picture, model.image_shape[-1])
-        asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size", "rounds")}
+        asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size")}
         self._forget_programs((picture.shape, options.num_samples, options.size, options.rounds))
         with errors.full_device('send a smaller picture, ask for fewer answers, or size "trained"'):
             try:
-                result = model.complete(picture, observed, **asked)
+                result = model.complete(picture, observed, rounds=rounds, **asked)
             except MemoryError:
                 raise UserError("The memory does not suffice: send a smaller picture.") from None
-        files = {name: _to_base64(x) for name, x in drawing.to_pictures(result, picture, observed).items()}
+        files = {name: _to_base64(x) for name, x in rendering.to_pictures(result, picture, observed).items()}
         h, w, c = picture.shape
         return {
             "width": w,
             "height": h,
             "channels": c,
             **asked,
+            "rounds": result.rounds,
             "missing_fraction": float(1 - observed.mean()),
             "warnings": _list_warnings(observed, model.image_shape, options.size),
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
-            "white_uncertainty": drawing.WHITE_UNCERTAINTY,
+            "white_uncertainty": rendering.WHITE_UNCERTAINTY,
         }
 
     def _forget_programs(self, program):
@@ -144,14 +144,12 @@ def _read_number(fields, name, default):
 
 
 def _list_warnings(observed, image_shape, size):
-    warnings = []
-    missing, (h, w) = 1 - observed.mean(), observed.shape
-    if missing > 0.9:
-        warnings.append(f"{missing:.0%} of the picture is to be completed: is the mask inverted?")
-    if size == "own" and max(h, w) > 2 * max(image_shape[:2]):
+    _, warnings = mask_files.describe(observed, "the picture")
+    (h, w), trained = observed.shape, image_shape[:2]
+    if size == "own" and max(h, w) > 2 * max(trained):
         warnings.append(
-            f"The model was trained on pictures of {image_shape[1]}x{image_shape[0]} pixels: large holes may "
-            'come out better at the size "trained".'
+            f"The model was trained on pictures of {trained[1]}x{trained[0]} pixels and never on this size: "
+            'the size "auto" takes care of that.'
         )
     return warnings
 

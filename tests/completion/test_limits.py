@@ -47,7 +47,7 @@ def test_the_trained_size_is_never_too_large(model):
     small = dataclasses.replace(model, limits=Limits(num_bytes=1, num_operations=1))
     small.complete(random_image(8, 8), left_half(8, 8), num_samples=1)
     with pytest.raises(UserError, match="9x8 pixels"):
-        small.complete(random_image(9, 8), left_half(9, 8), num_samples=1)
+        small.complete(random_image(9, 8), left_half(9, 8), num_samples=1, size="own")
     result = small.complete(random_image(300, 300), left_half(300, 300), num_samples=1, size="trained")
     assert result.mean.shape == (300, 300, 1)
 
@@ -55,4 +55,4 @@ def test_the_trained_size_is_never_too_large(model):
 def test_a_model_of_one_size_says_so_before_anything_is_compiled(make_model):
     model = dataclasses.replace(make_model("vae.VAE"), variables=None)  # it could not even be traced
     with pytest.raises(UserError, match=r"11x14 pixels .* trained on, 8x8.*--size=trained"):
-        model.complete(random_image(11, 14), np.ones((11, 14), bool))
+        model.complete(random_image(11, 14), np.ones((11, 14), bool), size="own")

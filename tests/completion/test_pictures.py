@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ifanp_jax import methods
 from ifanp_jax.completion import pictures
 from ifanp_jax.completion.arguments import SIZES
 from ifanp_jax.errors import UserError
@@ -35,7 +36,8 @@ def written(tmp_path):
 
 
 def answers_of(stem):
-    return [f"{stem}_{name}.png" for name in ("mean", "sample_1", "sample_2", "uncertainty")]
+    names = ("mean", "preview", "sample_1", "sample_2", "uncertainty")
+    return [f"{stem}_{name}.png" for name in names]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -74,21 +76,90 @@ def test_alpha_channel_is_the_mask(colour_model, tmp_path, invert_mask):
     write(tmp_path / "in/b.png", image[..., :3])
     failures = run(colour_model, tmp_path, invert_mask=invert_mask)
     assert [path for path, _ in failures] == [str(tmp_path / "in/b.png")]
-    assert "no alpha channel" in failures[0][1] and "--mask" in failures[0][1]
+    assert (
+        "no alpha channel" in failures[0][1]
+        and "no b_mask.png beside it" in failures[0][1]
+        and "--mask" in failures[0][1]
+    )
     assert written(tmp_path) == answers_of("a")
     answer = read(tmp_path / "out/a_mean.png")
-    np.testing.assert_array_equal(answer[mask], image[mask][:, :3])
-    assert (answer[~mask] != image[~mask][:, :3]).any()
+    np.testing.assert_array_equal(answer[mask], image[mask])
+    assert (answer[~mask] != image[~mask])[:, :3].any() and (answer[~mask][:, 3] == 255).all()
 
 
-def test_channels_become_the_models(model, colour_model, tmp_path):
-    write(tmp_path / "in.png", random_image(8, 8))
-    write(tmp_path / "mask.png", left_half(8, 8) * np.uint8(255))
+def test_grey_stays_grey_and_a_grey_model_says_that_colours_are_lost(model, colour_model, tmp_path, caplog):
+    grey = write(tmp_path / "in.png", random_image(8, 8))
+    mask = left_half(8, 8)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
     run(colour_model, tmp_path, "mask.png", source="in.png")
-    assert read(tmp_path / "out/in_mean.png").shape == (8, 8, 3)
+    answer = read(tmp_path / "out/in_mean.png")
+    np.testing.assert_array_equal(answer[mask], read(grey)[mask])
     write(tmp_path / "in.png", random_image(8, 8, 3))
+    assert "do not keep" not in caplog.text
     run(model, tmp_path, "mask.png", source="in.png")
     assert read(tmp_path / "out/in_mean.png").shape == (8, 8)
+    assert "in.png: the answers do not keep colours" in caplog.text
+
+
+def test_sixteen_bits_exif_and_profile_are_in_the_written_file(colour_model, tmp_path):
+    image, mask = np.random.default_rng(0).integers(0, 2**16, (8, 8), np.uint16), left_half(8, 8)
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    picture = Image.fromarray(image)
+    picture.save(tmp_path / "in.png", exif=exif, icc_profile=b"a profile", dpi=(300, 300))
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+    run(colour_model, tmp_path, "mask.png", source="in.png")
+    with Image.open(tmp_path / "out/in_mean.png") as answer:
+        assert answer.mode == "I;16" and answer.info["icc_profile"] == b"a profile"
+        assert answer.getexif()[0x010E] == "a description"
+        assert answer.info["dpi"] == pytest.approx((300, 300), rel=1e-3)
+        values = np.asarray(answer)
+    np.testing.assert_array_equal(values[mask], image[mask])
+    assert len(set(values[~mask] % 257)) > 1  # the answer has 16 bits, too
+
+
+def test_the_log_states_the_share_what_is_strange_and_what_was_written(model, tmp_path, caplog):
+    write(tmp_path / "in.png", random_image(8, 8))
+    mask = np.zeros((8, 8), np.uint8)
+    mask[0, :5] = 255
+    write(tmp_path / "mask.png", mask)
+    with caplog.at_level(logging.INFO, "ifanp_jax"):
+        run(model, tmp_path, "mask.png", source="in.png")
+    assert "92.2 % of in.png is to be completed: is the mask inverted? --invert_mask" in caplog.text
+    assert (
+        "Wrote in_mean.png, in_sample_1.png, in_sample_2.png, in_uncertainty.png, in_preview.png to"
+        in caplog.text
+    )
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ifanp_jax"):
+        run(model, tmp_path, "mask.png", source="in.png", invert_mask=True)
+    assert "7.8 % of in.png is to be completed." in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_mask_beside_the_picture(model, tmp_path):
+    images = {name: random_image(8, 8, seed=index) for index, name in enumerate(("a", "b"))}
+    for name, image in images.items():
+        write(tmp_path / f"in/{name}.png", image)
+        write(tmp_path / f"in/{name}_mask.png", left_half(8, 8) * np.uint8(255))
+    assert run(model, tmp_path) == []
+    assert written(tmp_path) == [*answers_of("a"), *answers_of("b")]
+    answer = read(tmp_path / "out/b_mean.png")
+    np.testing.assert_array_equal(answer[:, :4], images["b"][:, :4])
+
+
+def test_a_classical_method_gives_the_same_files_and_may_stand_beside_a_model(colour_model, tmp_path):
+    image, mask = random_image(8, 8, 3), random_mask(8, 8)
+    write(tmp_path / "in.png", image)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+    nearest = methods.ClassicalMethod("nearest")
+    assert run(nearest, tmp_path, "mask.png", source="in.png") == []
+    assert written(tmp_path) == ["in_mean.png", "in_preview.png", "in_sample_1.png"]
+    alone = read(tmp_path / "out/in_mean.png")
+    np.testing.assert_array_equal(alone[mask], image[mask])
+    run(colour_model, tmp_path, "mask.png", source="in.png", compared={"nearest": nearest})
+    assert written(tmp_path) == sorted([*answers_of("in"), "in_nearest.png"])
+    np.testing.assert_array_equal(read(tmp_path / "out/in_nearest.png"), alone)
 
 
 def test_a_picture_of_a_size_that_the_model_does_not_take_is_named_and_the_others_are_done(
@@ -98,11 +169,11 @@ def test_a_picture_of_a_size_that_the_model_does_not_take_is_named_and_the_other
     for name, shape in (("a.png", (8, 8)), ("b.png", (11, 14)), ("c.png", (8, 8))):
         write(tmp_path / "in" / name, random_image(*shape))
         write(tmp_path / "masks" / name, left_half(*shape) * np.uint8(255))
-    ((path, reason),) = run(model, tmp_path, "masks")
+    ((path, reason),) = run(model, tmp_path, "masks", size="own")
     assert path == str(tmp_path / "in/b.png")
     assert "11x14 pixels" in reason and "8x8" in reason and "--size=trained" in reason
     assert written(tmp_path) == [*answers_of("a"), *answers_of("c")]
-    assert run(model, tmp_path, "masks", size="trained") == []
+    assert run(model, tmp_path, "masks") == []
     assert written(tmp_path) == [*answers_of("a"), *answers_of("b"), *answers_of("c")]
 
 
@@ -160,7 +231,7 @@ def test_masks_and_output_below_the_input_are_no_pictures(model, tmp_path):
             num_samples=2,
         )
         assert failures == []
-    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 4
+    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 5
 
 
 def test_names_that_clash_keep_their_suffix(model, tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import multiscale_np
+from ifanp_jax.models import answers, multiscale_np
 
+KEY = jax.random.key(5)
 TINY = {"widths": (4, 6, 8), "down_blocks": (1, 1, 1), "up_blocks": (1, 1)}
 
 
@@ -78,6 +79,37 @@ def test_a_part_that_is_unobserved_padding_does_not_change_the_answer(size):
     other = complete(wide, {"params": padded}, image, mask)
     np.testing.assert_allclose(alone.samples, other.samples, atol=2e-4)
     np.testing.assert_allclose(alone.cholesky, other.cholesky, atol=2e-4)
+
+
+def test_a_picture_in_a_larger_frame_gets_the_answer_that_it_gets_alone():
+    model, variables, image, mask = make(3, (6, 7))
+    frame = ((0, 0), (4, 6), (8, 1), (0, 0))  # it begins at a multiple of 4, the coarsest cell
+    inside = jnp.pad(jnp.ones((1, 6, 7, 1), bool), frame)
+    wide = jnp.pad(image, frame, constant_values=0.7), jnp.pad(mask, frame)
+    framed = answers.complete_batch(KEY, model, variables, *wide, num_samples=1, inside=inside)
+    alone = answers.complete_batch(KEY, model, variables, image, mask, num_samples=1)
+    for name in ("samples", "cholesky"):
+        part = getattr(framed, name)[:, :, 4:10, 8:15]
+        np.testing.assert_allclose(part, getattr(alone, name), atol=2e-4)
+
+
+def test_what_is_further_away_than_the_margin_does_not_reach_the_network():
+    model, variables, _, _ = make(1, (4, 4))
+    margin = model.tile_margin()
+    assert margin == 24 and model.cell == 4  # (2 + 4 + 8) on the way up, then 4 and 2, in cells of 4
+    x = jnp.zeros((1, 64, 64, 1 + 1 + 4 * 2))
+    row = 32
+
+    @jax.jit
+    def answer(changed):
+        def run(module, x):
+            return module.network(x)
+
+        return model.apply(variables, x.at[:, changed].add(1.0), method=run)[0, row : row + 4]
+
+    assert jnp.array_equal(answer(row - margin - 1), answer(row + 4 + margin))  # neither is seen
+    assert not jnp.array_equal(answer(row - 8), answer(row + 4 + margin))
+    assert multiscale_np.MultiscaleNP(channels=1, latent_dim=2, **TINY).tile_margin() is None
 
 
 def test_the_scale_never_pulls_the_mean():

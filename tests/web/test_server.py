@@ -16,7 +16,7 @@ from PIL import Image
 
 from ifanp_jax.completion import CompletionResult
 from ifanp_jax.completion.arguments import Options
-from ifanp_jax.completion.pictures import WHITE_UNCERTAINTY
+from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.connections import Connection
 from ifanp_jax.web.server import PAGE, make_app
@@ -55,7 +55,8 @@ class Stub:
             raise self.error
         constant = np.full(image.shape, 0.5, np.float32)
         samples = np.stack([constant] * num_samples)
-        return CompletionResult(samples=samples, mean=constant, uncertainty=constant, raw_samples=samples)
+        parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
+        return CompletionResult(**parts, rounds=rounds or 2)
 
 
 def make(model=None, *, host="127.0.0.1", **limits):
@@ -80,10 +81,10 @@ def test_observed_pixels_come_back_byte_for_byte():
         expected = np.where(MISSING[..., None], 128, PICTURE)
         np.testing.assert_array_equal(read_png(text), expected)
     uncertainty = read_png(answer.json["uncertainty"])
-    np.testing.assert_array_equal(uncertainty, np.full((6, 9), 0.5 / WHITE_UNCERTAINTY * 255))
+    np.testing.assert_array_equal(uncertainty, np.full((6, 9), np.ceil(0.125 / WHITE_UNCERTAINTY * 255)))
     assert answer.json["missing_fraction"] == pytest.approx(MISSING.mean())
     ((*options, mask),) = model.calls
-    assert options == [2, 3, "own", 2]
+    assert options == [2, 3, "auto", None] and answer.json["rounds"] == 2
     np.testing.assert_array_equal(mask, ~MISSING)
 
 
@@ -93,10 +94,10 @@ def test_white_may_mean_observed_and_a_small_model_warns():
     assert answer.status == 200
     np.testing.assert_array_equal(model.calls[0][-1], MISSING)
     assert model.calls[0][:-1] == (2, 3, "trained", 5) and answer.json["rounds"] == 5
-    answer = complete(make(model), mask=client.png(np.full((6, 9), 255)))
+    answer = complete(make(model), mask=client.png(np.full((6, 9), 255)), size="own")
     assert [text.split(":")[0] for text in answer.json["warnings"]] == [
-        "100% of the picture is to be completed",
-        "The model was trained on pictures of 4x4 pixels",
+        "All of the picture is to be completed, from nothing",
+        "The model was trained on pictures of 4x4 pixels and never on this size",
     ]
 
 

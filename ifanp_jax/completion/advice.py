@@ -1,0 +1,54 @@
+"""Where a picture differs from what a model was trained on, in words."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ifanp_jax.completion import levels
+from ifanp_jax.completion.mask_files import format_share
+
+MAX_SCATTERED_DEPTH = 8.0  # pixels; scattered contexts have hardly any pixel so far from an observed one
+MAX_SIZE_RATIO = 2  # of a picture's longest side to the training's, without a word
+
+
+def list_untrained(
+    config: ConfigDict | None, image_shape: tuple[int, int, int], mask: np.ndarray, how: str
+) -> list[str]:
+    """What a model never saw in its training.
+
+    Args:
+      config: of its run; None where it is not known.
+      image_shape: (H, W, C) of the training.
+      mask: bool (H, W), True = observed.
+      how: it is completed, "own", "trained" or "tiles".
+
+    Returns:
+      Sentences.
+    """
+    notes, (h, w), trained = [], mask.shape, image_shape[:2]
+    if how == "own" and max(h, w) > MAX_SIZE_RATIO * max(trained):
+        notes.append(
+            f"The model was trained on pictures of {trained[0]}x{trained[1]} pixels and never on {h}x{w}."
+        )
+    if config is None or "mask" not in config:
+        return notes
+    least, observed = np.min(config.mask.fraction), float(mask.mean())
+    if config.mask.kind in ("random", "varied", "mixed") and 0 < observed < least / 2:
+        notes.append(
+            f"{format_share(observed)} of the pixels are observed; in the training it was at least "
+            f"{format_share(float(least))}."
+        )
+    if how != "trained" and _is_scattered(config.mask):
+        depth = levels.measure_depth(mask).max()
+        if depth > MAX_SCATTERED_DEPTH:
+            notes.append(
+                "The model was trained on scattered pixels alone, never on a hole like this one: a missing "
+                f"pixel is {depth:.0f} pixels from the nearest observed one."
+            )
+    return notes
+
+
+def _is_scattered(config):
+    """Whether the contexts of a training are random pixels alone."""
+    shares = config.get("shares", {})
+    others = sum(share for kind, share in shares.items() if kind != "random")
+    return config.kind == "random" or (config.kind == "varied" and others == 0)

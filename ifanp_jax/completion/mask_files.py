@@ -1,0 +1,185 @@
+"""Masks from files: found for each picture, read, and looked at for the usual mistakes."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ifanp_jax.data import masks, pictures
+from ifanp_jax.data.sources import folder
+from ifanp_jax.errors import UserError
+
+OPAQUE = 128  # least alpha of an observed pixel, of 255
+BESIDE = "_mask.png"  # NAME_mask.png is the mask of NAME.png beside it
+BLACK, WHITE = 32, 223  # a mask picture's values between them are grey
+MAX_GREY = 0.01  # share of grey pixels in a mask that was meant to be black and white, of edges for example
+MAX_MISSING = 0.9  # share above which a mask may be inverted
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mask:
+    """A mask as it was found.
+
+    Attributes:
+      observed: bool (H, W), where the mask is white or the picture opaque.
+      origin: "alpha", or the file.
+      warnings: sentences about it.
+    """
+
+    observed: np.ndarray
+    origin: str
+    warnings: tuple[str, ...] = ()
+
+
+def make_finder(mask: str | pathlib.Path, root: pathlib.Path) -> Callable[[str, np.ndarray], Mask]:
+    """Returns `find(name, picture) -> Mask` for a picture of uint8 (H, W, C).
+
+    Args:
+      mask: a file for all pictures; a folder with one for each; or "" for a picture's alpha channel, or else
+        the file NAME_mask.png beside it.
+      root: folder of the pictures.
+
+    Raises:
+      UserError: there is no such file or folder, or nothing in it.
+    """
+    if not str(mask):
+        return lambda name, picture: _find_own(root, name, picture)
+    path = pathlib.Path(mask).expanduser()
+    if path.is_file():
+        read(path, None)  # a file that cannot be read fails once, not for every picture
+        return lambda name, picture: read(path, picture)
+    if not path.is_dir():
+        raise UserError(
+            f"There is no mask {mask}: name a file, a folder, or leave it out to use transparency."
+        )
+    found: dict[str, list[str]] = {}
+    arrays = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*.npy")))
+    for name in (*folder.list_pictures(path), *arrays):
+        found.setdefault(without_suffix(name), []).append(name)
+    if not found:
+        raise UserError(f"There is no mask below {mask}: put a picture or .npy file there for each input.")
+
+    def find(name: str, picture: np.ndarray) -> Mask:
+        stem = without_suffix(name)
+        candidates = found.get(stem, [])
+        if len(candidates) != 1:
+            what = f"{len(candidates)} masks ({', '.join(candidates)})" if candidates else "no mask"
+            raise UserError(f"There is {what} for it below {path}: give exactly one, such as {stem}.png.")
+        return read(path / candidates[0], picture)
+
+    return find
+
+
+def list_beside(names: list[str]) -> set[str]:
+    """Those of the names of pictures that are masks of others beside them."""
+    stems = {without_suffix(name) for name in names}
+    return {name for name in names if name.endswith(BESIDE) and name.removesuffix(BESIDE) in stems}
+
+
+def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
+    """Reads a mask file, see `masks.load`.
+
+    Args:
+      path: a picture or .npy file.
+      picture: uint8 (H, W, C) that it is for, if known.
+
+    Raises:
+      UserError: it cannot be read, or has transparent pixels.
+    """
+    if path.suffix.lower() == ".npy":
+        return Mask(masks.load(str(path)), str(path))
+    values = pictures.read_picture(path)
+    check_opaque(values, f"The mask {path}")
+    warnings, grey = [], pictures.to_channels(values, 1)[..., 0]
+    if picture is not None and grey.shape == picture.shape[:2] and _is_same(grey, picture):
+        warnings.append(f"The mask {path} is the picture itself: give a black and white one.")
+    elif (share := np.mean((grey > BLACK) & (grey < WHITE))) > MAX_GREY:
+        warnings.append(
+            f"{format_share(share)} of the mask {path} is grey: values of at least {OPAQUE} count as white. "
+            "Give one in black and white."
+        )
+    return Mask(masks.from_picture(values), str(path), tuple(warnings))
+
+
+def check_opaque(values: np.ndarray, what: str) -> None:
+    """Raises a UserError for a mask with transparent pixels, whose colours mean nothing.
+
+    Args:
+      values: uint8 (H, W, C).
+      what: it is, the start of the sentence.
+    """
+    if values.shape[-1] in (2, 4) and (values[..., -1] < 255).any():
+        raise UserError(f"{what} has transparent pixels: save it in black and white, without alpha.")
+
+
+def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str, list[str]]:
+    """What is to be completed, and what looks wrong about it.
+
+    Args:
+      observed: bool (H, W).
+      name: of the picture.
+      remedy: what inverts the mask, "--invert_mask" for example.
+
+    Returns:
+      A sentence, and sentences of warning.
+    """
+    missing = 1 - float(observed.mean())
+    line = f"{format_share(missing)} of {name} is to be completed."
+    question = f"is the mask inverted? {remedy}".strip()
+    if missing == 0:
+        return line, [f"Nothing of {name} is to be completed: the answers are the picture itself."]
+    if missing == 1:
+        return line, [f"All of {name} is to be completed, from nothing: {question}"]
+    if missing > MAX_MISSING:
+        return line, [f"{line.removesuffix('.')}: {question}"]
+    return line, []
+
+
+def format_share(share: float) -> str:
+    """A share in [0, 1] in percent, with the digits that a small one needs."""
+    if 0 < share < 0.001:
+        return f"{100 * share:.1g} %"
+    if 0.9995 <= share < 1:
+        return f"{100 * share:.3f} %"
+    return f"{100 * share:.1f} %"
+
+
+def check_size(mask: np.ndarray, picture: np.ndarray) -> None:
+    """Raises a UserError where a mask (H, W) has another size than a picture (H, W, C).
+
+    Args:
+      mask: bool.
+      picture: any dtype.
+    """
+    if mask.shape != picture.shape[:2]:
+        raise UserError(
+            f"The mask has {mask.shape[0]}x{mask.shape[1]} pixels (rows x columns) but the picture has "
+            f"{picture.shape[0]}x{picture.shape[1]}: give a mask of the picture's size."
+        )
+
+
+def without_suffix(name: str) -> str:
+    """A relative path without its last ending, with slashes."""
+    return pathlib.PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _find_own(root, name, picture):
+    """The alpha channel where it hides anything, else a file beside the picture, else an opaque alpha."""
+    beside = root / f"{without_suffix(name)}{BESIDE}"
+    has_alpha = picture.shape[-1] in (2, 4)
+    observed = picture[..., -1] >= OPAQUE if has_alpha else None
+    if beside.is_file() and (not has_alpha or observed.all()):
+        return read(beside, picture)
+    if has_alpha:
+        return Mask(observed, "alpha")
+    raise UserError(
+        f"{name} has no alpha channel to serve as mask, and there is no {beside.name} beside it: "
+        "give one with --mask=FILE_OR_DIR."
+    )
+
+
+def _is_same(grey, picture):
+    """Whether a mask shows a picture: but for the small changes of another file format."""
+    own = pictures.to_channels(picture, 1)[..., 0]
+    return own.min() < own.max() and np.abs(grey.astype(np.int16) - own).mean() < 2

@@ -1,0 +1,116 @@
+"""One picture to look at: the context, the answers, the uncertainty with its scale."""
+
+import numpy as np
+
+from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY, to_uint8
+from ifanp_jax.data import pictures
+
+MISSING = (214, 93, 177)  # the colour of what is missing, one that photographs hardly have
+PAPER, INK = (255, 255, 255), (32, 32, 32)
+PANEL, SMALLEST = 360, 240  # longest sides of a panel: of a large picture, and of a small one after enlarging
+GAP, LABEL, BAR, SCALE_WIDTH = 12, 20, 14, 560  # pixels
+COLUMNS, MAX_ANSWERS = 4, 4
+MARGIN = 0.5  # around the missing pixels, of their extent, where they fill a small part of the picture
+SMALL_PART = 0.5  # of the picture's sides
+
+
+def draw(drawn: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """Draws the sheet.
+
+    Args:
+      drawn: pictures by label, uint8 or uint16 (H, W, 1 to 4); of "uncertainty" uint8 (H, W, 1), white =
+        WHITE_UNCERTAINTY. Answers that are equal to the mean, and those beyond MAX_ANSWERS, are left out.
+      mask: bool (H, W), True = observed.
+
+    Returns:
+      uint8 (H', W', 3).
+    """
+    from PIL import Image, ImageDraw
+
+    rows, columns = _find_part(mask)
+    panels = {}
+    for label, values in _choose(drawn, mask).items():
+        panels[label] = _to_panel(_to_rgb(values[rows, columns]))
+    height, width = next(iter(panels.values())).shape[:2]
+    rows_needed = -(-len(panels) // COLUMNS)
+    across = -(-len(panels) // rows_needed)
+    bottom = GAP + -(-len(panels) // across) * (LABEL + height + GAP)
+    size = (max(GAP + across * (width + GAP), SCALE_WIDTH), bottom + BAR + LABEL + GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for number, (label, panel) in enumerate(panels.items()):
+        x = GAP + number % across * (width + GAP)
+        y = GAP + number // across * (LABEL + height + GAP)
+        _write(pen, (x, y), label)
+        sheet.paste(Image.fromarray(panel), (x, y + LABEL))
+    if "uncertainty" in drawn:
+        _draw_scale(sheet, pen, bottom)
+    if (rows.stop - rows.start, columns.stop - columns.start) != mask.shape:
+        text = f"shown: rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
+        _write(pen, (2 * GAP + 256, bottom + BAR + 2), text)
+    return np.asarray(sheet)
+
+
+def _choose(drawn, mask):
+    """The panels in their order."""
+    mean = drawn["mean"]
+    context = np.where(mask[..., None], _to_rgb(mean), np.uint8(MISSING))
+    others = {name: x for name, x in drawn.items() if name not in ("mean", "uncertainty")}
+    samples = {name: x for name, x in others.items() if name.startswith("sample_")}
+    compared = {name: x for name, x in others.items() if name not in samples}
+    differing = [(name, x) for name, x in samples.items() if x is not mean and not np.array_equal(x, mean)]
+    panels = {"context": context, "mean": mean, **compared}
+    panels |= {name.replace("_", " "): x for name, x in differing[:MAX_ANSWERS]}
+    return panels | ({"uncertainty": drawn["uncertainty"]} if "uncertainty" in drawn else {})
+
+
+def _find_part(mask):
+    """Rows and columns to show: around what is missing where that is a small part of the picture."""
+    parts = []
+    for axis, length in enumerate(mask.shape):
+        line = np.flatnonzero(~mask.all(axis=1 - axis))
+        if len(line) == 0:
+            return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+        extent = int(line[-1]) + 1 - int(line[0])
+        margin = max(16, int(MARGIN * extent))
+        parts.append(slice(max(0, int(line[0]) - margin), min(length, int(line[-1]) + 1 + margin)))
+    is_small = all(
+        part.stop - part.start <= SMALL_PART * side for part, side in zip(parts, mask.shape, strict=True)
+    )
+    return tuple(parts) if is_small else (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
+
+
+def _to_rgb(values):
+    """uint8 (H, W, 3) of uint8 or uint16 (H, W, 1 to 4), alpha left out."""
+    if values.dtype == np.uint16:
+        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return pictures.to_channels(values, 3)
+
+
+def _to_panel(values):
+    """Brings uint8 (H, W, 3) to the size of a panel: by area, or by whole factors."""
+    longest = max(values.shape[:2])
+    if longest <= PANEL:
+        factor = max(1, SMALLEST // longest)
+        return values.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = (max(1, round(side * PANEL / longest)) for side in values.shape[:2])
+    return pictures.resize_area(values, height, width)
+
+
+def _draw_scale(sheet, pen, y):
+    """A bar from black to white with the standard deviations that they mean."""
+    from PIL import Image
+
+    length = 256
+    bar = np.repeat(to_uint8(np.linspace(0, 1, length))[None], BAR, axis=0)
+    sheet.paste(Image.fromarray(bar), (GAP, y))
+    pen.rectangle((GAP - 1, y - 1, GAP + length, y + BAR), outline=INK)
+    for share, anchor in ((0, "la"), (0.4, "ma"), (0.8, "ma")):
+        _write(pen, (GAP + share * length, y + BAR + 2), f"{share * WHITE_UNCERTAINTY:.2g}", anchor)
+    _write(pen, (GAP + length + GAP, y), "standard deviation, of values from 0 to 1")
+
+
+def _write(pen, place, text, anchor="la"):
+    from PIL import ImageFont
+
+    pen.text(place, text, fill=INK, font=ImageFont.load_default(13), anchor=anchor)

@@ -1,0 +1,44 @@
+"""What a completion answers."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompletionResult:
+    """Completions of an image (H, W, C), or of a batch, which then leads as (B, H, W, C).
+
+    All are float32 NumPy arrays.
+
+    Attributes:
+      samples: (S, H, W, C) or (S, B, H, W, C) in [0, 1], observed pixels kept. With one round, the predicted
+        mean for each draw of the latent variable, clipped; with more, drawn by `rounds.complete_by_rounds`.
+      mean: (H, W, C) or (B, H, W, C) in [0, 1], the best estimate: the mean over the draws of the latent
+        variable of what one round predicts, clipped, whatever the rounds of `samples`.
+      uncertainty: like `mean`, the standard deviation around it per value; 0 at observed pixels. By default,
+        from the model's heads: sqrt(variance over draws of the predicted mean + mean over draws of scale^2).
+        From samples by rounds, where asked for: their root mean square distance from `mean`. Evaluation
+        reports the rank correlation of both with the true error. None where a method knows none.
+      raw_samples: like `samples`, but with observed pixels as one round predicts them; in tiles, which are
+        computed only where something is missing, `samples` itself.
+      rounds: of the samples; of a batch, the most that an image took.
+
+    Answers that are equal may share their memory, and are read-only then.
+    """
+
+    samples: np.ndarray
+    mean: np.ndarray
+    uncertainty: np.ndarray | None
+    raw_samples: np.ndarray
+    rounds: int = 1
+
+    def without_batch(self) -> "CompletionResult":
+        """Of a batch of one, its image's."""
+        return CompletionResult(
+            samples=self.samples[:, 0],
+            mean=self.mean[0],
+            uncertainty=self.uncertainty[0],
+            raw_samples=self.raw_samples[:, 0],
+            rounds=self.rounds,
+        )

@@ -1,0 +1,201 @@
+"""Pictures of any size, tile by tile, for a model that has a `tile_margin`.
+
+Samples by rounds are those of the whole picture: one random order of its unknown pixels, noise drawn for each
+pixel of it, and each round's answers are context of the next one in every tile. So they do not depend on how
+the picture is cut, but for the tolerance of the tiles (`tiles`).
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from ifanp_jax.completion import levels
+from ifanp_jax.completion import tiles as cutting
+from ifanp_jax.completion.levels import Level
+from ifanp_jax.completion.progress import Progress
+from ifanp_jax.completion.tiles import Tile
+from ifanp_jax.models import answers, rounds
+from ifanp_jax.objectives import student_t
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TiledPicture:
+    """A picture cut into levels and tiles, ready to be completed once or several times.
+
+    Attributes:
+      model: Flax module with `tile_margin`.
+      variables: its parameters and other collections.
+      levels: the picture at several sizes, the largest first.
+      tiles: of each level.
+      progress: of all that is done with it.
+    """
+
+    model: nn.Module
+    variables: Any = dataclasses.field(repr=False)
+    levels: list[Level] = dataclasses.field(repr=False)
+    tiles: list[list[Tile]] = dataclasses.field(repr=False)
+    progress: Progress = dataclasses.field(default_factory=Progress, repr=False)
+
+    @classmethod
+    def cut(cls, model, variables, image, known, depth, *, max_depth, sides) -> "TiledPicture":
+        """Cuts a picture.
+
+        Args:
+          model: Flax module with `tile_margin`.
+          variables: its parameters and other collections.
+          image: float32 (H, W, C) in [0, 1], 0 where unknown.
+          known: bool (H, W).
+          depth: of `levels.measure_depth`.
+          max_depth: of a pixel that the model completes without a coarser level, pixels.
+          sides: of the tiles, see `tiles.choose`.
+        """
+        margin, cell = model.tile_margin(), model.cell
+        made = levels.make_levels(image, known, depth, max_depth)
+        cuts = [cutting.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in made]
+        return cls(model, variables, made, cuts)
+
+    @property
+    def num_tiles(self) -> int:
+        """Calls of the model that one pass takes, all levels together."""
+        return sum(len(cut) * (1 + (level.guide is not None)) for level, cut in zip(*self._both, strict=True))
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of those calls."""
+        return sum(
+            tile.side**2 * (1 + (level.guide is not None))
+            for level, cut in zip(*self._both, strict=True)
+            for tile in cut
+        )
+
+    @property
+    def _both(self):
+        return self.levels, self.tiles
+
+    def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
+        self.progress.expect(self.num_tiles)
+        return self._climb(self._sweep)
+
+    def draw(self, seed: int, sample: int, *, num_rounds: int, temperature: float) -> np.ndarray:
+        """Draws a sample by rounds.
+
+        Args:
+          seed: with `sample` it decides all draws.
+          sample: its number.
+          num_rounds: R, as of `rounds.complete_by_rounds`.
+          temperature: factor of the noise's standard deviation.
+
+        Returns:
+          float32 (H, W, C) in [0, 1], known pixels kept.
+        """
+        generator = np.random.default_rng((seed, sample))
+        for level, cut in zip(*self._both, strict=True):
+            self.progress.expect(len(cut) * (num_rounds + (level.guide is not None)))
+
+        def fill(image, known, wanted, cut):
+            order = generator.permutation(np.flatnonzero(wanted))
+            ends = [round(len(order) * rounds.share_known(r, num_rounds)) for r in range(num_rounds)]
+            for r, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+                reached = np.zeros(known.shape, bool)
+                reached.flat[order[start:end]] = True
+                noise = _draw_noise(generator, reached, image.shape[-1])
+                noise.normal[...] *= np.float32(0 if r == num_rounds - 1 else temperature)
+                image, _ = self._sweep(image, known, reached, cut, noise)
+                known = known | reached
+            return image, None
+
+        return self._climb(fill)[0]
+
+    def _climb(self, fill):
+        """Completes level by level from the coarsest; `fill(image, known, wanted, tiles)` does one."""
+        (image, known, _, _), cut = self.levels[-1], self.tiles[-1]
+        values, scale = fill(image, known, ~known, cut)
+        for (image, known, guide, weight), cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
+            size = known.shape
+            context = np.where(guide[..., None], levels.enlarge(values, size), image)
+            coarse_scale = None if scale is None else weight * levels.enlarge(scale, size)
+            values, scale = fill(context, known | guide, ~known & ~guide, cut)
+            values, guide_scale = self._sweep(values, ~guide, guide, cut)
+            if coarse_scale is not None:
+                scale = np.sqrt(scale**2 + guide_scale**2 + np.where(known[..., None], 0, coarse_scale) ** 2)
+        return values, scale
+
+    def _sweep(self, image, known, wanted, cut, noise=None):
+        """Answers the wanted pixels from the known ones.
+
+        Args:
+          image: float32 (H, W, C), any value where neither known nor wanted.
+          known: bool (H, W).
+          wanted: bool (H, W), a subset of the pixels that are not known.
+          cut: tiles.
+          noise: what is added to the mean, in standard deviations; None = nothing.
+
+        Returns:
+          The image with the wanted pixels' answers in [0, 1]; and their standard deviation, float32
+          (H, W, C), 0 elsewhere, or None.
+        """
+        values, scale = image.copy(), None
+        for tile in cut:
+            part = wanted[tile.core]
+            if part.any():
+                completion = self._ask(tile, image, known)
+                mean, deviation, factor = (
+                    None if x is None else tile.cut_core(np.asarray(x[0, 0]))
+                    for x in (completion.samples, completion.scale, completion.cholesky)
+                )
+                if noise is not None:
+                    mean = mean + _color(noise.cut(tile.core, completion.distribution), deviation, factor)
+                values[tile.core][part] = np.clip(mean, 0, 1)[part]
+                if deviation is not None:
+                    scale = np.zeros_like(values) if scale is None else scale
+                    scale[tile.core][part] = deviation[part]
+            self.progress.advance()
+        return values, scale
+
+    def _ask(self, tile, image, known):
+        """The model's answer for a tile, with axes for one sample and one image in front."""
+        mask = tile.cut(known[..., None])
+        return answers.complete_batch(
+            jax.random.key(0),  # nothing is drawn without a latent variable
+            self.model,
+            self.variables,
+            np.where(mask, tile.cut(image), np.float32(0)),
+            mask,
+            num_samples=1,
+            inside=tile.cut_inside(known.shape),
+        )
+
+
+class _Noise(NamedTuple):
+    """Noise for pixels of a picture, before it is known of which distribution the model's answer is.
+
+    Attributes:
+      normal: float32 (H, W, C), of unit variance.
+      divisor: float32 (H, W, 1), of its square, which makes a Student's t of it with unit variance.
+    """
+
+    normal: np.ndarray
+    divisor: np.ndarray
+
+    def cut(self, part, distribution):
+        normal = self.normal[part]
+        return normal / np.sqrt(self.divisor[part]) if distribution == "student_t" else normal
+
+
+def _draw_noise(generator, pixels, channels):
+    """Noise where `pixels`, bool (H, W), are True."""
+    v, count = student_t.DEGREES_OF_FREEDOM, int(pixels.sum())
+    normal = np.zeros((*pixels.shape, channels), np.float32)
+    divisor = np.ones((*pixels.shape, 1), np.float32)
+    normal[pixels] = generator.standard_normal((count, channels), np.float32)
+    divisor[pixels] = generator.chisquare(v, (count, 1)) / (v - 2)
+    return _Noise(normal, divisor)
+
+
+def _color(noise, deviation, factor):
+    """Noise (H, W, C) of unit variance with the standard deviation, or the covariance, of an answer."""
+    return noise * deviation if factor is None else np.einsum("hwij,hwj->hwi", factor, noise)
