@@ -35,7 +35,7 @@ from ifanp_jax.completion.limits import (
 )
 from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.data import pictures
-from ifanp_jax.models import answers
+from ifanp_jax.models import answers, heads
 from ifanp_jax.models import rounds as by_rounds
 from ifanp_jax.training.runs import Run
 
@@ -133,6 +133,7 @@ class CompletionModel:
             )
         else:
             result = self._complete_whole(image, mask, options, how)
+        result = dataclasses.replace(result, distribution=heads.distribution_of(self.model))
         return result if is_batched else result.without_batch()
 
     def _choose_how(self, mask, options):

@@ -1,8 +1,11 @@
 """What a completion answers."""
 
 import dataclasses
+import math
 
 import numpy as np
+
+from ifanp_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +26,8 @@ class CompletionResult:
       raw_samples: like `samples`, but with observed pixels as one round predicts them; in tiles, which are
         computed only where something is missing, `samples` itself.
       rounds: of the samples; of a batch, the most that an image took.
+      distribution: of a value around `mean`, with `uncertainty` as standard deviation: "normal" or
+        "student_t" (4 degrees of freedom).
 
     Answers that are equal may share their memory, and are read-only then.
     """
@@ -32,6 +37,32 @@ class CompletionResult:
     uncertainty: np.ndarray | None
     raw_samples: np.ndarray
     rounds: int = 1
+    distribution: str = "normal"
+
+    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Central interval of each value: it should hold the true one with probability `level`.
+
+        Args:
+          level: in (0, 1), as 0.9.
+
+        Returns:
+          Lower and upper end, float32 like `mean`, clipped to [0, 1].
+
+        Raises:
+          UserError: for another level, or where the method knows no uncertainty.
+        """
+        if not 0 < level < 1:
+            raise UserError(f"level is {level!r} but must lie between 0 and 1, as 0.9.")
+        if self.uncertainty is None:
+            raise UserError("This method knows no uncertainty, so it has no intervals: take a trained model.")
+        from scipy import stats
+
+        probability = 0.5 + level / 2
+        half = stats.norm.ppf(probability)
+        if self.distribution == "student_t":
+            half = stats.t.ppf(probability, 4) / math.sqrt(2)  # a t of 4 degrees of freedom has variance 2
+        half = np.float32(half) * self.uncertainty
+        return np.clip(self.mean - half, 0, 1), np.clip(self.mean + half, 0, 1)
 
     def without_batch(self) -> "CompletionResult":
         """Of a batch of one, its image's."""
@@ -41,4 +72,5 @@ class CompletionResult:
             uncertainty=self.uncertainty[0],
             raw_samples=self.raw_samples[:, 0],
             rounds=self.rounds,
+            distribution=self.distribution,
         )

@@ -158,6 +158,11 @@ def check_likelihood(model: nn.Module) -> None:
         )
 
 
+def distribution_of(model: nn.Module) -> str:
+    """Of a pixel around the mean that a model answers with, see `Completion.distribution`."""
+    return "student_t" if getattr(model, "likelihood", "") == "per_image" else "normal"
+
+
 def make_head(model: nn.Module) -> GaussianHead:
     """The head of a family that has the fields of `GaussianHead`; call it in `setup`."""
     return GaussianHead(
