@@ -1,5 +1,6 @@
 """A quick look at a model while it trains."""
 
+import functools
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -25,11 +26,15 @@ def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dic
       dataset: its first held-out images are completed.
     """
     images = dataset.evaluation[:NUM_IMAGES]
-    contexts = draw_contexts(config.evaluate.seed, "random", FRACTION, images.shape[:3])
-    targets = objectives.target_pixels(contexts, config.objective.target)
-    num_values = targets.sum(axis=(1, 2, 3)) * images.shape[-1]
+
+    @functools.cache  # drawn when first asked for: it takes a second, and the first step comes before
+    def draw():
+        contexts = draw_contexts(config.evaluate.seed, "random", FRACTION, images.shape[:3])
+        targets = objectives.target_pixels(contexts, config.objective.target)
+        return contexts, targets.sum(axis=(1, 2, 3)) * images.shape[-1]
 
     def validate(run):
+        contexts, num_values = draw()
         values = evaluate_images(run, images, contexts)
         found = {f"val/{name}": float(values[name].mean()) for name in METRICS if name in values}
         if run.step.held_out_loss:

@@ -8,6 +8,8 @@ import jax
 
 from ifanp_jax.errors import UserError
 
+MIN_SECONDS = 0.0  # of compiling: a start compiles a dozen small programs, which take a second together
+
 
 def enable(directory: str | pathlib.Path) -> None:
     """Keeps compiled programs in a folder of the user's own. Call it before anything is compiled.
@@ -32,4 +34,4 @@ def enable(directory: str | pathlib.Path) -> None:
             "it or choose a folder of your own."
         )
     jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)

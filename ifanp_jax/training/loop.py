@@ -113,10 +113,10 @@ def _check(config, workdir, dataset, mesh, allowed_changes) -> Run:
 def _begin(new, workdir, checkpoints, record, mesh, streams, allowed_changes) -> tuple[Run, dict]:
     """The run with the state that it goes on from, and the record of that checkpoint; {} at the start."""
     replicated = device_mesh.replicated(mesh)
-    restored = checkpoints.restore(runs.abstract_state(new), replicated)
+    # Compiled, since op by op it takes seconds; traced once for the shapes and the state.
+    make_state = jax.jit(lambda key: new.step.init(key, new.image_shape), out_shardings=replicated)
+    restored = checkpoints.restore(jax.eval_shape(make_state, streams.init), replicated)
     if restored is None:
-        # Compiled, since op by op it takes seconds.
-        make_state = jax.jit(lambda key: new.step.init(key, new.image_shape), out_shardings=replicated)
         state, old_record = make_state(streams.init), {}
         logger.info("Fresh start in %s.", workdir)
     else:
