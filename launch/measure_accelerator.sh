@@ -8,7 +8,8 @@
 # TFDS_DIR        where TFDS prepared mnist; "" leaves the MNIST training out
 # CELEBA_ARRAYS   folder with train.npy and val.npy, uint8 (N, 32, 32, 3); "" leaves the CelebA trainings out
 #
-# BENCHMARK_FLAGS and TRAINING_FLAGS, in the environment, are added to every benchmark and training.
+# BENCHMARK_FLAGS and TRAINING_FLAGS, in the environment, are added to every benchmark and training, and
+# INPAINTER_FLAGS to the benchmarks of the inpainter.
 set -euo pipefail
 if [[ "${1:-}" == "--help" ]]; then
   sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"
@@ -19,6 +20,7 @@ tfds_dir="${2:-}"
 celeba_arrays="${3:-}"
 read -ra benchmark_flags <<< "${BENCHMARK_FLAGS:-}"
 read -ra training_flags <<< "${TRAINING_FLAGS:-}"
+read -ra inpainter_flags <<< "${INPAINTER_FLAGS:-}"
 mkdir -p "$results"
 results="$(cd "$results" && pwd)"
 [[ -z "$tfds_dir" ]] || tfds_dir="$(cd "$tfds_dir" && pwd)"
@@ -49,7 +51,7 @@ for dtype in bfloat16 float32; do
   benchmark celeba_ifanp configs/celeba_ifanp.py "$dtype" 512
   benchmark mnist_ifanp configs/mnist_ifanp.py "$dtype" 512
   benchmark celeba_multiscale configs/celeba_multiscale.py "$dtype" 512 "${step[@]}" --section=parts
-  benchmark deepfill64 configs/faces64.py:deepfill.DeepFill64 "$dtype" 64 "${step[@]}"
+  benchmark deepfill64 configs/faces64.py:deepfill.DeepFill64 "$dtype" 64 "${step[@]}" "${inpainter_flags[@]}"
   python -m ifanp_jax.benchmark collect --results="$results" > "$results/accelerator.md"
 done
 if [[ -n "$tfds_dir" ]]; then

@@ -7,6 +7,7 @@ from tests.launch.commands import LAUNCH
 
 SCRIPT = LAUNCH / "measure_accelerator.sh"
 TINY = "--config.train.batch_size=2 --image_size=16 --section=training"
+TINY_INPAINTER = "--config.model.width=4 --config.step.critic_width=4 --config.step.num_critic_updates=1"
 
 
 def test_it_measures_each_model_in_both_dtypes_and_trains_where_there_are_images(fakes, tmp_path):
@@ -61,6 +62,7 @@ def test_all_of_it_works_on_tiny_sizes(fakes, tmp_path):
         "",
         arrays,
         BENCHMARK_FLAGS=TINY,
+        INPAINTER_FLAGS=TINY_INPAINTER,
         TRAINING_FLAGS=training_flags,
         JAX_DISABLE_MOST_OPTIMIZATIONS="1",
     )
