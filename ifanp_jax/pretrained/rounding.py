@@ -57,7 +57,7 @@ def measure(run: Run, images: np.ndarray, *, dtype: str) -> Change:
     arrays = tensors.to_arrays(run.variables, dtype=dtype)
     stored = tensors.unflatten({name: _to_float32(x) for name, x in arrays.items()})
     means = [
-        one.complete(images, mask, num_samples=NUM_SAMPLES, rounds=1).mean
+        one.complete(images, mask, num_samples=NUM_SAMPLES, rounds=1, size="own").mean
         for one in (model, dataclasses.replace(model, variables=jax.device_put(stored)))
     ]
     psnr = [float(np.mean(metrics.psnr(mean, images))) for mean in means]
