@@ -42,7 +42,8 @@ class Peer:
     def complete(self):
         """Completes the picture once."""
         model = CompletionModel.from_run(dataclasses.replace(self.run, state=self.state))
-        model.complete(self.arrays["picture"][0], self.arrays["picture_mask"][0], num_samples=1, rounds=1)
+        picture, mask = self.arrays["picture"][0], self.arrays["picture_mask"][0]
+        model.complete(picture, mask, num_samples=1, rounds=1, size="own")
 
     def terms(self):
         """What a peer with the same weights is compared with comes from `peers.expect`."""
