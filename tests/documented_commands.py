@@ -21,6 +21,7 @@ MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_ja
 BENCHMARKS = ("collect", "peers", "quality", "reliability", "roofline")
 OTHERS = (  # of no flags of ours
     ". ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ", "sha256sum -c",
+    "sphinx-build ",
 )  # fmt: skip
 EXTRAS = re.compile(r"\.\[(\w+)\]$")
 

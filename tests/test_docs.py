@@ -24,7 +24,7 @@ PAGES = {
 }
 MAX_README_LINES = 150
 MAX_SENTENCE_WORDS = 30
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*|\{\w+\})\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.-]+(/[\w.-]+)*\.(py|md|sh|sbatch|yaml|png|cff)")
