@@ -159,7 +159,7 @@ def _evaluate_shipped():
 
 
 def _study():
-    from ifanp_jax.study import run, tables
+    from ifanp_jax.study import run
 
     config = command_line.get_config()
     if config is None or "study" not in config:
@@ -168,7 +168,7 @@ def _study():
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
         study = run.run(config, _WORKDIR.value, dataset)
-    print("\n".join(tables.terminal_lines(study)))
+    print("\n".join(run.terminal_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 

@@ -27,7 +27,7 @@ def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, o
     """
     limit = min(config.classical_images, config.num_images or config.classical_images)
     images = np.asarray(dataset.evaluation[:limit], np.float32) / 255
-    if not len(images):
+    if not len(images) or not list_cells(config):
         return []
     methods = classical.methods_for(*images.shape[1:3])
     logger.info("Evaluating interpolation (%s) on %d of them.", ", ".join(methods), len(images))

@@ -1,10 +1,12 @@
-"""Completion without learning: the interpolation baselines that every trained model has to beat.
+"""Completion without learning: the baselines that every trained model has to beat.
 
-SciPy, scikit-image and scikit-learn do the work, on the host and one mask at a time; they are imported when
-called. All methods see the observed pixels alone, treat the channels alike and keep the observed pixels.
+METHODS interpolate any context, HOLE_METHODS are those that fill holes. SciPy, scikit-image, scikit-learn and
+OpenCV do most of the work, on the host and one mask at a time; they are imported when called. All methods
+see the observed pixels alone, treat the channels alike and keep the observed pixels.
 """
 
 import contextlib
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -12,8 +14,12 @@ import chex
 import numpy as np
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.evaluation import opencv_inpainting, patch_match
 
 METHODS = ("nearest", "linear", "cubic", "biharmonic", "gaussian_process")
+# Of holes; "cubic" and "gaussian_process" are made for scattered pixels, and cost most where few are missing.
+HOLE_METHODS = ("mean", "nearest", "linear", "biharmonic", *opencv_inpainting.METHODS, "patch_match")
+ALL_METHODS = tuple(dict.fromkeys((*METHODS, *HOLE_METHODS)))
 
 EMPTY_CONTEXT_INTENSITY = 0.5  # grey, where nothing at all was observed
 LENGTH_SCALE = 3.0  # pixels; random contexts lose at most 0.1 dB on MNIST and CelebA32, 0.3 dB on 8x8 digits
@@ -34,6 +40,13 @@ def methods_for(height: int, width: int) -> tuple[str, ...]:
     """
     is_small = height * width <= MAX_GAUSSIAN_PROCESS_PIXELS
     return tuple(method for method in METHODS if is_small or method != "gaussian_process")
+
+
+def hole_methods() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """HOLE_METHODS in two parts: those that can run here, and those that need OpenCV where it is missing."""
+    has_opencv = importlib.util.find_spec("cv2") is not None
+    missing = () if has_opencv else opencv_inpainting.METHODS
+    return tuple(method for method in HOLE_METHODS if method not in missing), missing
 
 
 def _single_threaded() -> contextlib.AbstractContextManager:
@@ -102,13 +115,17 @@ def _interpolate(method: str, values: np.ndarray, mask: np.ndarray, length_scale
             return _biharmonic(values, mask)
         case "gaussian_process":
             return _gaussian_process(values, mask, length_scale)
+        case "mean":
+            return values[mask].mean(axis=0, keepdims=True)
+        case _:
+            return opencv_inpainting.complete(method, values, mask[..., None])[~mask]
 
 
 def _check(methods: Iterable[str], height: int, width: int) -> None:
     for method in methods:
-        if method not in METHODS:
-            raise UserError(f"Unknown interpolation method {method!r}: choose one of {', '.join(METHODS)}.")
-        if method not in methods_for(height, width):
+        if method not in ALL_METHODS:
+            raise UserError(f"Unknown classical method {method!r}: choose one of {', '.join(ALL_METHODS)}.")
+        if method in METHODS and method not in methods_for(height, width):
             raise UserError(
                 f"gaussian_process got an image of {height}x{width} pixels and takes at most "
                 f"{MAX_GAUSSIAN_PROCESS_PIXELS} pixels: leave it out or use smaller images."
@@ -131,6 +148,7 @@ def complete(
 ) -> np.ndarray:
     """Completes one image from its observed pixels.
 
+    - mean: the mean of the observed pixels.
     - nearest: the nearest observed pixel; ties are broken arbitrarily.
     - linear, cubic: on the Delaunay triangles of the observed pixels (cubic: Clough and Tocher), nearest
       outside their convex hull and where there is no triangle.
@@ -139,9 +157,11 @@ def complete(
     - gaussian_process: the posterior mean m + k(x, X) (k(X, X) + NOISE I)^-1 (y - m), k the Matern kernel of
       order 3/2 over pixels, m the mean of the observed pixels (Rasmussen and Williams 2006, equation 2.25).
       Its length scale is fixed, not fitted per image; see `select_length_scale`.
+    - telea, navier_stokes: of OpenCV, on 8 bits; see `opencv_inpainting`.
+    - patch_match: patches of the image itself; see `patch_match`.
 
     Args:
-      method: one of METHODS.
+      method: one of ALL_METHODS.
       image: float (H, W, C), intensities in [0, 1]; unobserved pixels are never read.
       mask: bool (H, W, 1), True = observed. No observed pixel gives grey everywhere.
       length_scale: of "gaussian_process", pixels.
@@ -151,16 +171,11 @@ def complete(
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.
-      UserError: unknown method, or an image too large for "gaussian_process".
+      UserError: unknown method, no OpenCV, or an image too large for "gaussian_process".
     """
-    chex.assert_rank(image, 3)
-    chex.assert_type(image, float)
-    chex.assert_shape(mask, (*image.shape[:2], 1))
-    chex.assert_type(mask, bool)
-    h, w, _ = image.shape
-    _check([method], h, w)
-    with _single_threaded():
-        return _complete_values(method, np.asarray(image), np.asarray(mask)[..., 0], length_scale)
+    chex.assert_rank([image, mask], 3)
+    completed = complete_images(image[None], mask[None], methods=[method], length_scale=length_scale)
+    return completed[method][0]
 
 
 def complete_images(
@@ -174,13 +189,13 @@ def complete_images(
     """Completes many images with several methods.
 
     Images with the same mask are solved together, as channels of one image: same numbers, one factorisation.
-    All five methods on 200 images under three random masks and four halves take, on a two-core CPU, about 3 s
-    for 8x8x1, 15 s for 28x28x1 and 22 s for 32x32x3.
+    Only "patch_match" takes them one by one. METHODS on 200 images under three random masks and four halves
+    take, on a two-core CPU, about 3 s for 8x8x1, 15 s for 28x28x1 and 22 s for 32x32x3.
 
     Args:
       images: float (B, H, W, C), intensities in [0, 1]; unobserved pixels are never read.
       masks: bool (B, H, W, 1), True = observed.
-      methods: names from METHODS.
+      methods: names from ALL_METHODS.
       length_scale: of "gaussian_process", pixels.
       progress: called as progress(done, total) after each method and mask, if given.
 
@@ -189,7 +204,8 @@ def complete_images(
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.
-      UserError: unknown method, or images too large for "gaussian_process"; before any work is done.
+      UserError: unknown method, or images too large for "gaussian_process"; before any work is done. Later,
+        where OpenCV is needed and missing.
     """
     chex.assert_rank(images, 4)
     chex.assert_type(images, float)
@@ -203,11 +219,15 @@ def complete_images(
     with _single_threaded():
         for number, mask in enumerate(distinct):
             chosen = np.flatnonzero(owner == number)
-            k = len(chosen)
+            k, known = len(chosen), mask.reshape(h, w)
             values = np.moveaxis(images[chosen], 0, 2).reshape(h, w, k * c)
             for position, method in enumerate(methods):
-                result = _complete_values(method, values, mask.reshape(h, w), length_scale)  # (H, W, K * C)
-                completed[method][chosen] = np.moveaxis(result.reshape(h, w, k, c), 2, 0)
+                if method == "patch_match":  # a patch is of one image
+                    filled = [patch_match.complete(image, known[..., None]).image for image in images[chosen]]
+                    completed[method][chosen] = np.stack(filled)
+                else:
+                    result = _complete_values(method, values, known, length_scale)  # (H, W, K * C)
+                    completed[method][chosen] = np.moveaxis(result.reshape(h, w, k, c), 2, 0)
                 if progress is not None:
                     progress(number * len(methods) + position + 1, len(distinct) * len(methods))
     return completed

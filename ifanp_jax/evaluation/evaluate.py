@@ -7,6 +7,7 @@ Where `config.evaluate.rounds` asks for it, samples by rounds are measured besid
 
 import functools
 import logging
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 from ifanp_jax import metrics, objectives
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset, describe_images
-from ifanp_jax.evaluation import baselines, batches, by_rounds, image_values
+from ifanp_jax.evaluation import baselines, batches, by_rounds, hole_values, holes, image_values
 from ifanp_jax.evaluation.cells import draw_contexts, list_cells, value_name
 from ifanp_jax.metrics import calibration
 from ifanp_jax.models import heads
@@ -24,13 +25,16 @@ from ifanp_jax.training import Run
 logger = logging.getLogger(__name__)
 
 
-def evaluate(run: Run, dataset: Dataset) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    """Evaluates a model and the classical methods on the same contexts.
+def evaluate(
+    run: Run, dataset: Dataset, *, folder: str | pathlib.Path | None = None
+) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """Evaluates a model and the classical methods on the same contexts, and over the same holes.
 
     Args:
-      run: with its state; its configuration says which contexts.
+      run: with its state; its configuration says which contexts, and whether there are holes.
       dataset: the held-out part is evaluated; the classical Gaussian process takes its length scale from
         training images.
+      folder: where the holes are kept, see `holes.keep`; None = they are drawn anew.
 
     Returns:
       What `evaluation.json` holds, and what `evaluation.npz` holds: the values per image. Metrics that the
@@ -48,7 +52,11 @@ def evaluate(run: Run, dataset: Dataset) -> tuple[dict[str, object], dict[str, n
         summary = image_values.summarise(values, seed=config.evaluate.seed)
         cells.append({"mask": kind, "fraction": fraction, **summary})
         values_per_image |= {value_name(kind, fraction, name): value for name, value in values.items()}
-    return {
+    of_holes = {}
+    if masks := holes.keep(config, dataset, folder):
+        of_holes["holes"], more = hole_values.evaluate(run, dataset, masks)
+        values_per_image |= more
+    return of_holes | {
         "model": config.model.name,
         "protocol": config.protocol,
         "data": dataset.name,

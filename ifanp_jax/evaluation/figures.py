@@ -252,6 +252,35 @@ def draw_curves(path: str | pathlib.Path, curves: dict[str, list[tuple[int, floa
     _save(figure, path, dpi=130)
 
 
+def draw_curve_panels(
+    path: str | pathlib.Path, panels: dict[str, dict[str, list[tuple[int, float]]]], *, num_across: int = 3
+) -> None:
+    """Draws one panel of lines against steps for each name; every line has an axis of its own.
+
+    Args:
+      path: of the PNG.
+      panels: title -> name of a line -> (step, value); two lines at most.
+      num_across: panels in a row.
+    """
+    num_across = min(num_across, len(panels))
+    num_down = -(-len(panels) // num_across)
+    size = (3.6 * num_across, 2.6 * num_down)
+    figure, axes = _pyplot().subplots(num_down, num_across, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.ravel()[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, curves) in zip(axes.ravel(), panels.items(), strict=False):
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+        axis.grid(alpha=0.3)
+        for one, colour, (name, points) in zip(
+            (axis, axis.twinx()), ("tab:blue", "tab:red"), curves.items(), strict=False
+        ):
+            one.plot(*zip(*points, strict=True), linewidth=1.0, color=colour)
+            one.set_ylabel(name, fontsize=8, color=colour)
+            one.tick_params(labelsize=7)
+    _save(figure, path, dpi=120)
+
+
 def _save(figure, path, **options):
     with files.replacing(pathlib.Path(path)) as unfinished:
         figure.savefig(unfinished, **options)

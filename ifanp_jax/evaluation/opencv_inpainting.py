@@ -1,7 +1,7 @@
-"""OpenCV's two inpainting methods, as an optional comparator.
+"""OpenCV's two inpainting methods, as an optional comparator, and GLCIC's finish.
 
-They are Telea's fast marching (2004) and the Navier-Stokes method of Bertalmio et al. (2001). OpenCV is no
-dependency of this package: it is imported when called.
+The methods are Telea's fast marching (2004) and the Navier-Stokes method of Bertalmio et al. (2001). OpenCV
+is no dependency of this package: it is imported when called.
 """
 
 import chex
@@ -12,6 +12,8 @@ from ifanp_jax.errors import UserError
 METHODS = ("telea", "navier_stokes")
 RADIUS = 3.0  # pixels around each one that is filled
 EMPTY_INTENSITY = 0.5  # grey, where nothing at all is known
+FINISH_RADIUS = 1.0  # pixels, of GLCIC's
+FINISH_MARGIN = 8  # pixels around the picture, where the hole does not touch that side
 
 
 def complete(method: str, image: np.ndarray, mask: np.ndarray, *, radius: float = RADIUS) -> np.ndarray:
@@ -51,6 +53,54 @@ def complete(method: str, image: np.ndarray, mask: np.ndarray, *, radius: float 
         for channel in range(values.shape[2])
     ]
     return np.where(known, values, np.stack(filled, axis=-1).astype(np.float32) / 255)
+
+
+def blend(prediction: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """GLCIC's finish: the prediction's gradients, blended into the picture (Perez et al., 2003).
+
+    The hole is first filled by Telea's method, radius 1; `cv2.seamlessClone` then puts the prediction there.
+
+    Args:
+      prediction: float (H, W, C) in [0, 1]; C is 1 or 3.
+      image: float (H, W, C) in [0, 1]; hidden pixels are never read.
+      mask: bool (H, W, 1), True = observed.
+
+    Returns:
+      float32 (H, W, C), known pixels as they were; where nothing is known, the prediction.
+
+    Raises:
+      AssertionError: a rank, shape or dtype differs from the above.
+      UserError: where OpenCV is not installed.
+    """
+    chex.assert_rank([prediction, image, mask], 3)
+    chex.assert_equal_shape([prediction, image])
+    known = np.asarray(mask)
+    if not known.any() or known.all():
+        return np.where(known, image, prediction).astype(np.float32)
+    cv2 = _import_opencv()
+    filled = complete("telea", image, mask, radius=FINISH_RADIUS)
+
+    hidden = ~known[:, :, 0]
+    # Where the hole touches a side, the picture is mirrored there: nothing else may bind the answer's edge.
+    margins = [
+        tuple(side if hidden.take(end, axis=axis).any() else FINISH_MARGIN for end in (0, -1))
+        for axis, side in enumerate(hidden.shape)
+    ]
+
+    def prepare(values):
+        picture = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+        padded = np.pad(picture, [*margins, (0, 0)], mode="symmetric")
+        return np.ascontiguousarray(np.broadcast_to(padded, (*padded.shape[:2], 3)))
+
+    hole = np.pad(np.pad(hidden, margins, mode="symmetric")[1:-1, 1:-1], 1).astype(np.uint8) * 255
+    rows, columns = (np.flatnonzero(hole.any(axis=1 - axis)) for axis in (0, 1))
+    # The middle of the hole's bounding box is put there.
+    centre = tuple(int(found[0] + (found[-1] - found[0] + 1) // 2) for found in (columns, rows))
+    blended = cv2.seamlessClone(prepare(prediction), prepare(filled), hole, centre, cv2.NORMAL_CLONE)
+    (top, _), (left, _) = margins
+    h, w, c = image.shape
+    inside = blended[top : top + h, left : left + w, :c]
+    return np.where(known, image, inside.astype(np.float32) / 255).astype(np.float32)
 
 
 def _import_opencv():

@@ -9,7 +9,7 @@ import numpy as np
 
 from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import evaluate, figures, tables, validation
+from ifanp_jax.evaluation import evaluate, figures, hole_tables, holes, tables, validation
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.models import answers
 from ifanp_jax.runtime import device_mesh
@@ -29,13 +29,14 @@ def make(run: Run, dataset: Dataset, workdir: str | pathlib.Path) -> dict | None
     Returns:
       What `evaluation.json` holds; None in another process than the first, which only evaluates.
     """
-    evaluation, values = evaluate.evaluate(run, dataset)
+    evaluation, values = evaluate.evaluate(run, dataset, folder=workdir)
     if not device_mesh.is_first_process():  # it also evaluates, so that none waits for long
         return None
     write(evaluation, values, workdir)
     logger.info("Drawing the figures.")
     draw(run, dataset, evaluation, workdir)
     tables.print_table(evaluation)
+    hole_tables.print_table(evaluation)
     logger.info("Wrote the tables and figures to %s.", workdir)
     return evaluation
 
@@ -51,14 +52,17 @@ def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathli
     workdir = pathlib.Path(workdir)
     with files.replacing(workdir / "evaluation.npz") as unfinished:
         np.savez(unfinished, **values)
-    files.write_whole(workdir / "evaluation.md", "\n".join(tables.list_lines(evaluation)) + "\n")
+    lines, of_holes = tables.list_lines(evaluation), hole_tables.list_lines(evaluation)
+    text = "\n".join([*lines, "", *of_holes] if of_holes else lines)
+    files.write_whole(workdir / "evaluation.md", text + "\n")
     files.write_whole(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
 
 
 def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Path) -> None:
-    """Writes `completions.png` (random contexts and the upper half), `training.png` and `reliability.png`.
+    """Writes `completions.png`, `training.png` and `reliability.png`.
 
-    The last one is left out for a model without a scale, and `training.png` where there are no metrics.
+    Completions are those of random contexts and the upper half, or of holes. `reliability.png` is left out
+    for a model without a scale, and `training.png` where there are no metrics.
 
     Args:
       run: with its state.
@@ -70,26 +74,42 @@ def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Pa
     images = np.asarray(dataset.evaluation[: run.config.evaluate.figure_images], np.float32) / 255
     if len(images):
         title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
-        figures.draw_completions(workdir / "completions.png", complete_panels(run, images), title=title)
+        masks = {kind: mask[: len(images)] for kind, mask in holes.keep(run.config, dataset, workdir).items()}
+        panels = complete_panels(run, images, masks or draw_panel_contexts(run, images))
+        figures.draw_completions(workdir / "completions.png", panels, title=title)
     if rows := metrics_file.read_metrics(workdir):
-        unit, caption = run.step.loss_unit, validation.describe(dataset)
+        unit, caption = run.step.loss_unit, validation.describe(run.config, dataset)
         figures.draw_training(workdir / "training.png", rows, loss_unit=unit, caption=caption)
     coverage = {tables.label(cell): cell["coverage"] for cell in evaluation["cells"] if "coverage" in cell}
     if coverage:
         figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)
 
 
-def complete_panels(run: Run, images: np.ndarray) -> list[figures.Panel]:
-    """Completes test images from random contexts and from the upper half.
+def draw_panel_contexts(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Random contexts and the upper half, bool (B, H, W, 1) by the name of their panel.
+
+    Args:
+      run: says which.
+      images: float32 (B, H, W, C).
+    """
+    config = run.config.evaluate
+    return {
+        f"{kind} {fraction:.0%} observed": draw_contexts(config.seed, kind, fraction, images.shape[:3])
+        for kind, fraction in [*(("random", fraction) for fraction in config.fractions), ("top", 0.5)]
+    }
+
+
+def complete_panels(run: Run, images: np.ndarray, masks: dict[str, np.ndarray]) -> list[figures.Panel]:
+    """Completes test images.
 
     Args:
       run: with its state.
       images: float32 (B, H, W, C) in [0, 1].
+      masks: bool (B, H, W, 1), True = observed, by the name of their panel.
     """
     config = run.config.evaluate
     variables, panels = run.variables, []
-    for kind, fraction in [*(("random", fraction) for fraction in config.fractions), ("top", 0.5)]:
-        mask = draw_contexts(config.seed, kind, fraction, images.shape[:3])
+    for name, mask in masks.items():
         completion = answers.complete_batch(
             jax.random.key(config.seed),
             run.model,
@@ -101,7 +121,7 @@ def complete_panels(run: Run, images: np.ndarray) -> list[figures.Panel]:
         samples, scale = jax.device_get((completion.samples, completion.scale))
         panels.append(
             figures.Panel(
-                name=f"{kind} {fraction:.0%} observed",
+                name=name,
                 image=images,
                 mask=mask,
                 samples=samples,

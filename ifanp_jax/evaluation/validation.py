@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from ifanp_jax import objectives
 from ifanp_jax.data.dataset import Dataset
+from ifanp_jax.evaluation import holes
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.evaluation.evaluate import evaluate_images
 from ifanp_jax.training import Run
@@ -17,8 +18,9 @@ METRICS = ("psnr", "psnr_completed", "psnr_unobserved", "mse", "kl", "log_prob")
 
 
 def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dict[str, float]]:
-    """Returns `validate(run) -> {"val/psnr": ...}` on a few held-out images at one context fraction.
+    """Returns `validate(run) -> {"val/psnr": ...}` on a few held-out images.
 
+    Their contexts are random pixels of one fraction, or all but the centre square where holes are evaluated.
     `val/loss` is the loss of the training, where its step has one for held-out images.
 
     Args:
@@ -29,7 +31,11 @@ def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dic
 
     @functools.cache  # drawn when first asked for: it takes a second, and the first step comes before
     def draw():
-        contexts = draw_contexts(config.evaluate.seed, "random", FRACTION, images.shape[:3])
+        shape, seed = images.shape[:3], config.evaluate.seed
+        if holes.are_evaluated(config):
+            contexts = holes.draw("centre", shape, seed=seed)
+        else:
+            contexts = draw_contexts(seed, "random", FRACTION, shape)
         targets = objectives.target_pixels(contexts, config.objective.target)
         return contexts, targets.sum(axis=(1, 2, 3)) * images.shape[-1]
 
@@ -44,7 +50,10 @@ def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dic
     return validate
 
 
-def describe(dataset: Dataset) -> str:
-    """A sentence on what validation is."""
+def describe(config: ConfigDict, dataset: Dataset) -> str:
+    """A sentence on what validation is; arguments as of `make_validation`."""
     count = min(NUM_IMAGES, len(dataset.evaluation))
-    return f"Validation: {count} held-out images, {FRACTION:.0%} of their pixels observed at random."
+    what = f"{FRACTION:.0%} of their pixels observed at random"
+    if holes.are_evaluated(config):
+        what = "all but the centre square observed"
+    return f"Validation: {count} held-out images, {what}."

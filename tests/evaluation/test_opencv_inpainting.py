@@ -46,3 +46,32 @@ def test_what_cannot_be_done_is_one_sentence(monkeypatch):
         opencv_inpainting.complete("telea", IMAGE, box())
     with pytest.raises(AssertionError):
         opencv_inpainting.complete("telea", np.zeros((16, 12, 3), np.uint8), box())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_blended_answer_keeps_its_detail_and_meets_the_picture_at_the_hole(channels):
+    pytest.importorskip("cv2")
+    rows, columns = np.mgrid[:40, :32]
+    picture = 0.5 + 0.2 * np.sin(rows / 3)[..., None] * np.cos(columns / 4)[..., None]
+    picture = np.broadcast_to(picture, (40, 32, channels)).astype(np.float32)
+    mask = np.ones((40, 32, 1), bool)
+    mask[8:30, 6:26] = False
+    darker = picture - np.float32(0.2)
+    blended = opencv_inpainting.blend(darker, np.where(mask, picture, np.float32(np.nan)), mask)
+    assert blended.shape == picture.shape and blended.dtype == np.float32
+    np.testing.assert_array_equal(blended[mask[..., 0]], picture[mask[..., 0]])
+    hole = ~mask[..., 0]
+    error = np.abs(blended - picture)[hole].mean()
+    assert error < 0.25 * np.abs(darker - picture)[hole].mean()  # gradients are kept, the offset is not
+    corner = np.ones((40, 32, 1), bool)
+    corner[:20, :16] = False  # touches the border
+    errors = [
+        np.abs(filled - picture)[~corner[..., 0]].mean()
+        for filled in (
+            opencv_inpainting.blend(picture, picture, corner),
+            opencv_inpainting.complete("telea", picture, corner, radius=opencv_inpainting.FINISH_RADIUS),
+        )
+    ]
+    assert errors[0] < 0.6 * errors[1]  # Telea's is what is met along the hole
+    for everything in (np.zeros_like(mask), np.ones_like(mask)):
+        np.testing.assert_array_equal(opencv_inpainting.blend(picture, picture, everything), picture)
