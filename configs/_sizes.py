@@ -50,3 +50,13 @@ def get(model: str, image_size: int) -> dict:
     if model.startswith("image_np."):
         return dict(IMAGE_NP)
     return dict(VAE[image_size] if model.startswith("vae.") else POINT_NP.get(model, {}))
+
+
+def get_inpainter(model: str, image_size: int) -> dict:
+    """The form of an inpainter for a size; {} for its published form, and for other models.
+
+    Args:
+      model: its name.
+      image_size: side of the images in pixels: 32, 64, 128 or 256.
+    """
+    return dict(INPAINTERS.get(model, {}).get(image_size, {}))

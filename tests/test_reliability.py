@@ -22,8 +22,9 @@ import time
 import chex
 import pytest
 
-from ifanp_jax.training import metrics_file, runs
+from ifanp_jax.training import runs
 from tests import helpers
+from tests.processes import ENVIRONMENT, PATIENCE, Process, list_steps, make_starter
 
 NUM_STEPS = 1500
 FIELDS = (
@@ -40,95 +41,19 @@ FIELDS = (
     "evaluate.classical_images=0",
     "evaluate.figure_images=2",
 )
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-}
-# Resumed = uninterrupted must hold for programs as users run them.
-OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-PATIENCE = 600  # seconds until a test gives up; nothing is decided by how long things take
-
-
-class Process:
-    """A run of the command line; what it writes goes to a file, so that it never waits for a reader."""
-
-    def __init__(self, workdir, *arguments, name="log", module="ifanp_jax.main", environment=OPTIMISED):
-        self.workdir = workdir
-        self.log = workdir.with_name(f"{workdir.name}_{name}.txt")
-        command = ["-m", module, "--config=configs/digits_ifanp.py", f"--workdir={workdir}"]
-        command += [f"--config.{field}" for field in FIELDS] + list(arguments)
-        command += [f"--compilation_cache={workdir.parent.parent / 'programs'}"]  # the tests start many
-        with self.log.open("w") as log:
-            self.popen = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=helpers.ROOT,
-                env=os.environ | ENVIRONMENT | environment,
-                stdout=log,
-                stderr=log,
-            )
-
-    @property
-    def text(self):
-        return self.log.read_text()
-
-    def wait_until(self, is_reached):
-        """Waits for `is_reached()`, or the end of the process."""
-        end = time.monotonic() + PATIENCE
-        while not is_reached() and self.popen.poll() is None:
-            assert time.monotonic() < end, self.text
-            time.sleep(0.002)
-        return self
-
-    def wait_for_text(self, text):
-        return self.wait_until(lambda: text in self.text)
-
-    def wait_for_row(self, step):
-        path = self.workdir / metrics_file.METRICS_FILE
-
-        def is_reached():
-            steps = re.findall(r'"step": (\d+)', path.read_text()[-2000:]) if path.exists() else []
-            return bool(steps) and int(steps[-1]) >= step
-
-        return self.wait_until(is_reached)
-
-    def send(self, number):
-        assert self.popen.poll() is None, f"It ended before the signal.\n{self.text}"
-        self.popen.send_signal(number)
-        return self
-
-    def end(self):
-        """The exit status."""
-        try:
-            return self.popen.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            pytest.fail(f"It hangs.\n{self.text}")
+ARGUMENTS = ("--config=configs/digits_ifanp.py", *(f"--config.{field}" for field in FIELDS))
 
 
 @pytest.fixture
 def start():
-    """`Process`, ended with the test whatever happens."""
-    processes = []
-
-    def start(*arguments, **options):
-        processes.append(Process(*arguments, **options))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.popen.kill()
-        process.popen.wait()
+    yield from make_starter(*ARGUMENTS)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    process = Process(tmp_path_factory.mktemp("reliability") / "run")
+    process = Process(tmp_path_factory.mktemp("reliability") / "run", *ARGUMENTS)
     assert process.end() == 0, process.text
     return process.workdir
-
-
-def list_steps(workdir):
-    return sorted(int(path.name.removeprefix("step_")) for path in (workdir / "checkpoints").glob("step_*"))
 
 
 def assert_same_run(workdir, expected):

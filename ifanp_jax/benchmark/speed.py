@@ -18,7 +18,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from ifanp_jax.benchmark import inputs, parts, pictures, probes, rivals, step_speed, timing
+from ifanp_jax.benchmark import attention, inputs, parts, pictures, probes, rivals, step_speed, timing
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import answers
 from ifanp_jax.training import runs
@@ -128,6 +128,7 @@ SECTIONS = {
     "parts": parts.measure_parts,
     "gca": rivals.measure_gca,
     "lpa": rivals.measure_lpa,
+    "attention": attention.measure_attention,
     "completion": measure_completion,
     "scaling": step_speed.measure_scaling,
     "devices": probes.measure_devices,

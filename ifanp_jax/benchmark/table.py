@@ -160,6 +160,7 @@ _SECTIONS = {
     "parts": _list_parts,
     "gca": _list_comparison,
     "lpa": _list_comparison,
+    "attention": _list_comparison,
     "completion": _list_completion,
     "scaling": _list_scaling,
     "devices": _list_devices,

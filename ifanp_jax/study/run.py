@@ -14,8 +14,15 @@ from ml_collections import ConfigDict
 from ifanp_jax import configuration, training
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import evaluate, report, validation
-from ifanp_jax.study import figures, summary, tables
+from ifanp_jax.evaluation import evaluate, holes, report, validation
+from ifanp_jax.study import (
+    figures,
+    inpainting_figures,
+    inpainting_summary,
+    inpainting_tables,
+    summary,
+    tables,
+)
 from ifanp_jax.study.one_run import config_of, run_dir
 from ifanp_jax.training import Run, runs
 
@@ -51,24 +58,44 @@ def run(
         one = config_of(config, name, 0)
         configuration.check(one)
         runs.make(one, runs.trained_shape(one, dataset))
+    masks = holes.keep(config, dataset, workdir)  # one set for all runs
     for seed in config.study.seeds:
         for name in config.study.models:
-            _finish(config_of(config, name, seed), run_dir(workdir, name, seed), dataset, train_run)
-    study = summary.summarise(config, workdir, dataset)
-    tables.write(study, workdir)
-    figures.draw(config, workdir, dataset)
+            _finish(config_of(config, name, seed), run_dir(workdir, name, seed), dataset, train_run, masks)
+    if masks:
+        study = inpainting_summary.summarise(config, workdir, dataset, masks)
+        inpainting_tables.write(study, workdir)
+        inpainting_figures.draw(config, workdir, dataset, masks)
+    else:
+        study = summary.summarise(config, workdir, dataset)
+        tables.write(study, workdir)
+        figures.draw(config, workdir, dataset)
     return study
 
 
-def _finish(config, directory, dataset, train_run):
+def list_lines(study: dict) -> list[str]:
+    """The lines of `study.md`.
+
+    Args:
+      study: from `run`.
+    """
+    return (inpainting_tables if "holes" in study else tables).list_lines(study)
+
+
+def _finish(config, directory, dataset, train_run, masks):
     """Trains and evaluates one model where that is not done yet."""
     runs.check_same_run(directory, config, runs.trained_shape(config, dataset), allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
         _check_same_images(directory, config, dataset)
+        if masks:
+            found = summary.read_evaluation(directory).get("holes", {"rows": []})["rows"]
+            _check_same_holes(directory, {row["hole"]: row["sha256"] for row in found}, masks)
         logger.info("%s is finished.", directory.name)
         return
     trained = train_run(config, directory, dataset, validate=validation.make_validation(config, dataset))
-    evaluation, values = evaluate.evaluate(trained, dataset)
+    kept = holes.keep(config, dataset, directory, given=masks)
+    _check_same_holes(directory, holes.describe(kept), masks)
+    evaluation, values = evaluate.evaluate(trained, dataset, folder=directory)
     report.draw(trained, dataset, evaluation, directory)
     report.write(evaluation, values, directory)
 
@@ -80,3 +107,13 @@ def _check_same_images(directory, config, dataset):
     for part, images in (("training", dataset.train), ("held-out", held_out)):
         old = evaluation[f"{part.replace('-', '_')}_images"]
         runs.check_same_images(directory, old, describe_images(images), part=part, allowed_changes=None)
+
+
+def _check_same_holes(directory, hashes, masks):
+    """Methods that met other holes cannot stand in one table."""
+    expected = holes.describe(masks)
+    if any(hashes.get(kind) != name for kind, name in expected.items()):
+        raise UserError(
+            f"{directory} was tested over other holes than those of this study; remove its {holes.FILE_NAME} "
+            "and its evaluation.json, and the same command evaluates the run again."
+        )

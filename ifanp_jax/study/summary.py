@@ -33,7 +33,7 @@ def summarise(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset)
       dataset: of all runs.
     """
     names, seeds = list(config.study.models), list(config.study.seeds)
-    values = {name: [_read_values(run_dir(workdir, name, seed)) for seed in seeds] for name in names}
+    values = {name: [read_values(run_dir(workdir, name, seed)) for seed in seeds] for name in names}
     return {
         "data": dataset.name,
         "image_shape": list(dataset.train.shape[1:]),
@@ -76,7 +76,7 @@ def _rows_of(config, workdir, name, archives):
     facts = {
         "model": name,
         "num_parameters": read_evaluation(directories[0])["num_parameters"],
-        "training_seconds": _mean_training_seconds(directories),
+        "training_seconds": mean_training_seconds(directories),
     }
     rows = []
     for kind, fraction in list_cells(config.evaluate):
@@ -89,8 +89,12 @@ def _rows_of(config, workdir, name, archives):
     return rows
 
 
-def _mean_training_seconds(directories):
-    """Measured seconds of training, compilation included, mean over runs; None where one has no metrics."""
+def mean_training_seconds(directories: list[pathlib.Path]) -> float | None:
+    """Measured seconds of training, compilation included, mean over runs; None where one has no metrics.
+
+    Args:
+      directories: of the runs.
+    """
     seconds = []
     for directory in directories:
         measured = [
@@ -137,7 +141,15 @@ def read_evaluation(directory: pathlib.Path) -> dict:
         return json.loads((directory / "evaluation.json").read_text())
 
 
-def _read_values(directory):
+def read_values(directory: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads `evaluation.npz` of a finished run.
+
+    Args:
+      directory: of the run.
+
+    Raises:
+      UserError: when it is damaged.
+    """
     with (
         _refusing_damage(directory),
         (directory / "evaluation.npz").open("rb") as file,  # NumPy leaves it open when it is damaged

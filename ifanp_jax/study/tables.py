@@ -198,7 +198,7 @@ def _model_table(study) -> Table:
         [
             short_name(model),
             f"{row['num_parameters']:,}",
-            _minutes(row["training_seconds"]),
+            show_minutes(row["training_seconds"]),
             ", ".join(f"{value:.2f}" for value in row["psnr_by_seed"]),
             ", ".join(f"{name} {value}" for name, value in study["models"][model].items()),
         ]
@@ -207,7 +207,12 @@ def _model_table(study) -> Table:
     return "Models", head, body
 
 
-def _minutes(seconds):
+def show_minutes(seconds: float | None) -> str:
+    """Seconds as minutes; "" for None.
+
+    Args:
+      seconds: of a training.
+    """
     return "" if seconds is None else f"{seconds / 60:.1f}"
 
 

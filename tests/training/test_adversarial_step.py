@@ -155,6 +155,26 @@ def test_a_critic_that_is_not_finite_ends_the_run_with_what_to_do(folder, tmp_pa
         train(tmp_path, wrap_steps=poison)
 
 
+def test_bfloat16_is_of_the_networks_alone():
+    run, state, update = build(CHEAPEST)
+    half, _, update_half = build(CHEAPEST, **{"model.compute_dtype": "bfloat16"})
+    after, metrics = update_half(KEY, state, draw_batches(half))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    _, expected = update(KEY, state, draw_batches(run))
+    for name in ("mse_loss", "critic_loss", "generator_loss"):
+        assert metrics[name].dtype == jnp.float32
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=0.05)
+    assert any(metrics[name] != expected[name] for name in expected)
+
+
+def test_bad_pictures_are_one_sentence(folder):
+    model, image, mask = ifanp_jax.load(folder), inpainters.dataset().evaluation[0], helpers.left_half(16, 16)
+    with pytest.raises(UserError, match=r"shape \(16, 16, 1\) but this model takes \(H, W, 3\)"):
+        model.complete(image[..., :1], mask)
+    with pytest.raises(UserError, match=r"18x18 .*--size=trained"):
+        model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18))
+
+
 @pytest.mark.slow
 def test_one_device_equals_two(tmp_path):
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

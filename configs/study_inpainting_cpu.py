@@ -1,0 +1,41 @@
+r"""Inpainters, neural processes and classical methods over the same holes of 64x64 faces, on two CPU cores.
+
+    python -m ifanp_jax.main --mode=study --config=configs/study_inpainting_cpu.py --workdir=runs/inpainting \
+        --config.data.dir=FACES
+
+`FACES` holds the folders `train` and `val`. The inpainters have their small forms, and each model has so many
+steps as one core takes in about an hour. One of its runs by itself, which the study takes up as its own:
+
+    python -m ifanp_jax.main --config=configs/study_inpainting_cpu.py:glcic.GLCIC \
+        --workdir=runs/inpainting/glcic.GLCIC_seed0 --config.data.dir=FACES
+"""
+
+from configs import _sizes, faces64, study_inpainting
+from ifanp_jax.study import one_run
+
+NUM_STEPS = {}
+MODELS = (
+    "context_encoder.ContextEncoder",
+    "shift_net.ShiftNet",
+    "se_shift_net.SEShiftNet",
+    "glcic.GLCIC",
+    "deepfill.DeepFill64",
+    "deepfill.DeepFill64-no_attention",
+    *study_inpainting.NEURAL_PROCESSES,
+)
+
+
+def get_config(model=""):
+    """Returns the configuration of the study, or of its first run of one model.
+
+    Args:
+      model: of `MODELS`; "" = the study.
+    """
+    config = study_inpainting.over_holes(faces64.get_config("deepfill.DeepFill64"))
+    study_inpainting.add_study(
+        config, MODELS, lambda name: _sizes.get_inpainter(name, 64) | study_inpainting.process_fields(name)
+    )
+    for family, num_steps in NUM_STEPS.items():
+        config.study.changes[family] = {"train": {"num_steps": num_steps}}
+    config.evaluate.num_images = 0  # all held-out faces
+    return one_run.config_of(config, model, config.study.seeds[0]) if model else config
