@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -77,6 +78,20 @@ def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
     image = image if is_batched else image[None]
     mask = _to_masks(mask, image.shape, is_batched)
     return _to_float(image, mask), mask, is_batched
+
+
+def check_known(model: nn.Module, mask: np.ndarray) -> None:
+    """Raises a UserError where a picture has no observed pixel and the model needs one.
+
+    Args:
+      model: with `needs_known_pixels` where it does.
+      mask: bool (B, H, W, 1), True = observed.
+    """
+    if getattr(model, "needs_known_pixels", False) and not mask.any(axis=(1, 2, 3)).all():
+        raise UserError(
+            "The mask leaves no observed pixel, but this model completes from such pixels: mark some as "
+            "observed, or take a neural process."
+        )
 
 
 def _to_masks(mask, image_shape, is_batched):

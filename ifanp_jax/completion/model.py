@@ -117,6 +117,7 @@ class CompletionModel:
         """
         options = self.make_options(num_samples, seed, size, rounds, temperature, uncertainty)
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
+        arguments.check_known(self.model, mask)
         how = self._choose_how(mask, options)
         for note in advice.list_untrained(self.config, self.image_shape, mask[0, ..., 0], how):
             _warn_once(note)

@@ -41,6 +41,7 @@ class ContextEncoder(nn.Module):
     """
 
     step = "adversarial"  # the way of training
+    needs_known_pixels = True
 
     channels: int
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)

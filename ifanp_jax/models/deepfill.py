@@ -89,6 +89,7 @@ class TwoStageInpainter(nn.Module):
     """
 
     step = "adversarial"  # the way of training
+    needs_known_pixels = True
 
     channels: int
     width: int = 32

@@ -38,6 +38,7 @@ class GLCIC(nn.Module):
     """
 
     step = "adversarial"  # the way of training
+    needs_known_pixels = True
     is_finished_by_blending = True  # where OpenCV is installed, evaluations add that
 
     channels: int

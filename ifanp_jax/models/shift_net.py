@@ -42,6 +42,7 @@ class ShiftNet(nn.Module):
     """
 
     step = "adversarial"  # the way of training
+    needs_known_pixels = True
 
     channels: int
     width: int = 64
