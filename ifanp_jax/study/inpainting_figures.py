@@ -102,8 +102,10 @@ def find_offsets(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarray |
       images: float32 (B, H, W, C) in [0, 1].
       mask: bool (B, H, W, 1), True = observed.
     """
-    answer = _answer(run.model, run.variables, images, mask)
-    return jax.device_get(getattr(answer, "attention", None))
+    call = functools.partial(_answer, run.model)
+    if getattr(jax.eval_shape(call, run.variables, images, mask), "attention", None) is None:
+        return None  # nothing is compiled
+    return jax.device_get(call(run.variables, images, mask).attention)
 
 
 @functools.partial(jax.jit, static_argnums=0)
