@@ -3,8 +3,8 @@ r"""Inpainters, neural processes and classical methods over the same holes of 64
     python -m ifanp_jax.main --mode=study --config=configs/study_inpainting_cpu.py --workdir=runs/inpainting \
         --config.data.dir=FACES
 
-`FACES` holds the folders `train` and `val`. The inpainters have their small forms, and each model has so many
-steps as one core takes in about an hour. One of its runs by itself, which the study takes up as its own:
+`FACES` holds the folders `train` and `val`. The inpainters have small forms, and each model has so many steps
+as one core takes in about an hour. One of its runs by itself, which the study takes up as its own:
 
     python -m ifanp_jax.main --config=configs/study_inpainting_cpu.py:glcic.GLCIC \
         --workdir=runs/inpainting/glcic.GLCIC_seed0 --config.data.dir=FACES
@@ -13,7 +13,22 @@ steps as one core takes in about an hour. One of its runs by itself, which the s
 from configs import _sizes, faces64, study_inpainting
 from ifanp_jax.study import one_run
 
-NUM_STEPS = {}
+# What differs from one family to another: steps that one core takes in about an hour, and what two cores need
+# to come far in it, critics of half or a quarter of their width; DeepFill at half of its own, with one update
+# of its critics per step instead of five.
+OF_FAMILY = {
+    "context_encoder": {"train": {"num_steps": 6000}},
+    "shift_net": {"train": {"num_steps": 2500}, "step": {"critic_width": 32}},
+    "se_shift_net": {"train": {"num_steps": 2000}, "step": {"critic_width": 32}},
+    "glcic": {"train": {"num_steps": 1200}, "step": {"critic_width": 32}},
+    "deepfill": {
+        "train": {"num_steps": 1400},
+        "model": {"width": 16},
+        "step": {"critic_width": 16, "num_critic_updates": 1},
+    },
+    "multiscale_np": {"train": {"num_steps": 2000}},
+    "image_np": {"train": {"num_steps": 1500}},
+}
 MODELS = (
     "context_encoder.ContextEncoder",
     "shift_net.ShiftNet",
@@ -35,7 +50,6 @@ def get_config(model=""):
     study_inpainting.add_study(
         config, MODELS, lambda name: _sizes.get_inpainter(name, 64) | study_inpainting.process_fields(name)
     )
-    for family, num_steps in NUM_STEPS.items():
-        config.study.changes[family] = {"train": {"num_steps": num_steps}}
+    config.study.changes.update(OF_FAMILY)
     config.evaluate.num_images = 0  # all held-out faces
     return one_run.config_of(config, model, config.study.seeds[0]) if model else config

@@ -101,21 +101,26 @@ def test_a_study_holds_each_models_own_fields_at_the_sizes_of_its_data(name):
 
 
 @pytest.mark.parametrize("module", [study_inpainting, study_inpainting_cpu])
-def test_every_run_of_a_study_over_holes_takes_a_step_in_its_own_form(module):
+def test_every_run_of_a_study_over_holes_is_another_model_or_training(module):
     config = module.get_config()
-    side = config.data.image_size
-    counts = set()
+    side, counts = config.data.image_size, set()
     for name in config.study.models:
         one = one_run.config_of(config, name, 0)
+        configuration.check(one)
         assert one.mask.kind == "inpainting" and "study" not in one
         run = runs.make(one, (side, side, 3))
-        if side == 64 or name.startswith(("glcic", "shift")):  # others of 256 pixels take long to trace
-            take_step(one, (side, side, 3))
         counts.add((one.model.to_json(), one.step.to_json()))
         assert run.model.step == ("elbo" if name in study_inpainting.NEURAL_PROCESSES else "adversarial")
-    assert len(counts) == len(config.study.models)  # all differ
+        assert run.model.takes_size((side, side), (side, side)) is None
+    assert len(counts) == len(config.study.models)
     pairs = [pair for pair in config.study.order if set(pair) <= set(config.study.models)]
     assert ("shift_net.ShiftNet", "se_shift_net.SEShiftNet") in pairs and len(pairs) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", study_inpainting_cpu.MODELS)
+def test_every_run_of_the_study_for_two_cores_takes_a_step(model):
+    take_step(study_inpainting_cpu.get_config(model), (64, 64, 3))
 
 
 def test_one_run_of_the_study_by_itself_is_the_studys():
