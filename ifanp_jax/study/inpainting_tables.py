@@ -53,19 +53,35 @@ def list_lines(study: dict) -> list[str]:
     Args:
       study: from `inpainting_summary.summarise`.
     """
-    lines = [caption(study), ""]
-    for title, head, body in (
-        *(_table_of(study, kind) for kind in study["holes"]),
-        *_area_tables(study),
-        _difference_table(study),
-        _model_table(study),
-    ):
-        lines += [f"**{title}**", "", *tables.markdown_table(head, body), ""]
+    lines = [caption(study)]
+    for title, head, body, note in _list_tables(study):
+        lines += ["", f"**{title}**", "", *tables.markdown_table(head, body)]
+        lines += ["", note] if note else []
+    return lines
+
+
+def terminal_lines(study: dict) -> list[str]:
+    """The same tables in lines of 80 characters.
+
+    Args:
+      study: from `inpainting_summary.summarise`.
+    """
+    lines = tables.fill(caption(study))
+    for title, head, body, note in _list_tables(study):
+        lines += ["", *tables.fill(title), "", *tables.plain_table(head, body)]
+        lines += ["", *tables.fill(note)] if note else []
+    return lines
+
+
+def _list_tables(study):
+    """Title, head, rows and a note below, which may be empty."""
+    for kind in study["holes"]:
+        yield *_table_of(study, kind), ""
+    for table in (*_area_tables(study), _difference_table(study), _model_table(study)):
+        yield *table, ""
     for group in study["published"]:
         body = [[str(row.get(name, "")) for name in PUBLISHED_COLUMNS] for row in group["rows"]]
-        lines += [f"**Published: {group['title']}**", "", *tables.markdown_table(PUBLISHED_COLUMNS, body), ""]
-        lines += [group["protocol"], ""]
-    return lines[:-1]
+        yield f"Published: {group['title']}", PUBLISHED_COLUMNS, body, group["protocol"]
 
 
 def caption(study: dict) -> str:

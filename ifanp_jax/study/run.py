@@ -73,13 +73,13 @@ def run(
     return study
 
 
-def list_lines(study: dict) -> list[str]:
-    """The lines of `study.md`.
+def terminal_lines(study: dict) -> list[str]:
+    """The tables of `study.md` in lines of 80 characters.
 
     Args:
       study: from `run`.
     """
-    return (inpainting_tables if "holes" in study else tables).list_lines(study)
+    return (inpainting_tables if "holes" in study else tables).terminal_lines(study)
 
 
 def _finish(config, directory, dataset, train_run, masks):
