@@ -115,13 +115,15 @@ def _check():
     """What every command does first: the configuration holds together, and names a model with its fields."""
     from ifanp_jax import configuration, models
     from ifanp_jax.runtime import command_line
+    from ifanp_jax.study import one_run
 
     config = command_line.get_config()
     if config is not None:
         configuration.apply_protocol(config)
         configuration.check(config)
         if "study" in config:
-            assert set(config.study.models) <= set(models.list_models())
+            for name in config.study.models:
+                models.get(one_run.config_of(config, name, 0).model, channels=3)
         else:
             models.get(config.model, channels=3)
 

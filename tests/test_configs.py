@@ -101,7 +101,7 @@ def test_a_study_holds_each_models_own_fields_at_the_sizes_of_its_data(name):
 
 
 @pytest.mark.parametrize("module", [study_inpainting, study_inpainting_cpu])
-def test_every_run_of_a_study_over_holes_takes_a_step_in_its_own_form(module):
+def test_every_run_of_a_study_over_holes_is_another_model_or_training(module):
     config = module.get_config()
     side, counts = config.data.image_size, set()
     for name in config.study.models:
