@@ -172,7 +172,7 @@ def test_bad_pictures_are_one_sentence(folder):
     with pytest.raises(UserError, match=r"shape \(16, 16, 1\) but this model takes \(H, W, 3\)"):
         model.complete(image[..., :1], mask)
     with pytest.raises(UserError, match=r"18x18; .*--size=trained"):
-        model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18))
+        model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18), size="own")
     with pytest.raises(UserError, match=r"no observed pixel, .*: mark some as observed, or take"):
         model.complete(image, np.zeros((16, 16), bool))
 
