@@ -20,14 +20,14 @@ OF_FAMILY = {
     "context_encoder": {"train": {"num_steps": 6000}},
     "shift_net": {"train": {"num_steps": 2500}, "step": {"critic_width": 32}},
     "se_shift_net": {"train": {"num_steps": 2000}, "step": {"critic_width": 32}},
-    "glcic": {"train": {"num_steps": 1200}, "step": {"critic_width": 32}},
+    "glcic": {"train": {"num_steps": 1000}, "step": {"critic_width": 32}},
     "deepfill": {
         "train": {"num_steps": 1400},
         "model": {"width": 16},
         "step": {"critic_width": 16, "num_critic_updates": 1},
     },
-    "multiscale_np": {"train": {"num_steps": 2000}},
-    "image_np": {"train": {"num_steps": 1500}},
+    "multiscale_np": {"train": {"num_steps": 1200}},
+    "image_np": {"train": {"num_steps": 1000}},
 }
 MODELS = (
     "context_encoder.ContextEncoder",
