@@ -103,7 +103,10 @@ class _Job:
         for warning in (*mask.warnings, *warnings, *self._list_losses(name, original)):
             logger.warning(warning)
         drawn = self._draw(original, observed, makes_opaque=mask.origin == "alpha")
-        self._write(stem, drawn, original.metadata)
+        metadata = dict(original.metadata)
+        if not original.keeps_colors(self.model.image_shape[-1]):
+            metadata.pop("icc_profile", None)  # it describes colours
+        self._write(stem, drawn, metadata)
 
     def _list_losses(self, name, original):
         losses = list(original.losses)
