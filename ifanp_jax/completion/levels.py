@@ -6,7 +6,8 @@ the next larger one: on a grid of every GUIDE_SPACING-th pixel, from GUIDE_DEPTH
 and around the parts that are too deep. The
 model completes between the grid's pixels and the observed ones, with their detail, and at last the grid's own
 pixels from all others. The standard deviation adds up: sqrt(fine^2 + (weight coarse)^2), where the weight
-rises from 0 to 1 over the depth at which the grid begins.
+rises from 0 to 1 over the depth at which the grid begins. Deeper inside no detail can be known: the mean goes
+over to the enlarged one, over twice that depth. Samples have the detail everywhere.
 """
 
 from typing import NamedTuple
@@ -28,12 +29,14 @@ class Level(NamedTuple):
       known: bool (H, W).
       guide: bool (H, W), where the coarser level's answer becomes context; None on the coarsest level.
       weight: float32 (H, W, 1) in [0, 1], of the coarser level's standard deviation; None on the coarsest.
+      share: float32 (H, W, 1) in [0, 1], of the coarser level's mean in that of this one, likewise.
     """
 
     image: np.ndarray
     known: np.ndarray
     guide: np.ndarray | None = None
     weight: np.ndarray | None = None
+    share: np.ndarray | None = None
 
 
 def measure_depth(known: np.ndarray) -> np.ndarray:
@@ -78,8 +81,9 @@ def make_levels(image: np.ndarray, known: np.ndarray, depth: np.ndarray, max_dep
         deep = (depth > start) & _surround(depth > max_depth, 2 * max_depth)
         grid = np.zeros(known.shape, bool)
         grid[GUIDE_SPACING // 2 :: GUIDE_SPACING, GUIDE_SPACING // 2 :: GUIDE_SPACING] = True
-        weight = np.where(deep, np.clip((depth - start) / start, 0, 1), np.float32(0))[..., None]
-        levels.append(Level(image, known, deep & grid, weight))
+        further = np.where(deep, (depth - start) / start, np.float32(0))[..., None]
+        parts = {"weight": np.minimum(further, 1), "share": np.minimum(further / 2, 1)}
+        levels.append(Level(image, known, deep & grid, **parts))
         image, known = halve(image, known)
         depth = measure_depth(known)
     return [*levels, Level(image, known)]

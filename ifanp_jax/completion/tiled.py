@@ -78,7 +78,7 @@ class TiledPicture:
     def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
         self.progress.expect(self.num_tiles)
-        return self._climb(self._sweep)
+        return self._climb(self._sweep, is_mean=True)
 
     def draw(self, seed: int, sample: int, *, num_rounds: int, temperature: float) -> np.ndarray:
         """Draws a sample by rounds.
@@ -108,20 +108,23 @@ class TiledPicture:
                 known = known | reached
             return image, None
 
-        return self._climb(fill)[0]
+        return self._climb(fill, is_mean=False)[0]
 
-    def _climb(self, fill):
+    def _climb(self, fill, *, is_mean):
         """Completes level by level from the coarsest; `fill(image, known, wanted, tiles)` does one."""
-        (image, known, _, _), cut = self.levels[-1], self.tiles[-1]
-        values, scale = fill(image, known, ~known, cut)
-        for (image, known, guide, weight), cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
-            size = known.shape
-            context = np.where(guide[..., None], levels.enlarge(values, size), image)
-            coarse_scale = None if scale is None else weight * levels.enlarge(scale, size)
-            values, scale = fill(context, known | guide, ~known & ~guide, cut)
+        level, cut = self.levels[-1], self.tiles[-1]
+        values, scale = fill(level.image, level.known, ~level.known, cut)
+        for level, cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
+            guide, size = level.guide, level.known.shape
+            coarse = levels.enlarge(values, size)
+            coarse_scale = None if scale is None else level.weight * levels.enlarge(scale, size)
+            context = np.where(guide[..., None], coarse, level.image)
+            values, scale = fill(context, level.known | guide, ~level.known & ~guide, cut)
             values, guide_scale = self._sweep(values, ~guide, guide, cut)
+            if is_mean:
+                values += level.share * (coarse - values)
             if coarse_scale is not None:
-                scale = np.sqrt(scale**2 + guide_scale**2 + np.where(known[..., None], 0, coarse_scale) ** 2)
+                scale = np.sqrt(scale**2 + guide_scale**2 + coarse_scale**2)
         return values, scale
 
     def _sweep(self, image, known, wanted, cut, noise=None):

@@ -51,7 +51,8 @@ def test_levels_go_on_until_no_pixel_is_too_deep():
     first = found[0]
     assert first.guide.any() and not (first.guide & known).any()
     assert levels.measure_depth(known)[first.guide].min() > 4  # none beside what is known
-    assert first.weight.min() == 0 and first.weight.max() == 1
+    for weight in (first.weight, first.share):
+        assert weight.min() == 0 and weight.max() == 1 and (weight[known] == 0).all()
 
 
 def test_nothing_known_and_nothing_deep_need_one_level():
