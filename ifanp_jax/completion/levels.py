@@ -16,7 +16,7 @@ import numpy as np
 
 from ifanp_jax.data import pictures
 
-GUIDE_SPACING = 4  # pixels
+GUIDE_SPACING = 6  # pixels
 GUIDE_DEPTH = 0.25  # of the allowed depth
 MIN_SIDE = 8  # pixels of the smallest level
 

@@ -8,9 +8,10 @@ import numpy as np
 from ifanp_jax.completion import levels
 from ifanp_jax.completion.limits import Limits, find_high_cost
 
-# Of the trained pictures' shorter side. In a model's training some pixels are deeper in a hole, but coarse to
-# fine completes them better; a model without tiles has only its trained size instead.
-DEEP, DEEP_WITHOUT_TILES = 3 / 16, 0.5
+# How deep in a hole a pixel may be, of the trained pictures' shorter side. In tiles, coarse to fine completes
+# deeper ones better, also such as a training has; a model without tiles has only its trained size instead.
+DEEP, DEEP_WITHOUT_TILES = 1 / 8, 1 / 2
+SCATTERED_DEPTH = 6.0  # pixels: so deep are the gaps between scattered ones, which need no coarser level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +27,16 @@ class Choice:
     reason: str
 
 
-def max_depth(image_shape: tuple[int, int, int], *, share: float = DEEP) -> float:
-    """Distance from a missing pixel to the nearest observed one that a model completes well.
+def max_depth(image_shape: tuple[int, int, int]) -> float:
+    """Distance from a missing pixel to the nearest observed one up to which tiles need no coarser level.
 
     Args:
       image_shape: (H, W, C) of the training.
-      share: of its shorter side.
 
     Returns:
       Pixels.
     """
-    return share * min(image_shape[:2])
+    return max(SCATTERED_DEPTH, DEEP * min(image_shape[:2]))
 
 
 def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray, limits: Limits) -> Choice:
@@ -60,7 +60,7 @@ def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray
     if cost := find_high_cost(model, image_shape, size, limits):
         return Choice("trained", f"at its own size the picture would cost this model {cost}")
     deepest = max(float(levels.measure_depth(x).max()) for x in mask[..., 0])
-    if max(size) > max(trained) and deepest > max_depth(image_shape, share=DEEP_WITHOUT_TILES):
+    if max(size) > max(trained) and deepest > DEEP_WITHOUT_TILES * min(trained):
         return Choice(
             "trained",
             f"a missing pixel is {deepest:.0f} pixels from the nearest observed one, further than in the "
