@@ -6,7 +6,7 @@ the picture is cut, but for the tolerance of the tiles (`tiles`).
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,6 @@ from ifanp_jax.completion.levels import Level
 from ifanp_jax.completion.progress import Progress
 from ifanp_jax.completion.tiles import Tile
 from ifanp_jax.models import answers, rounds
-from ifanp_jax.objectives import student_t
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class TiledPicture:
                 reached = np.zeros(known.shape, bool)
                 reached.flat[order[start:end]] = True
                 noise = _draw_noise(generator, reached, image.shape[-1])
-                noise.normal[...] *= np.float32(0 if r == num_rounds - 1 else temperature)
+                noise *= np.float32(0 if r == num_rounds - 1 else temperature)
                 image, _ = self._sweep(image, known, reached, cut, noise)
                 known = known | reached
             return image, None
@@ -151,7 +150,8 @@ class TiledPicture:
                     for x in (completion.samples, completion.scale, completion.cholesky)
                 )
                 if noise is not None:
-                    mean = mean + _color(noise.cut(tile.core, completion.distribution), deviation, factor)
+                    drawn = rounds.noise_factor(completion.distribution) * noise[tile.core]
+                    mean = mean + _color(drawn, deviation, factor)
                 values[tile.core][part] = np.clip(mean, 0, 1)[part]
                 if deviation is not None:
                     scale = np.zeros_like(values) if scale is None else scale
@@ -173,30 +173,11 @@ class TiledPicture:
         )
 
 
-class _Noise(NamedTuple):
-    """Noise for pixels of a picture, before it is known of which distribution the model's answer is.
-
-    Attributes:
-      normal: float32 (H, W, C), of unit variance.
-      divisor: float32 (H, W, 1), of its square, which makes a Student's t of it with unit variance.
-    """
-
-    normal: np.ndarray
-    divisor: np.ndarray
-
-    def cut(self, part, distribution):
-        normal = self.normal[part]
-        return normal / np.sqrt(self.divisor[part]) if distribution == "student_t" else normal
-
-
 def _draw_noise(generator, pixels, channels):
-    """Noise where `pixels`, bool (H, W), are True."""
-    v, count = student_t.DEGREES_OF_FREEDOM, int(pixels.sum())
-    normal = np.zeros((*pixels.shape, channels), np.float32)
-    divisor = np.ones((*pixels.shape, 1), np.float32)
-    normal[pixels] = generator.standard_normal((count, channels), np.float32)
-    divisor[pixels] = generator.chisquare(v, (count, 1)) / (v - 2)
-    return _Noise(normal, divisor)
+    """Normal noise (H, W, C) of unit variance where `pixels`, bool (H, W), are True."""
+    noise = np.zeros((*pixels.shape, channels), np.float32)
+    noise[pixels] = generator.standard_normal((int(pixels.sum()), channels), np.float32)
+    return noise
 
 
 def _color(noise, deviation, factor):

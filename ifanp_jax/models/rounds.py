@@ -2,9 +2,9 @@
 
 A neural process can be given its own answers as context. With R rounds, a random order of an image's n
 unobserved pixels is cut where round(n (r / R)^1.5) of them are known, r = 1 ... R. Round r draws its pixels
-from p(y_i) given the context and all earlier rounds, each pixel on its own, and adds them to the context: a
-Normal or Student's t of mean_i and Sigma_i, as the model says. So what one round cannot agree on, the next
-one sees. R = 1 is the usual prediction.
+from Normal(mean_i, Sigma_i) given the context and all earlier rounds, each pixel on its own, and adds them to
+the context. So what one round cannot agree on, the next one sees. R = 1 is the usual prediction. Where the
+model's distribution is a Student's t, Sigma_i is its shape matrix: the Normal without the tails.
 
 The joint density of the same factorisation is the product of the rounds' densities. It depends on the order,
 so it is stated with R and the key.
@@ -175,13 +175,22 @@ def _predict(key, model, variables, image, mask) -> Completion:
     return out
 
 
+def noise_factor(distribution: str) -> float:
+    """Of the Normal noise of a draw: a t gives its core, as its outliers would mislead all later rounds.
+
+    Args:
+      distribution: of the model's answer, see `Completion.distribution`.
+    """
+    return student_t.CORE_SCALE if distribution == "student_t" else 1.0
+
+
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
 def _draw(key, model, variables, image, known, reached, noise_scale, num_samples):
     """Fills the pixels that are `reached` but not `known`."""
     noise_key, model_key = jax.random.split(key)
     out = _predict(model_key, model, variables, image, known)
     b, h, w, c = image.shape
-    noise = _unit_noise(noise_key, (1, num_samples, h, w, c), out.distribution)
+    noise = noise_factor(out.distribution) * jax.random.normal(noise_key, (1, num_samples, h, w, c))
     noise = jnp.broadcast_to(noise, (b // num_samples, num_samples, h, w, c)).reshape(image.shape)
     if out.cholesky is None:
         noise = out.scale[0] * noise
@@ -189,16 +198,6 @@ def _draw(key, model, variables, image, known, reached, noise_scale, num_samples
         noise = jnp.einsum("bhwij,bhwj->bhwi", out.cholesky[0], noise)
     drawn = jnp.clip(out.samples[0] + noise_scale * noise, 0.0, 1.0)
     return jnp.where(reached & ~known, drawn, image)
-
-
-def _unit_noise(key, shape, distribution):
-    """Noise of unit covariance, (..., C); a pixel's channels share the divisor that makes a t of a Normal."""
-    if distribution == "normal":
-        return jax.random.normal(key, shape)
-    normal_key, divisor_key = jax.random.split(key)
-    v = student_t.DEGREES_OF_FREEDOM
-    divisor = jax.random.chisquare(divisor_key, v, (*shape[:-1], 1)) / (v - 2)
-    return jax.random.normal(normal_key, shape) / jnp.sqrt(divisor)
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 
 DEGREES_OF_FREEDOM = 4
+CORE_SCALE = math.sqrt(
+    (DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM
+)  # of the Normal that has its shape matrix
 
 
 def log_density(square: jax.Array, dimensions: int) -> jax.Array:
