@@ -60,7 +60,7 @@ def fill(path: pathlib.Path, values: dict[str, Any]) -> None:
     """
     text = read(path, licence=values["licence"])
     before, _, rest = text.partition(f"\n{BEGIN}\n")
-    _, _, after = rest.partition(f"\n{END}\n")
+    _, _, after = f"\n{rest}".partition(f"\n{END}\n")  # nothing stands between the lines at first
     lines = [BEGIN, "", *list_lines(values), "", END]
     files.write_whole(path, "\n".join([before, *lines, after]))
 
