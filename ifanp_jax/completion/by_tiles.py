@@ -81,10 +81,11 @@ def _complete_picture(picture, options, rounds):
 def _say(picture, depth, image_shape, options, rounds):
     """One line: what is done, and why."""
     (h, w), num_levels = depth.shape, len(picture.levels)
-    sides = sorted({tile.side for cut in picture.tiles for tile in cut})
+    sides = {tile.side for cut in picture.tiles for tile in cut}
+    sides = sorted({min(sides), max(sides)})
     line = (
         f"Completing {h}x{w} pixels in {picture.num_tiles} "
-        f"{'tile' if picture.num_tiles == 1 else 'tiles'} of {' and '.join(f'{x}x{x}' for x in sides)}, "
+        f"{'tile' if picture.num_tiles == 1 else 'tiles'} of {' to '.join(f'{x}x{x}' for x in sides)}, "
         "only where something is missing"
     )
     if num_levels > 1:
