@@ -326,7 +326,10 @@ def largest_difference(folder: pathlib.Path) -> float:
     Args:
       folder: of a task whose peer answered to "check".
     """
-    with np.load(folder / "expected.npz") as expected, np.load(folder / "answer.npz") as answer:
+    with (
+        np.load(folder / "expected.npz", allow_pickle=False) as expected,
+        np.load(folder / "answer.npz", allow_pickle=False) as answer,
+    ):
         return max(
             float(np.abs(expected[name] - answer[name]).max() / max(1.0, np.abs(expected[name]).max()))
             for name in expected

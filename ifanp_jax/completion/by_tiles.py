@@ -82,6 +82,8 @@ def _say(picture, depth, image_shape, options, rounds):
     """One line: what is done, and why."""
     (h, w), num_levels = depth.shape, len(picture.levels)
     sides = {tile.side for cut in picture.tiles for tile in cut}
+    if not sides:
+        return
     sides = sorted({min(sides), max(sides)})
     line = (
         f"Completing {h}x{w} pixels in {picture.num_tiles} "

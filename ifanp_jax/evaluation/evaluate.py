@@ -110,16 +110,19 @@ def evaluate_batch(key, model, variables, images, mask, *, num_samples, target) 
       target: "all" or "unobserved" pixels in `log_prob`.
 
     Returns:
-      float32 (B,) each: `psnr`, `psnr_completed`, `psnr_unobserved`, `mse`; `reconstruction`, as in `Terms`;
-      `ssim` of the completed image, where both sides are at least 11. Of a model with a latent variable `kl`,
-      and `kl_per_dim` (B, Z). Of one with a scale `log_prob` (per value), `log_prob_per_image`, `crps` over
-      the unobserved pixels, and their `coverage` (B, L) at `calibration.LEVELS`.
+      float32 (B,) each: `psnr`, `psnr_completed`, `psnr_unobserved`, `mse`; `ssim` of the completed image,
+      where both sides are at least 11. Of a model with a likelihood `reconstruction`, as in `Terms`. Of one
+      with a latent variable `kl`, and `kl_per_dim` (B, Z). Of one with a scale `log_prob` (per value),
+      `log_prob_per_image`, `crps` over the unobserved pixels, and their `coverage` (B, L) at
+      `calibration.LEVELS`.
     """
     image, rngs = sampling.to_float(images), {"sample": key}
     terms = model.apply(variables, image, mask, train=False, target=target, rngs=rngs)
     completion = model.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
     prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
-    values = image_values.measure(prediction, image, mask) | {"reconstruction": terms.reconstruction}
+    values = image_values.measure(prediction, image, mask)
+    if terms.reconstruction is not None:
+        values["reconstruction"] = terms.reconstruction
     if terms.kl is not None:
         values["kl"] = terms.kl
     if terms.kl_per_dim is not None:

@@ -33,7 +33,8 @@ class Inpainting:
     attention: jax.Array | None = None
     features: dict[str, jax.Array] | None = None
 
-    # What an evaluation asks of every model: there is no latent variable.
+    # What an evaluation asks of every model: there is no likelihood and no latent variable.
+    reconstruction = None
     kl = None
     kl_per_dim = None
 

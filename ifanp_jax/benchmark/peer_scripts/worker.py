@@ -66,7 +66,7 @@ def main(kind, folder):
     """Builds the peer, does its first step and answers until the input ends."""
     lines, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
     task = json.loads((folder / "task.json").read_text())
-    with np.load(folder / "task.npz") as file:
+    with np.load(folder / "task.npz", allow_pickle=False) as file:
         arrays = dict(file)
     peer = importlib.import_module(f"{kind}_peer").make(task, arrays)
     first = answer(peer, {"do": "train", "seconds": 0.0})
