@@ -3,11 +3,11 @@
 A model that was trained on small crops has hardly seen a pixel that is far from every observed one. So the
 picture is halved until none is. The smallest one is completed first. Its answer, enlarged, becomes context of
 the next larger one: on a grid of every GUIDE_SPACING-th pixel, from GUIDE_DEPTH of the allowed depth on, in
-and around the parts that are too deep. The
-model completes between the grid's pixels and the observed ones, with their detail, and at last the grid's own
-pixels from all others. The standard deviation adds up: sqrt(fine^2 + (weight coarse)^2), where the weight
-rises from 0 to 1 over the depth at which the grid begins. Deeper inside no detail can be known: the mean goes
-over to the enlarged one, over twice that depth. Samples have the detail everywhere.
+and around the parts that are too deep. The model completes between the grid's pixels and the observed ones,
+with their detail, and at last the grid's own pixels from all others. The standard deviation adds up:
+sqrt(fine^2 + (weight coarse)^2), where the weight rises from 0 to 1 over the depth at which the grid begins.
+Deeper inside no detail can be known: the mean goes over to the enlarged one, over twice that depth. Samples
+have the detail everywhere.
 """
 
 from typing import NamedTuple

@@ -1,11 +1,11 @@
 """What a completion answers."""
 
 import dataclasses
-import math
 
 import numpy as np
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.objectives import student_t
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class CompletionResult:
         probability = 0.5 + level / 2
         half = stats.norm.ppf(probability)
         if self.distribution == "student_t":
-            half = stats.t.ppf(probability, 4) / math.sqrt(2)  # a t of 4 degrees of freedom has variance 2
+            half = stats.t.ppf(probability, student_t.DEGREES_OF_FREEDOM) * student_t.CORE_SCALE
         half = np.float32(half) * self.uncertainty
         return np.clip(self.mean - half, 0, 1), np.clip(self.mean + half, 0, 1)
 

@@ -150,8 +150,9 @@ class TiledPicture:
                     for x in (completion.samples, completion.scale, completion.cholesky)
                 )
                 if noise is not None:
-                    drawn = rounds.noise_factor(completion.distribution) * noise[tile.core]
-                    mean = mean + _color(drawn, deviation, factor)
+                    mean = mean + rounds.color_noise(
+                        noise[tile.core], deviation, factor, completion.distribution
+                    )
                 values[tile.core][part] = np.clip(mean, 0, 1)[part]
                 if deviation is not None:
                     scale = np.zeros_like(values) if scale is None else scale
@@ -178,8 +179,3 @@ def _draw_noise(generator, pixels, channels):
     noise = np.zeros((*pixels.shape, channels), np.float32)
     noise[pixels] = generator.standard_normal((int(pixels.sum()), channels), np.float32)
     return noise
-
-
-def _color(noise, deviation, factor):
-    """Noise (H, W, C) of unit variance with the standard deviation, or the covariance, of an answer."""
-    return noise * deviation if factor is None else np.einsum("hwij,hwj->hwi", factor, noise)

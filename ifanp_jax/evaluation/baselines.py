@@ -25,8 +25,7 @@ def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, o
     Returns:
       One row per method, mask and fraction.
     """
-    limit = min(config.classical_images, config.num_images or config.classical_images)
-    images = np.asarray(dataset.evaluation[:limit], np.float32) / 255
+    images = first_images(config, dataset)
     if not len(images) or not list_cells(config):
         return []
     methods = classical.methods_for(*images.shape[1:3])
@@ -46,6 +45,17 @@ def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, o
             )
             rows.append({"method": method, "mask": kind, "fraction": fraction} | summary)
     return rows
+
+
+def first_images(config, dataset: Dataset) -> np.ndarray:
+    """The images that slow methods are tested on, float32 (N, H, W, C) in [0, 1].
+
+    Args:
+      config: `config.evaluate`.
+      dataset: of the held-out images.
+    """
+    limit = min(config.classical_images, config.num_images or config.classical_images)
+    return np.asarray(dataset.evaluation[:limit], np.float32) / 255
 
 
 def rows_of_cell(rows: list[dict], cell: dict) -> list[dict]:

@@ -118,6 +118,7 @@ def evaluate_batch(key, model, variables, images, mask, *, num_samples, target) 
     """
     image, rngs = sampling.to_float(images), {"sample": key}
     terms = model.apply(variables, image, mask, train=False, target=target, rngs=rngs)
+    num_samples = 1 if terms.kl is None else num_samples  # without a latent variable all are equal
     completion = model.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
     prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
     values = image_values.measure(prediction, image, mask)

@@ -14,8 +14,9 @@ import numpy as np
 from ifanp_jax import metrics
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import batches, classical, holes, opencv_inpainting
+from ifanp_jax.evaluation import baselines, batches, classical, holes, opencv_inpainting
 from ifanp_jax.metrics import inpainting
+from ifanp_jax.models import answers
 from ifanp_jax.training import Run
 
 logger = logging.getLogger(__name__)
@@ -75,11 +76,8 @@ def _measure_batch(key, model, variables, images, mask, *, num_samples):
 
 def _predict(key, model, variables, image, mask, num_samples):
     """The mean of the samples, float32 (B, H, W, C) in [0, 1]."""
-    options = {"num_samples": num_samples, "method": "complete", "rngs": {"sample": key}}
-    return jnp.clip(model.apply(variables, image, mask, **options).samples.mean(axis=0), 0, 1)
-
-
-_predict_batch = jax.jit(_predict, static_argnums=(1, 5))
+    completion = answers.complete_batch(key, model, variables, image, mask, num_samples=num_samples)
+    return jnp.clip(completion.samples.mean(axis=0), 0, 1)
 
 
 def complete_images(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -97,7 +95,7 @@ def complete_images(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarra
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
     def complete(image, mask):
-        return {"answer": _predict_batch(key, run.model, run.variables, image, mask, config.num_samples)}
+        return {"answer": _predict(key, run.model, run.variables, image, mask, config.num_samples)}
 
     # No more at once than in an evaluation, and no filling up of a few images to a whole batch.
     size = max(1, min(config.batch_size, len(images)))
@@ -116,7 +114,7 @@ def evaluate_classical(config, dataset: Dataset, masks: holes.Holes) -> tuple[li
     Returns:
       One row for each method and kind of hole, and the values per image.
     """
-    images = first_images(config, dataset)
+    images = baselines.first_images(config, dataset)
     if not len(images) or not masks:
         return [], {}
     methods, _ = classical.hole_methods()
@@ -148,24 +146,13 @@ def _evaluate_finished(run, dataset, masks):
     rows, values = [], {}
     for kind, mask in masks.items() if is_finished and len(images) else ():
         mask = mask[: len(images)]
-        answers = complete_images(run, images, mask)
-        blended = [opencv_inpainting.blend(*one) for one in zip(answers, images, mask, strict=True)]
+        completed = complete_images(run, images, mask)
+        blended = [opencv_inpainting.blend(*one) for one in zip(completed, images, mask, strict=True)]
         found = measure(np.stack(blended), images, mask)
         name = f"{run.config.model.name}, blended"
         rows.append(make_row(kind, name, found, mask, seed=config.seed))
         values |= {value_name(kind, metric, method="blended"): value for metric, value in found.items()}
     return rows, values
-
-
-def first_images(config, dataset: Dataset) -> np.ndarray:
-    """The images that slow methods are tested on, float32 (N, H, W, C) in [0, 1].
-
-    Args:
-      config: `config.evaluate`.
-      dataset: of the held-out images.
-    """
-    limit = min(config.classical_images, config.num_images or config.classical_images)
-    return np.asarray(dataset.evaluation[:limit], np.float32) / 255
 
 
 def measure(answer: np.ndarray, images: np.ndarray, mask: np.ndarray) -> Values:

@@ -93,10 +93,10 @@ class GaussianHead(nn.Module):
         start = inverse_softplus(self.sigma - self.sigma_floor)
         diagonal = self.sigma_floor + nn.softplus(raw[..., : self.channels] + start)
         if not self.has_covariance:
-            return Completion(samples=mean, scale=diagonal, distribution="student_t")
+            return Completion(samples=mean, scale=diagonal, distribution=distribution_of(self))
         cholesky = cholesky_factor(diagonal, raw[..., self.channels :])
         scale = jnp.sqrt(jnp.sum(jnp.square(cholesky), axis=-1))
-        return Completion(samples=mean, scale=scale, cholesky=cholesky, distribution="student_t")
+        return Completion(samples=mean, scale=scale, cholesky=cholesky, distribution=distribution_of(self))
 
     def terms(
         self,

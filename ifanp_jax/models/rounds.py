@@ -175,13 +175,21 @@ def _predict(key, model, variables, image, mask) -> Completion:
     return out
 
 
-def noise_factor(distribution: str) -> float:
-    """Of the Normal noise of a draw: a t gives its core, as its outliers would mislead all later rounds.
+def color_noise(noise, scale, cholesky, distribution: str):
+    """Noise with the scale of an answer; of a t its core, as its outliers would mislead all later rounds.
 
     Args:
-      distribution: of the model's answer, see `Completion.distribution`.
+      noise: float32 (..., C), Normal of unit variance; NumPy or JAX, like the two that follow.
+      scale: float32 (..., C), standard deviations.
+      cholesky: float32 (..., C, C), factor of the covariance in place of `scale`, or None.
+      distribution: of the answer, see `Completion.distribution`.
+
+    Returns:
+      float32 (..., C).
     """
-    return student_t.CORE_SCALE if distribution == "student_t" else 1.0
+    if distribution == "student_t":
+        noise = student_t.CORE_SCALE * noise
+    return scale * noise if cholesky is None else (cholesky @ noise[..., None])[..., 0]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
@@ -190,12 +198,10 @@ def _draw(key, model, variables, image, known, reached, noise_scale, num_samples
     noise_key, model_key = jax.random.split(key)
     out = _predict(model_key, model, variables, image, known)
     b, h, w, c = image.shape
-    noise = noise_factor(out.distribution) * jax.random.normal(noise_key, (1, num_samples, h, w, c))
+    noise = jax.random.normal(noise_key, (1, num_samples, h, w, c))
     noise = jnp.broadcast_to(noise, (b // num_samples, num_samples, h, w, c)).reshape(image.shape)
-    if out.cholesky is None:
-        noise = out.scale[0] * noise
-    else:
-        noise = jnp.einsum("bhwij,bhwj->bhwi", out.cholesky[0], noise)
+    cholesky = None if out.cholesky is None else out.cholesky[0]
+    noise = color_noise(noise, out.scale[0], cholesky, out.distribution)
     drawn = jnp.clip(out.samples[0] + noise_scale * noise, 0.0, 1.0)
     return jnp.where(reached & ~known, drawn, image)
 

@@ -5,6 +5,7 @@ KL must never meet a mean log-likelihood: that is a known way to posterior colla
 """
 
 import math
+from collections.abc import Callable
 
 import chex
 import jax
@@ -42,6 +43,28 @@ def gaussian_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targe
     Returns:
       float32 (...): the leading axes of `mean`.
     """
+    return independent_log_prob(lambda square: -0.5 * square - LOG_SQRT_2PI, image, mean, scale, targets)
+
+
+def independent_log_prob(
+    log_density: Callable[[jax.Array], jax.Array],
+    image: jax.Array,
+    mean: jax.Array,
+    scale: jax.Array,
+    targets: jax.Array,
+) -> jax.Array:
+    """Sum over target pixels and channels of log p of independent values with a location and a scale.
+
+    Args:
+      log_density: of a value of mean 0 and standard deviation 1, from its square.
+      image: as of `gaussian_log_prob`, like the rest.
+      mean: of the values.
+      scale: their standard deviations.
+      targets: bool, the pixels that count.
+
+    Returns:
+      float32 (...): the leading axes of `mean`.
+    """
     chex.assert_equal_shape([mean, scale])
     chex.assert_shape(mean, (..., *image.shape))
     chex.assert_shape(targets, (*image.shape[:-1], 1))
@@ -49,7 +72,7 @@ def gaussian_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targe
     image, mean, scale = (jnp.asarray(x, jnp.float32) for x in (image, mean, scale))
     leading = (1,) * (mean.ndim - image.ndim)
     image, targets = image.reshape(leading + image.shape), targets.reshape(leading + targets.shape)
-    log_prob = -0.5 * jnp.square((image - mean) / scale) - jnp.log(scale) - LOG_SQRT_2PI
+    log_prob = log_density(jnp.square((image - mean) / scale)) - jnp.log(scale)
     return jnp.sum(jnp.where(targets, log_prob, 0.0), axis=(-3, -2, -1))
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from ifanp_jax.objectives import student_t
 
-DISTRIBUTIONS = ("normal", "student_t")
 LOG_2PI = math.log(2 * math.pi)
 MIN_MSE = 1e-5  # under the logarithm: -50 dB, about the error of rounding to 256 levels
 
@@ -55,7 +54,7 @@ def cholesky_log_prob(
       mean: float, the shape of `image`, or that with leading sample axes.
       cholesky: float (*mean.shape, C), L, lower-triangular with a positive diagonal.
       targets: bool (B, H, W, 1), the pixels that count.
-      distribution: of DISTRIBUTIONS.
+      distribution: "normal" or "student_t".
 
     Returns:
       float32 (..., B): the leading axes of `mean`.

@@ -6,14 +6,15 @@ edges are large. Divided by the predicted scale they follow one distribution in 
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from ifanp_jax.objectives.elbo import independent_log_prob
 
 DEGREES_OF_FREEDOM = 4
 CORE_SCALE = math.sqrt(
     (DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM
-)  # of the Normal that has its shape matrix
+)  # of its shape matrix, of its covariance
 
 
 def log_density(square: jax.Array, dimensions: int) -> jax.Array:
@@ -45,12 +46,4 @@ def student_t_log_prob(image: jax.Array, mean: jax.Array, scale: jax.Array, targ
     Returns:
       float32 (...): the leading axes of `mean`, in nats.
     """
-    chex.assert_equal_shape([mean, scale])
-    chex.assert_shape(mean, (..., *image.shape))
-    chex.assert_shape(targets, (*image.shape[:-1], 1))
-    chex.assert_type(targets, bool)
-    image, mean, scale = (jnp.asarray(x, jnp.float32) for x in (image, mean, scale))
-    leading = (1,) * (mean.ndim - image.ndim)
-    image, targets = image.reshape(leading + image.shape), targets.reshape(leading + targets.shape)
-    log_prob = log_density(jnp.square((image - mean) / scale), 1) - jnp.log(scale)
-    return jnp.sum(jnp.where(targets, log_prob, 0.0), axis=(-3, -2, -1))
+    return independent_log_prob(lambda square: log_density(square, 1), image, mean, scale, targets)
