@@ -10,7 +10,6 @@ from ifanp_jax.data import masks, pictures
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 
-OPAQUE = 128  # least alpha of an observed pixel, of 255
 BESIDE = "_mask.png"  # NAME_mask.png is the mask of NAME.png beside it
 BLACK, WHITE = 32, 223  # a mask picture's values between them are grey
 MAX_GREY = 0.01  # share of grey pixels in a mask that was meant to be black and white, of edges for example
@@ -96,7 +95,7 @@ def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
         warnings.append(f"The mask {path} is the picture itself: give a black and white one.")
     elif (share := np.mean((grey > BLACK) & (grey < WHITE))) > MAX_GREY:
         warnings.append(
-            f"{format_share(share)} of the mask {path} is grey: values of at least {OPAQUE} count as white. "
+            f"{format_share(share)} of the mask {path} is grey: values of at least 128 count as white. "
             "Give one in black and white."
         )
     return Mask(masks.from_picture(values), str(path), tuple(warnings))
@@ -168,7 +167,7 @@ def _find_own(root, name, picture):
     """The alpha channel where it hides anything, else a file beside the picture, else an opaque alpha."""
     beside = root / f"{without_suffix(name)}{BESIDE}"
     has_alpha = picture.shape[-1] in (2, 4)
-    observed = picture[..., -1] >= OPAQUE if has_alpha else None
+    observed = picture[..., -1] >= pictures.OPAQUE if has_alpha else None
     if beside.is_file() and (not has_alpha or observed.all()):
         return read(beside, picture)
     if has_alpha:

@@ -35,8 +35,8 @@ def complete_files(
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
     For `NAME.jpg` these are `NAME_sample_1.png`, ..., `NAME_mean.png`, with the observed pixels of the
-    picture bit for bit, in its own form: grey, 16 bits of grey, transparency, EXIF and colour profile are
-    kept. `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
+    picture bit for bit, in its own form: grey, 16 bits, transparency, EXIF and colour profile are kept.
+    `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
     `rendering.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
     Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture
     that fails is logged at the end, after the others are done.
@@ -46,7 +46,7 @@ def complete_files(
       input: picture file, or folder; what lies in `output` or `mask` below it is left out.
       mask: file for `masks.load` (white = observed) for all pictures; or a folder with one for each, at the
         same relative place and name but for the suffix; or "" for the alpha channel (at least
-        `mask_files.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
+        `pictures.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
       num_samples: files per picture, at least 1.
       seed: of the draws, the same for every picture.
@@ -95,33 +95,25 @@ class _Job:
     def complete(self, name: str, stem: str) -> None:
         """Reads a picture, completes it and writes the answers."""
         original = originals.read(self.root / name)
-        mask = self.find_mask(name, original.values)
+        mask = self.find_mask(name, original.eight_bits)
         observed = mask.observed ^ self.invert_mask
         mask_files.check_size(observed, original.values)
         line, warnings = mask_files.describe(observed, name, remedy="--invert_mask")
         logger.info(line)
-        for warning in (*mask.warnings, *warnings, *self._list_losses(name, original)):
+        channels = self.model.image_shape[-1]
+        for warning in (*mask.warnings, *warnings, *original.list_losses(name, channels)):
             logger.warning(warning)
-        drawn = self._draw(original, observed, makes_opaque=mask.origin == "alpha")
-        metadata = dict(original.metadata)
-        if not original.keeps_colors(self.model.image_shape[-1]):
-            metadata.pop("icc_profile", None)  # it describes colours
-        self._write(stem, drawn, metadata)
+        drawn = self._draw(original, observed)
+        self._write(stem, drawn, original.get_metadata(channels))
 
-    def _list_losses(self, name, original):
-        losses = list(original.losses)
-        if not original.keeps_colors(self.model.image_shape[-1]):
-            losses.append("colours, as the model knows grey pictures alone")
-        return [f"{name}: the answers do not keep {' and '.join(losses)}."] if losses else []
-
-    def _draw(self, original, observed, *, makes_opaque):
+    def _draw(self, original, observed):
         """The pictures that are written, by the end of their names."""
         picture = original.to_model(self.model.image_shape[-1])
         result = self.model.complete(picture, observed, **self.options)
-        drawn = rendering.to_pictures(result, original, observed, makes_opaque=makes_opaque)
+        drawn = rendering.to_pictures(result, original, observed)
         for name, other in self.compared.items():
             answer = other.complete(original.to_model(other.image_shape[-1]), observed, **self.options).mean
-            drawn[name] = original.fill(answer, observed, makes_opaque=makes_opaque)
+            drawn[name] = original.fill(answer, observed)
         return drawn | {"preview": preview.draw(drawn, observed)}
 
     def _write(self, stem, drawn, metadata):

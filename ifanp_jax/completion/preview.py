@@ -82,9 +82,7 @@ def _find_part(mask):
 
 def _to_rgb(values):
     """uint8 (H, W, 3) of uint8 or uint16 (H, W, 1 to 4), alpha left out."""
-    if values.dtype == np.uint16:
-        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return pictures.to_channels(values, 3)
+    return pictures.to_channels(pictures.to_eight_bits(values), 3)
 
 
 def _to_panel(values):

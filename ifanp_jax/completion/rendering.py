@@ -11,7 +11,7 @@ WHITE_UNCERTAINTY = 0.25
 
 
 def to_pictures(
-    result: CompletionResult, picture: Original | np.ndarray, mask: np.ndarray, *, makes_opaque: bool = False
+    result: CompletionResult, picture: Original | np.ndarray, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
 
@@ -19,17 +19,16 @@ def to_pictures(
       result: of this picture.
       picture: the original, or uint8 (H, W, C) in the model's channels; observed pixels are taken from it.
       mask: bool (H, W), True = observed.
-      makes_opaque: whether completed pixels of an original with alpha become opaque.
 
     Returns:
       Arrays like the original's by name; uint8 (H, W, 1) for `uncertainty`, if the result has one.
     """
     original = picture if isinstance(picture, Original) else Original(picture)
     answers = {f"sample_{number}": sample for number, sample in enumerate(result.samples, start=1)}
-    drawn = {"mean": original.fill(result.mean, mask, makes_opaque=makes_opaque)}
+    drawn = {"mean": original.fill(result.mean, mask)}
     for name, answer in answers.items():
         is_equal = np.shares_memory(answer, result.mean)  # of one round without a latent variable
-        drawn[name] = drawn["mean"] if is_equal else original.fill(answer, mask, makes_opaque=makes_opaque)
+        drawn[name] = drawn["mean"] if is_equal else original.fill(answer, mask)
     if result.uncertainty is None:
         return drawn
     deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))

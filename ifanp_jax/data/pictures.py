@@ -10,6 +10,7 @@ import numpy as np
 from ifanp_jax.errors import UserError, first_line
 
 MAX_PIXELS = 64_000_000
+OPAQUE = 128  # least alpha of a pixel that counts as seen, of 255
 # By content, whatever the name says. Pillow knows more, and hands PostScript to another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
@@ -135,8 +136,22 @@ def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> n
     Raises:
       UserError: as in `read_picture`; a TooLargeError for a picture of too many pixels.
     """
-    limit = min(max_pixels, MAX_PIXELS)
-    return _decode(io.BytesIO(data), name, limit, lambda picture: to_array(_turn(picture), name))
+    return decode_with(data, lambda picture: to_array(_turn(picture), name), name=name, max_pixels=max_pixels)
+
+
+def decode_with(data: bytes, convert: Callable, *, name: str, max_pixels: int):
+    """As `read_with`, for the bytes of a picture file.
+
+    Args:
+      data: the content of the file.
+      convert: as of `read_with`.
+      name: what error messages call it.
+      max_pixels: of the largest picture allowed.
+
+    Raises:
+      UserError: as in `decode_picture`.
+    """
+    return _decode(io.BytesIO(data), name, min(max_pixels, MAX_PIXELS), convert)
 
 
 def _turn(picture):
@@ -156,6 +171,7 @@ def _decode(source, name: str, max_pixels: int, convert: Callable):
             width, height = picture.size
             if width * height > max_pixels:
                 raise TooLargeError(too_large)
+            _check_planes(picture, name)
             return convert(picture)
     except UserError:
         raise
@@ -171,6 +187,24 @@ def _decode(source, name: str, max_pixels: int, convert: Callable):
         ) from error
 
 
+def _check_planes(picture, name):
+    """Refuses what Pillow would read wrongly: a TIFF whose values of 16 bits lie in one plane per colour."""
+    bits = getattr(picture, "tag_v2", {}).get(258, ())  # BitsPerSample
+    if picture.mode in ("RGB", "RGBA") and 16 in tuple(bits) and ";16" not in str(picture.tile):
+        raise UserError(f"{name} is a TIFF of 16 bits with a plane per colour: save it with one for all.")
+
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Rounds uint16 in [0, 65535] to uint8 in [0, 255]; uint8 stays as it is.
+
+    Args:
+      values: of any shape.
+    """
+    if values.dtype == np.uint8:
+        return values
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def to_array(picture, name: str) -> np.ndarray:
     """The pixels of a picture as `read_picture` returns them.
 
@@ -183,8 +217,7 @@ def to_array(picture, name: str) -> np.ndarray:
     """
     mode = picture.mode
     if mode in SIXTEEN_BIT:
-        values = np.asarray(picture).astype(np.uint32)
-        return ((values + 128) // 257).astype(np.uint8)[..., None]
+        return to_eight_bits(np.asarray(picture).astype(np.uint16))[..., None]
     if mode in ("I", "F"):
         kind = "32-bit integer" if mode == "I" else "float"
         raise UserError(f"{name} is a {kind} picture, whose range is not defined: save it with 8 or 16 bits.")
@@ -280,11 +313,11 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     Grey is ITU-R BT.601 luma, (299 R + 587 G + 114 B) / 1000, rounded half up; RGB from grey repeats it.
 
     Args:
-      image: uint8 (..., H, W, C), C = 1, 2 (grey and alpha), 3 or 4 (RGB and alpha).
+      image: uint8 or uint16 (..., H, W, C), C = 1, 2 (grey and alpha), 3 or 4 (RGB and alpha).
       channels: 1 = grey, 3 = RGB, 0 = what the image has, without alpha.
 
     Returns:
-      uint8 (..., H, W, 1 or 3).
+      (..., H, W, 1 or 3), of the image's dtype.
 
     Raises:
       UserError: `channels` or the image's number of channels is not one of these.
@@ -301,7 +334,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if channels == 3:
         return np.repeat(image, 3, axis=-1)
     luma = np.matmul(image.astype(np.uint32), np.array([299, 587, 114], np.uint32))
-    return ((luma + 500) // 1000).astype(np.uint8)[..., None]
+    return ((luma + 500) // 1000).astype(image.dtype)[..., None]
 
 
 def apply_recipe(image: np.ndarray, recipe: Recipe) -> np.ndarray:

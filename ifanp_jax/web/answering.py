@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.completion import arguments, mask_files, rendering
+from ifanp_jax.completion import arguments, mask_files, originals, rendering
 from ifanp_jax.data import masks, pictures
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.settings import Served, Settings
@@ -64,14 +64,15 @@ class Answering:
                 raise UserError(f"The field {name} is missing; send a picture file.")
         options, rounds = self._read_options(fields)
         max_pixels = self.settings.max_pixels
-        picture = pictures.decode_picture(fields["image"], name="The picture", max_pixels=max_pixels)
+        original = originals.decode(fields["image"], name="The picture", max_pixels=max_pixels)
+        picture = original.values
         observed = self._read_mask(fields, picture)
         if picture[..., 0].size * options.num_samples > self.settings.max_answer_pixels:
             raise pictures.TooLargeError(
                 f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
-        answer = self._complete(picture, observed, options, rounds)
+        answer = self._complete(original, observed, options, rounds)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
@@ -102,9 +103,9 @@ class Answering:
             raise UserError("The mask marks no pixel as missing: there is nothing to complete.")
         return observed
 
-    def _complete(self, picture, observed, options, rounds):
+    def _complete(self, original, observed, options, rounds):
         model = self.served.model
-        picture = pictures.to_channels(picture, model.image_shape[-1])
+        picture = original.to_model(model.image_shape[-1])
         asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size")}
         self._forget_programs((picture.shape, options.num_samples, options.size, options.rounds))
         with errors.full_device('send a smaller picture, ask for fewer answers, or size "trained"'):
@@ -112,16 +113,22 @@ class Answering:
                 result = model.complete(picture, observed, rounds=rounds, **asked)
             except MemoryError:
                 raise UserError("The memory does not suffice: send a smaller picture.") from None
-        files = {name: _to_base64(x) for name, x in rendering.to_pictures(result, picture, observed).items()}
-        h, w, c = picture.shape
+        drawn = rendering.to_pictures(result, original, observed)
+        own = original.get_metadata(model.image_shape[-1])
+        files = {name: _to_base64(x, None if name == "uncertainty" else own) for name, x in drawn.items()}
+        h, w, c = drawn["mean"].shape
         return {
             "width": w,
             "height": h,
             "channels": c,
+            "bits": 8 * drawn["mean"].itemsize,
             **asked,
             "rounds": result.rounds,
             "missing_fraction": float(1 - observed.mean()),
-            "warnings": _list_warnings(observed, model.image_shape, options.size),
+            "warnings": [
+                *_list_warnings(observed, model.image_shape, options.size),
+                *original.list_losses("The picture", model.image_shape[-1]),
+            ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
@@ -154,9 +161,7 @@ def _list_warnings(observed, image_shape, size):
     return warnings
 
 
-def _to_base64(values: np.ndarray) -> str:
-    from PIL import Image
-
+def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:
     file = io.BytesIO()
-    Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).save(file, "PNG", compress_level=3)
+    originals.write(file, values, metadata=metadata, compress_level=3)
     return base64.b64encode(file.getbuffer()).decode()

@@ -88,6 +88,19 @@ def test_observed_pixels_come_back_byte_for_byte():
     np.testing.assert_array_equal(mask, ~MISSING)
 
 
+def test_transparency_and_grey_of_sixteen_bits_come_back():
+    picture = helpers.random_image(6, 9, 4)
+    answer = complete(make(), image=client.png(picture)).json
+    assert (answer["channels"], answer["bits"]) == (4, 8)
+    np.testing.assert_array_equal(read_png(answer["mean"])[~MISSING], picture[~MISSING])
+    grey = np.random.default_rng(0).integers(0, 2**16, (6, 9), np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    answer = complete(make(), image=file.getvalue()).json
+    assert (answer["channels"], answer["bits"], answer["warnings"]) == (1, 16, [])
+    np.testing.assert_array_equal(read_png(answer["mean"]), np.where(MISSING, 32768, grey))
+
+
 def test_white_may_mean_observed_and_a_small_model_warns():
     model = Stub()
     answer = complete(make(model), white="observed", size="trained", rounds=5, job="12345678")
