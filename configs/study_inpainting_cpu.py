@@ -4,7 +4,7 @@ r"""Inpainters, neural processes and classical methods over the same holes of 64
         --config.data.dir=FACES
 
 `FACES` holds the folders `train` and `val`. The inpainters have small forms, and each model has so many steps
-as one core takes in about an hour. One of its runs by itself, which the study takes up as its own:
+as one core takes in about 20 minutes. One of its runs by itself, which the study takes up as its own:
 
     python -m ifanp_jax.main --config=configs/study_inpainting_cpu.py:glcic.GLCIC \
         --workdir=runs/inpainting/glcic.GLCIC_seed0 --config.data.dir=FACES
@@ -13,21 +13,21 @@ as one core takes in about an hour. One of its runs by itself, which the study t
 from configs import _sizes, faces64, study_inpainting
 from ifanp_jax.study import one_run
 
-# What differs from one family to another: steps that one core takes in about an hour, and what two cores need
-# to come far in it, critics of half or a quarter of their width; DeepFill at half of its own, with one update
-# of its critics per step instead of five.
+# What differs from one family to another: steps that one core takes in about 20 minutes, and what two cores
+# need to come far in it: higher learning rates, critics of half or a quarter of their width; DeepFill at half
+# of its own, with one update of its critics per step instead of five.
 OF_FAMILY = {
-    "context_encoder": {"train": {"num_steps": 6000}},
-    "shift_net": {"train": {"num_steps": 2500}, "step": {"critic_width": 32}},
-    "se_shift_net": {"train": {"num_steps": 2000}, "step": {"critic_width": 32}},
-    "glcic": {"train": {"num_steps": 1000}, "step": {"critic_width": 32}},
+    "context_encoder": {"train": {"num_steps": 2000}},
+    "shift_net": {"train": {"num_steps": 800}, "step": {"critic_width": 32, "learning_rate": 5e-4}},
+    "se_shift_net": {"train": {"num_steps": 650}, "step": {"critic_width": 32, "learning_rate": 5e-4}},
+    "glcic": {"train": {"num_steps": 400}, "step": {"critic_width": 32}},
     "deepfill": {
-        "train": {"num_steps": 1400},
+        "train": {"num_steps": 500},
         "model": {"width": 16},
-        "step": {"critic_width": 16, "num_critic_updates": 1},
+        "step": {"critic_width": 16, "num_critic_updates": 1, "learning_rate": 5e-4},
     },
-    "multiscale_np": {"train": {"num_steps": 1200}},
-    "image_np": {"train": {"num_steps": 1000}},
+    "multiscale_np": {"train": {"num_steps": 400}},
+    "image_np": {"train": {"num_steps": 400}},
 }
 MODELS = (
     "context_encoder.ContextEncoder",
@@ -51,5 +51,5 @@ def get_config(model=""):
         config, MODELS, lambda name: _sizes.get_inpainter(name, 64) | study_inpainting.process_fields(name)
     )
     config.study.changes.update(OF_FAMILY)
-    config.evaluate.num_images = 0  # all held-out faces
+    config.evaluate.update(num_images=1000, classical_images=100)
     return one_run.config_of(config, model, config.study.seeds[0]) if model else config
