@@ -48,14 +48,20 @@ def _make_data() -> ml_collections.ConfigDict:
     """Where images come from and what is done to them."""
     data = ml_collections.ConfigDict()
     data.source = "digits"  # "digits", "tfds", "folder" or "arrays"
-    data.name = "digits"  # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables
+    # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables: where it is left as it is,
+    # data of a folder and arrays take the name of where they lie
+    data.name = "digits"
     data.dir = ""  # TFDS data_dir, picture folder, or folder of .npy / .npz files
-    data.image_size = 0  # side of the square images in pixels; 0 = as they are after the crop
+    # side of the square images in pixels, or of a picture's shorter side before it is cut into tiles; 0 = as
+    # they are after the crop
+    data.image_size = 0
     data.channels = 0  # 1 = grey, 3 = RGB, 0 = as they are
     # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
     data.crop_size = 0
     data.crop_box = ()  # or a fixed crop (top, left, height, width) in pixels; () = central
-    data.tile_size = 0  # "folder": cut whole pictures into squares of this side, in pixels; 0 = crop them
+    # "folder": cut whole pictures into squares of this side in pixels, or of image_size where that is less;
+    # 0 = crop them
+    data.tile_size = 0
     data.train_split = "train"  # TFDS split, stem of the array file, or sub-folder of pictures
     data.eval_split = "test"  # held-out split for validation and the evaluation tables
     data.eval_fraction = 0.1  # "folder" without a partition file: share of held-out pictures

@@ -49,6 +49,7 @@ FREE_FIELDS = (
     "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints", "train.keep_every",
     "evaluate.batch_size", "evaluate.classical_images", "evaluate.figure_images",
 )  # fmt: skip
+LABELLED = ("folder", "arrays")  # sources for which `data.name` is no more than a label
 # Lowest allowed value; None as upper bound = no limit.
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -149,6 +150,8 @@ def changes(old: ConfigDict, new: ConfigDict, *, allowed: Sequence[str] = ()) ->
       allowed: dotted names such as "train.num_steps", or "train" for all of that group.
     """
     free = (*FREE_FIELDS, *allowed)
+    if "data" in new and new.data.source in LABELLED:
+        free += ("data.name",)
     return [line for line in differences(old, new) if not _is_of(line.partition(":")[0], free)]
 
 

@@ -259,6 +259,7 @@ def _load_data(config):
     from ifanp_jax.data import sources
 
     dataset = sources.load(config.data)
+    config.data.name = dataset.name  # a run says truly what it was trained on
     for name in dataset.skipped[:20]:
         logger.warning("Skipped %s", name)
     if dataset.skipped:

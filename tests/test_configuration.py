@@ -62,3 +62,13 @@ def test_differences_name_old_and_new():
         "mask.fraction: [0.3, 0.6] -> [0.5]",
         f"train.num_steps: {old.train.num_steps} -> 7",
     ]
+
+
+@pytest.mark.parametrize(("source", "is_free"), [("folder", True), ("arrays", True), ("tfds", False)])
+def test_a_label_of_ones_own_data_changes_no_run(source, is_free):
+    old, new = default.get_config(), default.get_config()
+    for config in (old, new):
+        config.data.source = source
+    new.data.name = "holidays"
+    assert (configuration.changes(old, new) == []) == is_free
+    assert configuration.differences(old, new) == ["data.name: digits -> holidays"]

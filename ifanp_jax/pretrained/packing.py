@@ -169,7 +169,9 @@ def describe_crop(data: ConfigDict) -> str:
     """
     words = []
     if data.tile_size:
-        words.append(f"cut into tiles of {data.tile_size}x{data.tile_size}")
+        reduced = f"the shorter side brought to {data.image_size}, " if data.image_size else ""
+        side = min(data.tile_size, data.image_size or data.tile_size)
+        words.append(f"{reduced}cut into tiles of {side}x{side}")
     elif data.crop_box:
         words.append(f"the box (top, left, height, width) = {tuple(data.crop_box)}")
     elif data.crop_size:

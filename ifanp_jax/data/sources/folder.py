@@ -18,6 +18,8 @@ from ifanp_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_SHARE_OF_MEMORY = 0.3  # that the images of a folder may take while they are read
+DEFAULT_MEMORY = 2**33  # bytes, where the system does not tell
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
 
@@ -25,7 +27,9 @@ def load(config_data) -> Dataset:
     """Reads, crops and resizes every picture below a folder, or cuts it into tiles.
 
     Every picture is cropped to its central square unless the recipe has another crop, or tiles are asked for;
-    the log says how much that leaves out.
+    the log says how much that leaves out. Tiles are squares of `tile_size`, of the whole picture: at its own
+    size, or with its shorter side brought to `image_size`, and then no larger than that. Where every picture
+    is smaller than a tile, tiles are as large as the smallest picture.
     Pictures that cannot be read, do not fit the crop or are not in the partition file are left out and named
     in `skipped`.
 
@@ -57,7 +61,9 @@ def load(config_data) -> Dataset:
 
     def build():
         parts = {"train": train_names, "evaluation": eval_names}
-        return _read_parts(root, parts, limits, recipe, config_data.tile_size)
+        return _read_parts(
+            root, parts, limits, recipe, _choose_side(root, names, recipe, config_data.tile_size)
+        )
 
     key = {
         "source": "folder",
@@ -67,6 +73,7 @@ def load(config_data) -> Dataset:
         "tile_order": "dealt",
         "has_crops": True,
         "limits": limits,
+        **({"is_reduced": True} if recipe.image_size and config_data.tile_size else {}),
         "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
     }
     name = name_data(config_data, root)
@@ -77,19 +84,39 @@ def load(config_data) -> Dataset:
         build,
         cache_dir=config_data.cache_dir,
     )
-    _tell_crops(json.loads(arrays["crops"].tobytes()), root)
-    return Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
+    dataset = Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
+    shares = json.loads(arrays["crops"].tobytes())
+    if config_data.tile_size:
+        _tell_tiles(dataset, len(shares))
+    else:
+        _tell_crops(shares, root)
+    return dataset
+
+
+def _tell_tiles(dataset, num_pictures):
+    """Says what became of whole pictures."""
+    side = dataset.train.shape[1]
+    logger.info(
+        "Cut %d whole pictures into %d squares of %dx%d pixels for training and %d for the evaluation.",
+        num_pictures,
+        len(dataset.train),
+        side,
+        side,
+        len(dataset.evaluation),
+    )
 
 
 def _tell_crops(shares, root):
     """Says what was left out of pictures that are no squares, where nobody asked for a crop."""
     if cropped := [share for share in shares if share > 0]:
         logger.warning(
-            "Cropped %d of %d pictures of %s to their central square, which leaves out up to %.0f %% of the "
-            "pixels of one; config.data.tile_size=SIDE cuts them into squares and keeps all.",
+            "Cropped %d of %d pictures of %s to their central square, which leaves out %.0f %% of the pixels "
+            "of a picture on average, and up to %.0f %% of the pixels of one; "
+            "config.data.tile_size=SIDE cuts them into squares and keeps all.",
             len(cropped),
             len(shares),
             root,
+            100 * sum(shares) / len(shares),
             100 * max(cropped),
         )
 
@@ -297,7 +324,7 @@ def _read_names(
         except UserError as error:
             return f"{name}: {error}"
 
-    good, skipped, position = [], [], 0
+    good, skipped, position, num_bytes = [], [], 0, 0
     wanted = limit if limit > 0 else len(names)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         while len(good) < wanted and position < len(names):
@@ -305,7 +332,41 @@ def _read_names(
             position += len(batch)
             for result in pool.map(read_one, batch):
                 (skipped if isinstance(result, str) else good).append(result)
+                num_bytes += 0 if isinstance(result, str) else sum(image.size for image in result[0])
+                _check_memory(num_bytes, root)
     return tiles.deal([images for images, _ in good]), skipped, [share for _, share in good]
+
+
+def _check_memory(num_bytes, root):
+    """Ends with a sentence before the system ends the process; what is read is copied once."""
+    if num_bytes > MAX_SHARE_OF_MEMORY * _count_memory():
+        raise UserError(
+            f"The pictures below {root} take more than {num_bytes / 2**30:.1f} GiB of memory: set "
+            "data.image_size, the number of pixels to which the shorter side of each is reduced."
+        )
+
+
+def _count_memory() -> int:
+    """Bytes of this machine, as far as the system tells."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return DEFAULT_MEMORY
+
+
+def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, tile_size: int) -> int:
+    """Side of the tiles, 0 = none: what is asked for, or what every picture has where all are smaller."""
+    if not tile_size or recipe.has_geometry:
+        return min(tile_size, recipe.image_size or tile_size)
+    sides = []
+    for name in names:
+        try:
+            sides.append(pictures.read_with(root / name, lambda picture: min(picture.size)))
+        except UserError:  # it is named later
+            continue
+        if sides[-1] >= tile_size:
+            return tile_size
+    return min(sides, default=tile_size)
 
 
 def _read_images(
@@ -313,14 +374,18 @@ def _read_images(
 ) -> tuple[list[np.ndarray], float]:
     """The image of a picture, or its tiles; and the share that is left out where no crop was asked for."""
     image = pictures.read_picture(path)
+    is_cropped = recipe.crop_size or recipe.crop_box
     if not tile_size:
         h, w = image.shape[:2]
-        is_asked = recipe.crop_size or recipe.crop_box
-        share = 0.0 if is_asked else 1 - min(h, w) ** 2 / (h * w)
+        share = 0.0 if is_cropped else 1 - min(h, w) ** 2 / (h * w)
         return [pictures.apply_recipe(image, recipe).copy()], share
+    image = pictures.crop(image, size=recipe.crop_size, box=recipe.crop_box) if is_cropped else image
+    image = pictures.to_channels(image, recipe.channels)
+    if recipe.image_size:
+        factor = recipe.image_size / min(image.shape[:2])
+        image = pictures.resize_area(image, *(round(factor * side) for side in image.shape[:2]))
     if min(image.shape[:2]) < tile_size:
         raise UserError(
             f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
         )
-    image = pictures.to_channels(image, recipe.channels) if recipe.channels else image
     return list(tiles.cut_tiles(image, tile_size)), 0.0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax.data import sources
+from ifanp_jax.data import pictures, sources
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 from tests.data.sources.data import make_config, random_images, write_pictures
@@ -158,6 +158,23 @@ def test_pictures_of_any_size_are_cut_into_tiles(tmp_path):
         np.testing.assert_array_equal(dataset.evaluation, [tall[top : top + 4] for top in (2, 0, 5)])
         (reason,) = dataset.skipped
         assert "small.png" in reason and "3x9 pixels, which is less than data.tile_size, 4" in reason
+
+
+@pytest.mark.parametrize("image_size", [0, 4])
+def test_small_or_reduced_pictures_stay_whole(tmp_path, caplog, image_size):
+    caplog.set_level("INFO")
+    root = tmp_path / "pictures"
+    images = write_pictures(root, 6, 8, 20, 3)
+    size = {"image_size": image_size, "tile_size": 64, "eval_fraction": 0.4}
+    dataset = sources.load(make_config(tmp_path, source="folder", dir=root, **size))
+    side = image_size or 8
+    expected = pictures.resize_area(images, side, side * 5 // 2)
+    found = np.concatenate([dataset.train, dataset.evaluation])
+    assert found.shape == (18, side, side, 3)  # three squares of each, which overlap
+    for image in expected:  # both ends of every picture are among them
+        for end in (image[:, :side], image[:, -side:]):
+            assert (found == end).all(axis=(1, 2, 3)).any()
+    assert f"squares of {side}x{side} pixels" in caplog.text and "Cropped" not in caplog.text
 
 
 def test_what_is_cropped_away_unasked_is_said(tmp_path, caplog):
