@@ -8,6 +8,7 @@ import numpy as np
 from ifanp_jax.completion import levels, sizes
 from ifanp_jax.completion.arguments import Options
 from ifanp_jax.completion.limits import Limits
+from ifanp_jax.completion.progress import Listener, Progress
 from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.completion.tiled import TiledPicture
 
@@ -24,6 +25,7 @@ def complete(
     limits: Limits,
     *,
     may_lower_rounds: bool,
+    listener: Listener | None = None,
 ) -> CompletionResult:
     """Completes images one after the other, each of any size.
 
@@ -36,6 +38,7 @@ def complete(
       options: as of `CompletionModel.complete`.
       limits: of the tiles.
       may_lower_rounds: True takes one round where there would be too many draws.
+      listener: is told how far the picture is.
     """
     results, taken = [], []
     for values, known in zip(image, mask[..., 0], strict=True):
@@ -48,6 +51,7 @@ def complete(
             depth,
             max_depth=sizes.max_depth(image_shape),
             sides=limits.tile_sides,
+            progress=Progress(listener),
         )
         draws = options.num_samples * options.rounds * picture.num_pixels
         rounds = 1 if may_lower_rounds and draws > limits.draws_at_once else options.rounds
@@ -61,6 +65,7 @@ def complete(
 
 def _complete_picture(picture, options, rounds):
     """Samples (S, H, W, C), mean and uncertainty (H, W, C)."""
+    picture.progress.expect(picture.count_calls(options.num_samples if rounds > 1 else 0, rounds))
     mean, uncertainty = picture.predict()
     if uncertainty is None:
         uncertainty = np.zeros_like(mean)

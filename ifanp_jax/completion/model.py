@@ -33,6 +33,7 @@ from ifanp_jax.completion.limits import (
     check_rounds,
     count_at_once,
 )
+from ifanp_jax.completion.progress import Listener
 from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.data import pictures
 from ifanp_jax.models import answers, heads
@@ -90,6 +91,7 @@ class CompletionModel:
         rounds: int | None = None,
         temperature: float = 1.0,
         uncertainty: str = "heads",
+        on_progress: Listener | None = None,
     ) -> CompletionResult:
         """Completes one image or a batch; the same seed gives the same answer, alone or in any batch.
 
@@ -107,6 +109,8 @@ class CompletionModel:
           temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
+          on_progress: called after each tile, where a picture is completed tile by tile, with the tiles that
+            are done, all of them, and the seconds left or None. What it raises ends the completion.
 
         Returns:
           The completions, with B where the input has it and always with C.
@@ -131,6 +135,7 @@ class CompletionModel:
                 options,
                 self.limits,
                 may_lower_rounds=rounds is None,
+                listener=on_progress,
             )
         else:
             result = self._complete_whole(image, mask, options, how)

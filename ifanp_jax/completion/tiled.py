@@ -39,7 +39,7 @@ class TiledPicture:
     progress: Progress = dataclasses.field(default_factory=Progress, repr=False)
 
     @classmethod
-    def cut(cls, model, variables, image, known, depth, *, max_depth, sides) -> "TiledPicture":
+    def cut(cls, model, variables, image, known, depth, *, max_depth, sides, progress=None) -> "TiledPicture":
         """Cuts a picture.
 
         Args:
@@ -50,11 +50,12 @@ class TiledPicture:
           depth: of `levels.measure_depth`.
           max_depth: of a pixel that the model completes without a coarser level, pixels.
           sides: of the tiles, see `tiles.choose`.
+          progress: of what is done with it; None = one that is its own.
         """
         margin, cell = model.tile_margin(), model.cell
         made = levels.make_levels(image, known, depth, max_depth)
         cuts = [cutting.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in made]
-        return cls(model, variables, made, cuts)
+        return cls(model, variables, made, cuts, progress or Progress())
 
     @property
     def num_tiles(self) -> int:
@@ -74,9 +75,21 @@ class TiledPicture:
     def _both(self):
         return self.levels, self.tiles
 
+    def count_calls(self, num_draws: int, num_rounds: int) -> int:
+        """Calls of the model, or of tiles with nothing to do, of `predict` and of so many calls of `draw`.
+
+        Args:
+          num_draws: calls of `draw`.
+          num_rounds: of each.
+        """
+        each = (
+            len(cut) * (num_rounds + (level.guide is not None))
+            for level, cut in zip(*self._both, strict=True)
+        )
+        return self.num_tiles + num_draws * sum(each)
+
     def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
-        self.progress.expect(self.num_tiles)
         return self._climb(self._sweep, is_mean=True)
 
     def draw(self, seed: int, sample: int, *, num_rounds: int, temperature: float) -> np.ndarray:
@@ -92,8 +105,6 @@ class TiledPicture:
           float32 (H, W, C) in [0, 1], known pixels kept.
         """
         generator = np.random.default_rng((seed, sample))
-        for level, cut in zip(*self._both, strict=True):
-            self.progress.expect(len(cut) * (num_rounds + (level.guide is not None)))
 
         def fill(image, known, wanted, cut):
             order = generator.permutation(np.flatnonzero(wanted))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ifanp_jax import errors
 from ifanp_jax.completion import arguments, mask_files, originals, rendering
+from ifanp_jax.completion.progress import Listener
 from ifanp_jax.data import masks, pictures
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.settings import Served, Settings
@@ -46,11 +47,12 @@ class Answering:
             },
         }
 
-    def answer(self, fields: dict[str, bytes]) -> dict[str, Any]:
+    def answer(self, fields: dict[str, bytes], on_progress: Listener | None = None) -> dict[str, Any]:
         """Completes.
 
         Args:
           fields: of FIELDS, as the client sent them.
+          on_progress: as of `CompletionModel.complete`.
 
         Returns:
           What is sent as JSON.
@@ -72,7 +74,7 @@ class Answering:
                 f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
-        answer = self._complete(original, observed, options, rounds)
+        answer = self._complete(original, observed, options, rounds, on_progress)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
@@ -103,14 +105,14 @@ class Answering:
             raise UserError("The mask marks no pixel as missing: there is nothing to complete.")
         return observed
 
-    def _complete(self, original, observed, options, rounds):
+    def _complete(self, original, observed, options, rounds, on_progress):
         model = self.served.model
         picture = original.to_model(model.image_shape[-1])
         asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size")}
         self._forget_programs((picture.shape, options.num_samples, options.size, options.rounds))
         with errors.full_device('send a smaller picture, ask for fewer answers, or size "trained"'):
             try:
-                result = model.complete(picture, observed, rounds=rounds, **asked)
+                result = model.complete(picture, observed, rounds=rounds, on_progress=on_progress, **asked)
             except MemoryError:
                 raise UserError("The memory does not suffice: send a smaller picture.") from None
         drawn = rendering.to_pictures(result, original, observed)

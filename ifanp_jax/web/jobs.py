@@ -28,6 +28,8 @@ class Job:
       num_bytes: that it holds.
       answer_bytes: that wait for the client to take them.
       started: time.monotonic() of when it began to run, or None.
+      progress: tiles done, all tiles, and seconds left or None; None where there are no tiles.
+      is_dropped: nobody waits for its answer any more.
     """
 
     jobs: "Jobs"
@@ -35,6 +37,23 @@ class Job:
     num_bytes: int = 0
     answer_bytes: int = 0
     started: float | None = None
+    progress: tuple[int, int, float | None] | None = None
+    is_dropped: bool = False
+
+    def note_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Keeps how far it is; ends what runs where nobody waits for it any more.
+
+        Args:
+          done: tiles.
+          total: tiles.
+          seconds_left: None = not known yet.
+
+        Raises:
+          GoneError: the client left, or the time is over.
+        """
+        if self.is_dropped:
+            raise GoneError
+        self.progress = done, total, seconds_left
 
     def take(self, num_bytes: int) -> None:
         """Counts bytes that are about to be kept; 429 where all jobs together would hold too many."""
@@ -83,19 +102,20 @@ class Jobs:
             self._admitted.remove(job)
 
     def describe(self, token: str) -> dict[str, Any] | None:
-        """State of the job with a token: what it does, and the number before it or its seconds; or None."""
+        """State of the job with a token: the number before it, or its seconds and its progress; or None."""
         for index, job in enumerate(self._admitted):
             if token and job.token == token:
                 if job.started is None:
                     return {"state": "waiting", "ahead": index}
-                return {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
+                state = {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
+                return state | (_describe_progress(*job.progress) if job.progress else {})
         return None
 
     async def run(self, job: Job, work: Callable[[], Any], *, seconds: float, receive) -> Any:
         """Runs `work` in a thread, when it is its turn.
 
-        What runs cannot be stopped: after the time, or when the client has left, its answer is dropped and
-        the next job begins when it has ended.
+        After the time, or when the client has left, the answer is dropped. What runs ends after the tile that
+        it is at; what has no tiles runs to its end. Then the next job begins.
 
         Args:
           job: admitted.
@@ -126,6 +146,7 @@ class Jobs:
                     problem = f"There was no answer within {seconds:g} seconds: send a smaller picture."
                     raise HTTPException(504, problem)
         finally:
+            job.is_dropped = True
             answer.cancel()
             gone.cancel()
 
@@ -150,6 +171,11 @@ class Jobs:
         # A daemon: the end of the process does not wait for it.
         threading.Thread(target=_fulfil, args=(future, work), name="completion", daemon=True).start()
         return await asyncio.wrap_future(future)
+
+
+def _describe_progress(done, total, seconds_left):
+    left = {} if seconds_left is None else {"seconds_left": round(seconds_left, 1)}
+    return {"done": done, "total": total, **left}
 
 
 def _fulfil(future, work):

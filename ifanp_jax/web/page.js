@@ -249,10 +249,16 @@ async function watch(job) {
     const progress = await response.json();
     if (!state.request) return;
     if (progress.state === "waiting") tellProgress(`Waiting; ${progress.ahead} before you…`);
+    else if (progress.done) tellProgress(tellTiles(progress), progress.done / progress.total);
     else tellProgress(`Completing for ${Math.round(progress.seconds)} s… The first picture of a size takes longer.`);
   } catch {
     // the request itself will tell
   }
+}
+
+function tellTiles({ done, total, seconds_left: left }) {
+  const time = left === undefined ? "" : `; about ${left < 100 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`} left`;
+  return `${done} of ${total} tiles are done${time}.`;
 }
 
 function tellProgress(text, value) {

@@ -31,10 +31,16 @@ def cut(model, *sides, **limits):
 def test_the_answer_does_not_depend_on_the_tiles(tiled_model, rounds):
     image, mask = random_image(*SIZE, 3), random_mask(*SIZE)
     in_one = cut(tiled_model, 64).complete(image, mask, num_samples=2, rounds=rounds)
-    in_many = cut(tiled_model, 32).complete(image, mask, num_samples=2, rounds=rounds)
+    told = []
+    in_many = cut(tiled_model, 32).complete(
+        image, mask, num_samples=2, rounds=rounds, on_progress=lambda *facts: told.append(facts)
+    )
     for name in ("samples", "mean", "uncertainty"):
         np.testing.assert_allclose(getattr(in_many, name), getattr(in_one, name), atol=TOLERANCE)
     assert (in_many.mean != in_one.mean).any()  # they were cut
+    num_tiles = 6 if rounds == 1 else 6 * (1 + 2 * rounds)
+    assert [(done, total) for done, total, _ in told] == [(n, num_tiles) for n in range(num_tiles + 1)]
+    assert told[1][2] is None and told[2][2] > 0 and told[-1][2] == 0
 
 
 def test_one_tile_answers_as_the_whole_picture_does(tiled_model):
@@ -91,7 +97,11 @@ def test_a_deep_hole_is_completed_coarse_to_fine(tiled_model, caplog):
         assert np.isfinite(few).all() and (few >= 0).all()
         np.testing.assert_allclose(few, many, atol=TOLERANCE)
     np.testing.assert_array_equal(few[mask], 0)
-    drawn = tiled_model.complete(image, mask, num_samples=2, rounds=2)
+    told = []
+    drawn = tiled_model.complete(
+        image, mask, num_samples=2, rounds=2, on_progress=lambda *facts: told.append(facts)
+    )
+    assert told[-1][0] == told[-1][1]
     assert np.isfinite(drawn.samples).all() and (drawn.samples[0] != drawn.samples[1])[~mask].mean() > 0.9
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import threading
+import time
 import types
 import zlib
 
@@ -40,14 +41,20 @@ class Stub:
     step = 7
     image_shape = (4, 4, 3)
 
-    def __init__(self, error=None):
+    def __init__(self, error=None, *, num_tiles=0):
+        self.num_tiles = num_tiles
         self.go, self.begun, self.error, self.calls = threading.Event(), threading.Event(), error, []
         self.go.set()
 
     def make_options(self, num_samples, seed, size, *, rounds, temperature, uncertainty):
         return Options(num_samples, seed, size, 2 if rounds is None else rounds, temperature, uncertainty)
 
-    def complete(self, image, mask, *, num_samples, seed, size, rounds):
+    def complete(self, image, mask, *, num_samples, seed, size, rounds, on_progress):
+        if self.num_tiles:
+            for done in range(self.num_tiles):
+                on_progress(done, self.num_tiles, 2.0 if done > 1 else None)
+                self.begun.set()
+                time.sleep(0.05)
         self.begun.set()
         self.calls.append((num_samples, seed, size, rounds, mask))
         assert self.go.wait(20)
@@ -312,6 +319,26 @@ def test_a_job_of_a_client_that_leaves_or_waits_too_long_is_dropped():
         assert len(model.calls) == 2  # of those who left and came late only the one that had begun
         app.jobs.is_closing = True
         assert (await post(app)).status == 503
+
+    asyncio.run(run())
+
+
+def test_tiles_are_told_and_stop_when_the_client_leaves():
+    async def run():
+        model, left = Stub(num_tiles=100), asyncio.Event()
+        app = make(model)
+        asked = post(app, fields={"job": "job-00000"}, left=left)
+        await begun(model)
+        state = {}
+        while "seconds_left" not in state:
+            await asyncio.sleep(0.02)
+            state = (await client.send(app, "GET", "/api/progress/job-00000")).json
+        assert state["state"] == "running" and 2 <= state["done"] < state["total"] == 100
+        left.set()
+        assert (await asked).status == 499
+        model.num_tiles = 0
+        assert (await post(app)).status == 200  # long before all tiles would be done
+        assert len(model.calls) == 1
 
     asyncio.run(run())
 
