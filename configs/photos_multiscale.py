@@ -27,7 +27,7 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     )
     config.mask.fraction = (0.05, 0.95)
     config.mask.shares.update(random=0.65, half=0.0, box=0.1, strokes=0.25)
-    config.train.update(num_steps=4800, batch_size=16, ema_decay=0.999, validate_every=1000)
+    config.train.update(num_steps=8000, batch_size=16, ema_decay=0.999, validate_every=1000)
     config.evaluate.update(num_images=100, classical_images=100, halves=False, batch_size=10, figure_images=4)
     config.evaluate.rounds_images = 16
     return config
