@@ -20,3 +20,21 @@ def apply(config):
     )
     config.evaluate.rounds = 16
     return config
+
+
+def as_change(before, after):
+    """The fields in which one configuration of a model differs from another, as a change of a study.
+
+    Args:
+      before: of the study's training.
+      after: the same model by the other training.
+
+    Returns:
+      Fields and values by group.
+    """
+    found = {}
+    for group in ("data", "mask", "model", "objective", "train", "evaluate"):
+        old, new = before[group].to_dict(), after[group].to_dict()
+        if differing := {name: value for name, value in new.items() if value != old[name]}:
+            found[group] = differing
+    return found

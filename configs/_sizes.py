@@ -1,7 +1,7 @@
 """Sizes of the models: on one data set all have as many parameters as IFANP, within a fifth.
 
-The variants of IFANP share its width, as in the paper's ablation, and are smaller where they lack a path. A
-model that is not listed keeps its defaults.
+The variants of IFANP share its width, as in the paper's ablation, and are smaller where they lack a path;
+MultiscaleNP is larger. A model that is not listed keeps its defaults.
 """
 
 from ifanp_jax.models import context_encoder, glcic, shift_net
@@ -29,6 +29,7 @@ VAE = {
     32: {"width": 20, "num_halvings": 3, "latent_dim": 64},
     64: {"width": 20, "num_halvings": 4, "latent_dim": 64},
 }
+MULTISCALE_NP = {8: {"widths": (64, 128), "down_blocks": (1, 2), "up_blocks": (1,)}}
 # The inpainters' own small forms; those of DeepFill are variants with names.
 INPAINTERS = {
     "glcic.GLCIC": glcic.SMALL_FORMS,
@@ -49,6 +50,8 @@ def get(model: str, image_size: int) -> dict:
         return dict(INPAINTERS[model].get(image_size, {}))
     if model.startswith("image_np."):
         return dict(IMAGE_NP)
+    if model == "multiscale_np.MultiscaleNP":
+        return dict(MULTISCALE_NP.get(image_size, {}))
     return dict(VAE[image_size] if model.startswith("vae.") else POINT_NP.get(model, {}))
 
 

@@ -9,7 +9,5 @@ from configs import _recipe, digits
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
     config = _recipe.apply(digits.get_config(model))
-    if model == "multiscale_np.MultiscaleNP":
-        config.model.update(widths=(64, 128), down_blocks=(1, 2), up_blocks=(1,))
     config.data.flips = "none"  # a mirrored digit is another sign
     return config

@@ -21,17 +21,18 @@ BASELINES = ("point_np.CNP", "point_np.LNP", "point_np.NP", "point_np.ANP", "vae
 COMMON_FIELDS = ("likelihood", "sigma", "sigma_floor", "scale_weight", "has_covariance", "compute_dtype")
 
 
-def add_study(config, image_size):
+def add_study(config, image_size, names=VARIANTS + BASELINES):
     """Adds the fields of a study, and leaves in `config.model` only what is common to its models.
 
     Args:
       config: of one model on the data of the study.
       image_size: side of the images in pixels, for `_sizes.get`.
+      names: of the models.
     """
     config.mask.kind = "random"
     config.model = ml_collections.ConfigDict({name: config.model[name] for name in COMMON_FIELDS})
     config.study = ml_collections.ConfigDict()
-    config.study.models = VARIANTS + BASELINES
+    config.study.models = tuple(names)
     config.study.seeds = (0,)
     config.study.variants = VARIANTS  # of figures C and D
     config.study.figure_a = ("vae.VAE", "point_np.NP", "image_np.IFNP", "image_np.IFANP")

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import (
+    ablation_celeba,
     celeba,
     celeba_ifanp,
+    celeba_multiscale,
     digits,
     digits_ifanp,
     faces64,
@@ -27,7 +29,7 @@ from ifanp_jax.training import runs
 from tests.models.table import MODELS
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
-STUDIES = [name for name in CONFIGS if name.startswith("study_")]
+STUDIES = [name for name in CONFIGS if name.startswith(("study_", "ablation_"))]
 
 
 def take_step(config, image_shape):
@@ -85,19 +87,32 @@ def test_a_configuration_holds_the_fields_of_its_model_and_no_others(model):
 
 
 OVER_HOLES = ("study_inpainting", "study_inpainting_cpu")
+ABLATIONS = ("ablation_celeba",)
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name not in OVER_HOLES])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in OVER_HOLES + ABLATIONS])
 def test_a_study_holds_each_models_own_fields_at_the_sizes_of_its_data(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     data = {"digits": digits, "mnist": mnist, "celeb_a": celeba}[config.data.name]
-    for model in config.study.models:
+    for model in dict.fromkeys(name.partition("-")[0] for name in config.study.models):
         family, variant = model.split(".")
         own = config.study.fields[family][variant].to_dict()
         assert {"name"} | set(own) | set(config.model) == {"name", *models.default_fields(model)}
         if model != "point_np.ANP":  # two cores train a wide one without self-attention
             expected = data.get_config(model).model.to_dict()
             assert own == {field: expected[field] for field in own}
+
+
+def test_every_run_of_the_ablation_takes_a_step_and_differs_in_what_its_name_says():
+    config = ablation_celeba.get_config()
+    whole = celeba_multiscale.get_config().model.to_dict()
+    for name in config.study.models:
+        one = one_run.config_of(config, name, 0)
+        change = ablation_celeba.CHANGES.get(name.partition("-")[2], {})
+        assert one.model.to_dict() == whole | change.get("model", {})
+        assert ("optimizer" in change.get("train", {})) == (one.train.optimizer == "adam")
+        take_step(one, (32, 32, 3))
+    assert len(config.study.models) == 7 and len(config.study.order) == 6
 
 
 @pytest.mark.parametrize("module", [study_inpainting, study_inpainting_cpu])

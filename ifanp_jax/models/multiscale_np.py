@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
     """What the way down knows of a context.
 
     Attributes:
-      base: float32 (B, H, W, C), the sharpest kernel's values.
+      base: float32 (B, H, W, C), the sharpest kernel's values, or the masked image without kernels.
       features: of each level of the network.
       valid: float32 (1, H', W', 1), 1 inside the picture and 0 in its padding; None without padding.
     """
@@ -50,7 +50,8 @@ class MultiscaleNP(nn.Module):
 
     Attributes:
       channels: C of the images.
-      length_scales: of the kernels at the start, in pixels; the mean is a residual on the first one's value.
+      length_scales: of the kernels at the start, in pixels; the mean is a residual on the first one's value,
+        and without kernels, (), on the masked image.
       widths: channels at full, half, quarter, ... resolution.
       down_blocks: residual blocks of each level on the way down.
       up_blocks: residual blocks of each level but the coarsest on the way up.
@@ -161,7 +162,8 @@ class MultiscaleNP(nn.Module):
         observed = jnp.where(mask, image, 0).astype(jnp.float32)
         inputs = [observed, mask.astype(jnp.float32), values.reshape(b, h, w, -1), confidences]
         inputs, valid = pad_to_multiple(jnp.concatenate(inputs, axis=-1), self.cell, inside=inside)
-        return Encoded(values[:, :, :, 0], self.network.down(inputs, valid=valid), valid)
+        base = values[:, :, :, 0] if self.length_scales else observed
+        return Encoded(base, self.network.down(inputs, valid=valid), valid)
 
     def latent(self, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of q(z | what was encoded), float32 (B, Z) each."""

@@ -87,6 +87,7 @@ class KernelInterpolation(nn.Module):
 
     Attributes:
       length_scales: the K length scales at the start, in pixels, positive; the sharpest first by convention.
+        () = no kernels, and no parameters.
     """
 
     length_scales: tuple[float, ...] = LENGTH_SCALES
@@ -94,6 +95,8 @@ class KernelInterpolation(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns `interpolate` of image (B, H, W, C) and mask (B, H, W, 1) at the learned scales."""
+        if not self.length_scales:
+            return interpolate(image, mask, jnp.zeros(0))
         start = jnp.log(jnp.asarray(self.length_scales, jnp.float32))
         log_length_scale = self.param("log_length_scale", lambda key: start)
         return interpolate(image, mask, jnp.exp(log_length_scale))

@@ -11,8 +11,7 @@ from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import figures
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.models import answers
-from ifanp_jax.study.one_run import run_dir
-from ifanp_jax.study.tables import short_name
+from ifanp_jax.study.one_run import run_dir, short_name
 from ifanp_jax.training import Run, metrics_file, runs
 
 NUM_PICTURES = 4  # rows of each figure

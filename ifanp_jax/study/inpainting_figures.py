@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import classical, figures, hole_values, holes
 from ifanp_jax.modules import offset_wheel
-from ifanp_jax.study.inpainting_tables import short_name
-from ifanp_jax.study.one_run import run_dir
+from ifanp_jax.study.one_run import run_dir, short_name
 from ifanp_jax.training import Run, metrics_file, runs
 
 IMAGES_PER_KIND = 2  # rows of each kind of hole

@@ -9,7 +9,7 @@ from ifanp_jax import metrics
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import hole_values, holes
 from ifanp_jax.metrics import inpainting
-from ifanp_jax.study import summary
+from ifanp_jax.study import equal_time, summary
 from ifanp_jax.study.inpainting_published import PUBLISHED
 from ifanp_jax.study.one_run import config_of, own_fields, run_dir
 
@@ -71,7 +71,7 @@ def _facts(config, workdir, name):
     one = config_of(config, name, 0)
     return {
         "num_parameters": summary.read_evaluation(directories[0])["num_parameters"],
-        "num_steps": one.train.num_steps,
+        "num_steps": equal_time.num_steps_of(config, workdir, name),
         "training_seconds": summary.mean_training_seconds(directories),
         "adversarial": one.step.get("adversarial"),
         "num_critic_updates": one.step.get("num_critic_updates"),

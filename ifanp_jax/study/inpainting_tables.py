@@ -8,6 +8,7 @@ from ifanp_jax import files
 from ifanp_jax.evaluation import hole_tables, tables
 from ifanp_jax.metrics import inpainting
 from ifanp_jax.study.inpainting_summary import METRICS
+from ifanp_jax.study.one_run import short_name
 from ifanp_jax.study.tables import Table, show_minutes
 
 # Title, metric and form of a table's columns; those over the whole image follow those in the hole.
@@ -105,15 +106,6 @@ def caption(study: dict) -> str:
         f"{inpainting.SSIM_CONVENTION}{missing} Intervals are over the images, not over trainings: another "
         "seed may move a model further."
     )
-
-
-def short_name(method: str) -> str:
-    """The name without its file: "glcic.GLCIC-no_critics" gives "GLCIC, no critics".
-
-    Args:
-      method: name of a model, with or without a change, or of a classical method.
-    """
-    return method.rpartition(".")[2].replace("-", ", ").replace("_", " ")
 
 
 def _table_of(study, kind) -> Table:

@@ -4,7 +4,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from ifanp_jax import models
+from ifanp_jax import configuration, models
 from ifanp_jax.errors import UserError
 from ifanp_jax.training import steps
 
@@ -65,6 +65,31 @@ def own_fields(config: ConfigDict, name: str) -> dict[str, object]:
     """
     fields = config_of(config, name, 0).model.to_dict()
     return {field: value for field, value in fields.items() if field not in ("name", *config.model)}
+
+
+def describe_changes(config: ConfigDict) -> dict[str, list[str]]:
+    """What each change that a name of the study ends with sets, as "mask.kind=varied", by its name.
+
+    Args:
+      config: of the study.
+    """
+    used, changes = dict.fromkeys(name.partition(CHANGE)[2] for name in config.study.models), {}
+    for change in filter(None, used):
+        fields = configuration.flatten(config.study.changes[change])
+        changes[change] = [f"{field}={value}" for field, value in fields.items()]
+    return changes
+
+
+def short_name(name: str) -> str:
+    """The name without its file: "glcic.GLCIC-no_critics" gives "GLCIC, no critics".
+
+    Args:
+      name: of a model, with or without a change, or of a classical method: "patch_match" gives "patch match".
+    """
+    if "." not in name:
+        return name.replace("_", " ")
+    own, _, change = name.rpartition(".")[2].partition(CHANGE)
+    return f"{own}, {change.replace('_', ' ')}" if change else own
 
 
 def run_dir(workdir: str | pathlib.Path, name: str, seed: int) -> pathlib.Path:

@@ -1,7 +1,8 @@
 """Many models, one protocol: trains each, then writes one table and its figures.
 
-Every model sees the same images, contexts, number of steps and seeds. Each (model, seed) is a run in a folder
-of its own, so a study that was killed goes on where it was: finished runs are read, the next is resumed.
+Every model sees the same images, test contexts and seeds, and has the same number of steps, or of minutes
+where `study.minutes` says so. Each (model, seed) is a run in a folder of its own, so a study that was killed
+goes on where it was: finished runs are read, the next is resumed.
 """
 
 import logging
@@ -16,6 +17,7 @@ from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import evaluate, holes, report, validation
 from ifanp_jax.study import (
+    equal_time,
     figures,
     inpainting_figures,
     inpainting_summary,
@@ -61,7 +63,11 @@ def run(
     masks = holes.keep(config, dataset, workdir)  # one set for all runs
     for seed in config.study.seeds:
         for name in config.study.models:
-            _finish(config_of(config, name, seed), run_dir(workdir, name, seed), dataset, train_run, masks)
+            one = config_of(config, name, seed)
+            one.train.num_steps = equal_time.num_steps_of(config, workdir, name) or equal_time.count_steps(
+                one, dataset, minutes=config.study.minutes
+            )
+            _finish(one, run_dir(workdir, name, seed), dataset, train_run, masks)
     if masks:
         study = inpainting_summary.summarise(config, workdir, dataset, masks)
         inpainting_tables.write(study, workdir)

@@ -14,7 +14,8 @@ from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import baselines, by_rounds, image_values
 from ifanp_jax.evaluation.cells import list_cells, value_name
-from ifanp_jax.study.one_run import own_fields, run_dir
+from ifanp_jax.study import equal_time
+from ifanp_jax.study.one_run import config_of, describe_changes, own_fields, run_dir
 from ifanp_jax.training import metrics_file
 
 COMPARED = ("psnr", "psnr_completed")  # metrics with paired differences
@@ -34,13 +35,15 @@ def summarise(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset)
     """
     names, seeds = list(config.study.models), list(config.study.seeds)
     values = {name: [read_values(run_dir(workdir, name, seed)) for seed in seeds] for name in names}
+    configs = {name: config_of(config, name, seeds[0]) for name in names}
     return {
         "data": dataset.name,
         "image_shape": list(dataset.train.shape[1:]),
         "num_training_images": len(dataset.train),
         "eval_split": config.data.eval_split,
         "protocol": config.protocol,
-        "num_steps": config.train.num_steps,
+        "num_steps": {name: equal_time.num_steps_of(config, workdir, name) for name in names},
+        "minutes": config.study.get("minutes", 0),
         "batch_size": config.train.batch_size,
         "learning_rate": config.train.learning_rate,
         "ema_decay": config.train.ema_decay,
@@ -48,11 +51,13 @@ def summarise(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset)
         "mask": config.mask.kind,
         "mask_fraction": list(config.mask.fraction),
         "target": config.objective.target,
+        "has_one_target": len({one.objective.target for one in configs.values()}) == 1,
         "likelihood": config.model.get("likelihood"),
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
         "num_samples": config.evaluate.num_samples,
-        "rounds": by_rounds.describe(config.evaluate),
+        "rounds": next(filter(None, (by_rounds.describe(one.evaluate) for one in configs.values())), None),
+        "changes": describe_changes(config),
         "models": {name: own_fields(config, name) for name in names},
         "rows": [row for name in names for row in _rows_of(config, workdir, name, values[name])],
         "comparisons": _compare(config, values),

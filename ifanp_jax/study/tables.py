@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ifanp_jax import files
 from ifanp_jax.evaluation import image_values, tables
 from ifanp_jax.evaluation.tables import label, show
+from ifanp_jax.study.one_run import short_name
 
 PSNR_TITLES = {
     "psnr": "PSNR of the raw prediction, dB (95 % interval over images)",
@@ -86,18 +87,36 @@ def caption(study: dict) -> str:
     seeds = ", ".join(map(str, study["seeds"]))
     likelihood = f" The likelihood is {tables.show_likelihood(study)}." if study["likelihood"] else ""
     num_images = study["rows"][0]["num_images"]
+    steps = set(study["num_steps"].values())
+    num_steps = f"{steps.pop()} steps" if len(steps) == 1 else "the steps that the last table gives, each"
+    if study["minutes"]:
+        num_steps = f"as many steps as fit in {study['minutes']:g} minutes of one core, each"
     return (
-        f"Every model was trained on {study['data']} {tables.show_shape(study)} for {study['num_steps']} "
-        f"steps of {study['batch_size']} of {study['num_training_images']:,} training images. The peak "
+        f"Every model was trained on {study['data']} {tables.show_shape(study)} for {num_steps} "
+        f"of {study['batch_size']} of {study['num_training_images']:,} training images. The peak "
         f"learning rate was {study['learning_rate']}, the moving average {study['ema_decay']}, and the seeds "
         f"were {seeds}{tables.show_protocol(study)}. The training contexts were {study['mask']}, {fractions} "
-        f"observed, with the target {study['target']}.{likelihood} The tests are on "
+        f"observed, with the target {study['target']}.{likelihood}{_changes_note(study)} The tests are on "
         f"{num_images} held-out images (split {study['eval_split']}) with the same contexts for every model. "
         f"The prediction is the mean of {study['num_samples']} samples drawn from q(z given the context), "
         "clipped to [0, 1]. The log-likelihood is the importance-weighted bound with as many. "
         f"{_rounds_note(study)}Intervals are over the images, not over trainings: another seed may move a "
         "model further."
     )
+
+
+def _changes_note(study):
+    """What a name with a change means."""
+    notes = [
+        f' "{name.replace("_", " ")}" behind a name changes this: {", ".join(fields)}.'
+        for name, fields in study["changes"].items()
+    ]
+    if not study["has_one_target"]:
+        notes.append(
+            " The log-likelihoods, but those by rounds, are of the target pixels of each training: compare "
+            "them among trainings of one target."
+        )
+    return "".join(notes)
 
 
 def _rounds_note(study):
@@ -108,11 +127,6 @@ def _rounds_note(study):
         f"Samples by rounds: {how['num_samples']} were drawn by {how['rounds']} rounds for each of the first "
         f"{how['rounds_images']} images; order and noise come from seed {how['seed']}. "
     )
-
-
-def short_name(model: str) -> str:
-    """The name without its file: "image_np.IFANP" gives "IFANP"."""
-    return model.rpartition(".")[2]
 
 
 def _has(study, metric):
@@ -183,21 +197,22 @@ def _difference_table(study, metric, what) -> Table:
             cells = texts.setdefault((entry["lower"], entry["higher"]), {})
             cells[label(entry)] = f"{entry['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
     body = [
-        [f"{short_name(lower)}, {short_name(higher)}", *(cells[name] for name in labels)]
+        [short_name(lower), short_name(higher), *(cells[name] for name in labels)]
         for (lower, higher), cells in texts.items()
     ]
-    return f"Paired differences of the {what}", ["second minus first", *labels], body
+    return f"Paired differences of the {what}", ["from", "to", *labels], body
 
 
 def _model_table(study) -> Table:
     first = {}
     for row in study["rows"]:
         first.setdefault(row["model"], row)
-    head = ["model", "parameters", "training, minutes", "raw PSNR by seed, first context", "fields"]
+    head = ["model", "parameters", "steps", "training, minutes", "raw PSNR by seed, first context", "fields"]
     body = [
         [
             short_name(model),
             f"{row['num_parameters']:,}",
+            f"{study['num_steps'][model]:,}",
             show_minutes(row["training_seconds"]),
             ", ".join(f"{value:.2f}" for value in row["psnr_by_seed"]),
             ", ".join(f"{name} {value}" for name, value in study["models"][model].items()),

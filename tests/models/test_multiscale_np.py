@@ -50,6 +50,15 @@ def terms_and_gradient(model, variables, image, mask):
     return terms, pullback((1.0, 0.0))[0]["params"], pullback((0.0, 1.0))[0]["params"]
 
 
+def test_without_kernels_the_untrained_model_answers_with_the_masked_image():
+    model, size = multiscale_np.MultiscaleNP(channels=1, length_scales=(), **TINY), (1, 8, 8, 1)
+    image = jax.random.uniform(jax.random.key(0), size)
+    mask = jax.random.bernoulli(jax.random.key(1), 0.4, size)
+    out, variables = jax.jit(lambda k: model.init_with_output(k, image, mask, train=True))(jax.random.key(2))
+    np.testing.assert_array_equal(out.prediction, jnp.where(mask, image, 0))
+    assert "kernels" not in variables["params"]
+
+
 def test_the_untrained_model_answers_with_the_sharpest_kernel():
     model = multiscale_np.MultiscaleNP(channels=1, **TINY)
     image = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))

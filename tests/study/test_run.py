@@ -2,16 +2,25 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
-from configs import study_celeba, study_celeba_cpu, study_digits, study_mnist, study_mnist_cpu
+from configs import (
+    digits_multiscale,
+    study_celeba,
+    study_celeba_cpu,
+    study_digits,
+    study_mnist,
+    study_mnist_cpu,
+    study_recipes_digits,
+)
 from ifanp_jax import configuration, metrics, training
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import value_name
-from ifanp_jax.study import one_run, run, summary
+from ifanp_jax.study import one_run, run, summary, tables
 from ifanp_jax.training import metrics_file, parameters, runs
 from tests import tiny
 from tests.study import short_study
@@ -30,7 +39,8 @@ def test_one_row_per_model_mask_and_fraction(finished):
     assert [(row["model"], row["mask"], row["fraction"]) for row in rows] == expected
     for row in rows:
         assert {"psnr", "psnr_completed", "psnr_unobserved", "log_prob", "crps", "coverage"} <= set(row)
-        assert ("kl" in row) == (row["model"] != "point_np.CNP")
+        is_cnp = row["model"] == "point_np.CNP-ours"
+        assert ("kl" in row) == (not is_cnp) and ("rounds_psnr_best" in row) == is_cnp
         assert row["num_images"] == 6 and row["num_parameters"] > 0
         low, high = row["psnr_interval"]
         assert low <= row["psnr"] <= high
@@ -123,7 +133,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
     def train(config, *rest, **options):
         if len(trained) == limit:
             raise KilledError
-        trained.append(config.model.name)
+        trained.append(pathlib.Path(rest[0]).name)
         return training.run(config, *rest, **options)
 
     limit = 1
@@ -131,9 +141,19 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
         run.run(short_study.make_config(), tmp_path, tiny.digits(), train_run=train)
     limit = len(MODELS)
     result = run.run(short_study.make_config(), tmp_path, tiny.digits(), train_run=train)
-    assert trained == list(MODELS)  # the first one only once
+    assert trained == [f"{name}_seed0" for name in MODELS]  # the first one only once
     for row, expected in zip(result["rows"], finished[1]["rows"], strict=True):
         assert row["psnr"] == expected["psnr"]
+
+
+def test_at_equal_time_a_model_has_the_steps_that_fit_whatever_the_seed(tmp_path):
+    config = short_study.make_config(**{"evaluate.halves": False, "evaluate.fractions": (0.6,)})
+    config.study.models, config.study.minutes, config.study.seeds = MODELS[:1], 2e-4, (0, 1)
+    result = run.run(config, tmp_path, tiny.digits())
+    steps = {runs.read(tmp_path / f"{MODELS[0]}_seed{seed}")[0].train.num_steps for seed in (0, 1)}
+    assert steps == set(result["num_steps"].values()) and len(steps) == 1
+    assert run.run(config, tmp_path, tiny.digits())["num_steps"] == result["num_steps"]  # read, not counted
+    assert "as many steps as fit in 0.0002 minutes" in tables.caption(result)
 
 
 def test_another_configuration_in_the_same_folder_is_refused(finished):
@@ -183,6 +203,26 @@ def test_parameter_counts_are_within_a_fifth_of_those_of_ifanp(module):
     ifanp = count("image_np.IFANP")
     for name in study_digits.BASELINES:
         assert 0.8 * ifanp <= count(name) <= 1.2 * ifanp, name
+
+
+def test_a_name_with_a_change_is_the_model_by_our_training():
+    config = study_recipes_digits.get_config()
+    configuration.check(config)
+    assert set(config.study.models) == {*study_recipes_digits.NAMES} | {
+        study_recipes_digits.by_ours(name) for name in study_recipes_digits.NAMES
+    }
+    for name in study_recipes_digits.NAMES:
+        ours = one_run.config_of(config, study_recipes_digits.by_ours(name), 0)
+        expected = digits_multiscale.get_config(name)
+        expected.model.has_covariance = False  # of no effect on one channel
+        expected.train.update(num_steps=config.train.num_steps, validate_every=0)
+        for group in ("data", "mask", "model", "objective", "train"):
+            assert ours[group].to_dict() == expected[group].to_dict(), (name, group)
+        paper = one_run.config_of(config, name, 0)
+        assert (paper.mask.kind, paper.model.likelihood) == ("random", "fixed")
+        assert (paper.evaluate.rounds, ours.evaluate.rounds) == (0, expected.evaluate.rounds)
+        assert (name, study_recipes_digits.by_ours(name)) in config.study.order
+    assert study_recipes_digits.get_config("image_np.IFANP-ours").mask.kind == "varied"
 
 
 def test_runs_of_a_study_share_all_but_model_and_seed():

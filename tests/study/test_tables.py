@@ -27,9 +27,11 @@ def study():
     models = {"image_np.IFNP": 12.0, "deepfill.Other": 14.0}
     return {
         "data": "digits", "image_shape": [8, 8, 1], "num_training_images": 1497, "eval_split": "test",
-        "protocol": "", "num_steps": 4, "batch_size": 8, "learning_rate": 0.01, "ema_decay": 0.9,
-        "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "target": "all", "likelihood": "fixed",
-        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3, "rounds": None,
+        "protocol": "", "num_steps": dict.fromkeys(models, 4), "minutes": 0, "batch_size": 8,
+         "learning_rate": 0.01, "ema_decay": 0.9,
+        "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "target": "all",
+        "has_one_target": True, "likelihood": "fixed",
+        "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3, "rounds": None, "changes": {},
         "models": {name: {"width": 8} for name in models},
         "rows": [make_row(name, *cell, psnr) for name, psnr in models.items() for cell in CELLS],
         "comparisons": [
@@ -93,9 +95,9 @@ def test_every_table_has_a_row_per_model(study):
     ]
     completed = found["PSNR of the completed image, observed pixels kept, dB"]
     assert completed[-1] == ["best interpolation, first 2 images", *3 * ["11.00 gaussian process"]]
-    assert found["Models"][1] == ["IFNP", "12,345", "1.5", "12.00", "width 8"]
+    assert found["Models"][1] == ["IFNP", "12,345", "4", "1.5", "12.00", "width 8"]
     differences = found["Paired differences of the raw PSNR, dB, image by image (95 % interval)"]
-    assert differences[1] == ["IFNP, Other", *3 * ["+2.00 (+1.50 to +2.50)"]]
+    assert differences[1] == ["IFNP", "Other", *3 * ["+2.00 (+1.50 to +2.50)"]]
     shares = found["Share of unobserved values inside the central 50% / 80% / 95% intervals"]
     assert shares[1] == ["IFNP", *3 * ["50%/80%/95%"]]
 
@@ -172,3 +174,21 @@ def test_the_terminal_shows_the_same_tables_within_80_characters(study):
         assert " ".join(title.split()) in text
         words = {word for row in rows for cell in row for word in cell.split()}
         assert words <= set(text.split()), title
+
+
+def test_a_name_with_a_change_is_shown_and_explained(study):
+    name = "image_np.IFNP-no_gca"
+    study["rows"] += [make_row(name, *cell, 13.0) for cell in CELLS]
+    study["models"][name] = {"width": 8}
+    study["num_steps"][name] = 5000
+    study["changes"] = {"no_gca": ["mask.kind=varied", "train.num_steps=5000"]}
+    study["has_one_target"] = False
+    found = read_tables(study)
+    assert found["PSNR of the completed image, observed pixels kept, dB"][3][0] == "IFNP, no gca"
+    assert found["Models"][3] == ["IFNP, no gca", "12,345", "5,000", "1.5", "13.00", "width 8"]
+    caption = tables.caption(study)
+    assert "for the steps that the last table gives, each of 8 of 1,497" in caption
+    assert '"no gca" behind a name changes this: mask.kind=varied, train.num_steps=5000.' in caption
+    assert "among trainings of one target" in caption
+    caption = tables.caption(study | {"minutes": 0.5})
+    assert "for as many steps as fit in 0.5 minutes of one core, each of 8 of 1,497" in caption
