@@ -85,11 +85,12 @@ RANGES = {
 }
 
 
-def apply_protocol(config: ConfigDict) -> None:
+def apply_protocol(config: ConfigDict, *, trained: ConfigDict | None = None) -> None:
     """Sets the fields that `config.protocol` speaks of.
 
     Args:
       config: as in `configs/default.py`; changed.
+      trained: configuration of a model that is trained already: it keeps its own fields.
 
     Raises:
       UserError: for an unknown protocol, or one that speaks of a field that the model does not have.
@@ -100,12 +101,14 @@ def apply_protocol(config: ConfigDict) -> None:
     fields = PROTOCOLS[config.protocol] | GEOMETRIES.get((config.protocol, config.data.name), {})
     for name in fields:
         group, _, field = name.partition(".")
+        if trained is not None and group == "model":
+            fields[name] = trained.model.get(field, config.model.get(field))
         if field not in config[group]:
             raise UserError(
                 f"config.protocol={config.protocol} sets config.{name}, which {config.model.name} does not "
                 "have; choose another model or protocol."
             )
-    config.update_from_flattened_dict(fields)
+        config[group][field] = fields[name]
 
 
 def check(config: ConfigDict) -> None:

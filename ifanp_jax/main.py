@@ -131,7 +131,7 @@ def _evaluate():
         return
     run = runs.load(_WORKDIR.value)
     config = command_line.get_config() or run.config
-    _prepare(config)
+    _prepare(config, trained=run.config)
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(config)
     runs.check_same_model(_WORKDIR.value, config, runs.trained_shape(config, dataset))
@@ -151,7 +151,7 @@ def _evaluate_shipped():
     run = pretrained.read(_MODEL.value)
     config.model, config.step = run.config.model, run.config.step
     logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
-    _prepare(config)
+    _prepare(config, trained=run.config)
     dataset = _load_data(config)
     runs.check_takes(run, dataset.evaluation.shape[1:])
     pathlib.Path(_OUTPUT.value).expanduser().mkdir(parents=True, exist_ok=True)
@@ -248,10 +248,10 @@ MODES = {
 }
 
 
-def _prepare(config):
+def _prepare(config, *, trained=None):
     from ifanp_jax import configuration
 
-    configuration.apply_protocol(config)
+    configuration.apply_protocol(config, trained=trained)
     configuration.check(config)
 
 

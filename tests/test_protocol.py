@@ -43,3 +43,13 @@ def test_the_papers_protocol_sets_random_contexts():
         ("random", 0.4),
         ("random", 0.6),
     ]
+
+
+def test_a_trained_model_keeps_its_likelihood_under_any_protocol():
+    config, trained = digits_ifanp.get_config(), digits_ifanp.get_config()
+    trained.model.update(likelihood="per_image", sigma_floor=0.004)
+    config.model = trained.model
+    config.protocol = "npf"
+    configuration.apply_protocol(config, trained=trained)
+    assert (config.model.likelihood, config.model.sigma_floor) == ("per_image", 0.004)
+    assert list_cells(config.evaluate) == [("uniform", 0.3)] and config.mask.fraction == (0.0, 0.3)

@@ -7,6 +7,7 @@
 | peers       | our models beside other implementations; it takes no --config              |
 | quality     | minutes of training until the best interpolation is passed                 |
 | collect     | nothing: one table of the results in --results; it takes no --config       |
+| protocols   | log-likelihoods of a trained model by the protocols of other papers        |
 | roofline    | operations and bytes of each part, and the bounds of an H100 and a TPU v5e |
 """
 
@@ -19,11 +20,13 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict
 
-from ifanp_jax import files
-from ifanp_jax.benchmark import inputs, peers, quality, reliability, roofline, speed, table
+from ifanp_jax import files, pretrained
+from ifanp_jax.benchmark import inputs, peers, protocols, quality, reliability, roofline, speed, table
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
+from ifanp_jax.models import rounds
 from ifanp_jax.runtime import command_line
+from ifanp_jax.training import runs
 
 
 def define_flags() -> dict[str, flags.FlagHolder]:
@@ -44,6 +47,11 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             "family", [], list(peers.FAMILIES), "peers: only this; may be repeated."
         ),
         "results": flags.DEFINE_string("results", None, "collect: folder with benchmark_*.json."),
+        "model": flags.DEFINE_string("model", "", "protocols: a shipped model, such as mnist28."),
+        "workdir": flags.DEFINE_string("workdir", "", "protocols: or the folder of a training."),
+        "rounds": flags.DEFINE_integer(
+            "rounds", rounds.DEFAULT_ROUNDS, "protocols: of the joint log-likelihood.", lower_bound=1
+        ),
         "minutes": flags.DEFINE_float("minutes", 5.0, "quality: of training."),
     }
 
@@ -97,6 +105,25 @@ def measure_quality(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> t
     return result, quality.list_lines(result)
 
 
+def measure_protocols(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
+    """Numbers and tables of the protocols of other papers; arguments as of `measure_speed`."""
+    model, workdir = given["model"].value, given["workdir"].value
+    if bool(model) == bool(workdir):
+        raise UserError("protocols measures one trained model; name it by --model or by --workdir.")
+    command_line.start_jax()
+    trained = pretrained.read(model) if model else runs.load(workdir)
+    config.model, config.step, config.objective = (
+        trained.config.model,
+        trained.config.step,
+        trained.config.objective,
+    )
+    dataset = sources.load(config.data)
+    runs.check_takes(trained, dataset.evaluation.shape[1:])
+    trained = dataclasses.replace(trained, config=config)
+    result = protocols.run(trained, dataset, num_rounds=given["rounds"].value)
+    return result, protocols.list_lines(result)
+
+
 def measure_roofline(config: ConfigDict, given: dict[str, flags.FlagHolder]) -> tuple[dict, list[str]]:
     """Numbers and table of the roofline; arguments as of `measure_speed`."""
     command_line.start_jax()
@@ -121,6 +148,7 @@ COMMANDS = {
     "collect": collect,
     "reliability": measure_reliability,
     "peers": measure_peers,
+    "protocols": measure_protocols,
     "quality": measure_quality,
     "roofline": measure_roofline,
 }

@@ -205,6 +205,25 @@ def cholesky_factor(diagonal: jax.Array, regression: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+def raise_floor(completion: Completion, floor: float) -> Completion:
+    """The same answer with every standard deviation at least a floor; of a channel, given those before it.
+
+    With a factor L = (I - T)^-1 diag(d), see `cholesky_factor`, d is raised and T kept.
+
+    Args:
+      completion: with a scale.
+      floor: in intensities; 0 changes nothing.
+    """
+    if not floor:
+        return completion
+    if completion.cholesky is None:
+        return completion.replace(scale=jnp.maximum(completion.scale, floor))
+    diagonal = jnp.diagonal(completion.cholesky, axis1=-2, axis2=-1)
+    cholesky = completion.cholesky * (jnp.maximum(diagonal, floor) / diagonal)[..., None, :]
+    scale = jnp.sqrt(jnp.sum(jnp.square(cholesky), axis=-1))
+    return completion.replace(scale=scale, cholesky=cholesky)
+
+
 def completion_log_prob(image: jax.Array, completion: Completion, targets: jax.Array) -> jax.Array | None:
     """Log-likelihood of an image under each sample of a completion.
 

@@ -115,14 +115,44 @@ def log_prob_by_rounds(
     Returns:
       float32 (B,), in nats; 0 for an image without unobserved pixels.
     """
+    return log_probs_by_rounds(key, model, variables, image, mask, rounds=rounds, targets=~mask)[0]
+
+
+def log_probs_by_rounds(
+    key: jax.Array,
+    model: nn.Module,
+    variables,
+    image: jax.Array,
+    mask: jax.Array,
+    *,
+    rounds: int,
+    targets: jax.Array,
+    floors: tuple[float, ...] = (0.0,),
+) -> jax.Array:
+    """`log_prob_by_rounds` of some of the unobserved pixels alone, under several floors of the scale.
+
+    Args:
+      key: as of `log_prob_by_rounds`, like the rest.
+      model: that has a scale.
+      variables: of the model.
+      image: float (B, H, W, C) in [0, 1], the full image.
+      mask: bool (B, H, W, 1), True = observed.
+      rounds: R, at least 1.
+      targets: bool (B, H, W, 1), the pixels that count; the other unobserved ones stay so in every round.
+      floors: of `heads.raise_floor`.
+
+    Returns:
+      float32 (F, B), in nats.
+    """
     _check(image, mask, rounds)
     order_key, round_key = jax.random.split(key)
-    rank = rank_unobserved(order_key, mask)
-    hidden, known = _count(~mask), mask
-    total = jnp.zeros(image.shape[0])
+    targets = targets & ~mask
+    rank = rank_unobserved(order_key, ~targets)
+    hidden, known = _count(targets), mask
+    total = jnp.zeros((len(floors), image.shape[0]))
     for r in range(rounds):
-        reached = rank < _threshold(hidden, r, rounds)
-        total += _log_prob(jax.random.fold_in(round_key, r), model, variables, image, known, reached)
+        reached = mask | (targets & (rank < _threshold(hidden, r, rounds)))
+        total += _log_probs(jax.random.fold_in(round_key, r), model, variables, image, known, reached, floors)
         known = reached
     return total
 
@@ -206,8 +236,9 @@ def _draw(key, model, variables, image, known, reached, noise_scale, num_samples
     return jnp.where(reached & ~known, drawn, image)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _log_prob(key, model, variables, image, known, reached):
-    """Sum of the log-densities of the pixels that are `reached` but not `known`; float32 (B,)."""
+@functools.partial(jax.jit, static_argnames=("model", "floors"))
+def _log_probs(key, model, variables, image, known, reached, floors):
+    """Sums of the log-densities of the pixels that are `reached` but not `known`; float32 (F, B)."""
     out = _predict(key, model, variables, image, known)
-    return heads.completion_log_prob(image, out, reached & ~known)[0]
+    raised = [heads.raise_floor(out, floor) for floor in floors]
+    return jnp.stack([heads.completion_log_prob(image, answer, reached & ~known)[0] for answer in raised])

@@ -13,6 +13,7 @@ from tests import helpers
     [
         ([], "--config is missing"),
         (["peers", "--config=configs/digits_ifanp.py"], "takes no --config"),
+        (["protocols", "--config=configs/digits_ifanp.py"], "name it by --model or by --workdir"),
         (["--config=configs/digits_ifanp.py", "--section=speed"], "speed"),
         (
             ["reliability", "--config=configs/digits_ifanp.py", "--output=/nowhere/a.json"],

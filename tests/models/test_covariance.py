@@ -8,6 +8,7 @@ import pytest
 
 from ifanp_jax import objectives
 from ifanp_jax.models import heads
+from ifanp_jax.models.outputs import Completion
 
 
 def draw(channels, shape, seed=0):
@@ -30,6 +31,20 @@ def test_factor_is_that_of_the_regression(channels):
         np.asarray(diagonal)[..., None] * np.eye(channels)
     )
     np.testing.assert_allclose(factor, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_floor_raises_the_deviations_and_keeps_the_regression(channels):
+    diagonal, entries = draw(channels, (1, 2, 3, 4))
+    floor = float(np.median(diagonal))
+    factor = heads.cholesky_factor(diagonal, entries)
+    mean, scale = jnp.zeros(factor.shape[:-1]), jnp.sqrt(jnp.sum(jnp.square(factor), axis=-1))
+    answer = Completion(samples=mean, scale=scale, cholesky=factor)
+    raised = heads.raise_floor(answer, floor)
+    expected = heads.cholesky_factor(jnp.maximum(diagonal, floor), entries)
+    np.testing.assert_allclose(raised.cholesky, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(raised.scale, np.sqrt(np.square(expected).sum(axis=-1)), rtol=1e-5)
+    assert heads.raise_floor(answer, 0.0) is answer
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -56,22 +56,45 @@ def test_ranks_number_the_unobserved_pixels_in_one_order(data):
     np.testing.assert_array_equal(*order)
 
 
+def expect_density(image, mask, targets, key, num_rounds, kind):
+    """The joint density of the targets, pixel by pixel in the order of the key; (B,)."""
+    rank = np.asarray(rounds.rank_unobserved(jax.random.split(key)[0], ~targets))[..., 0]
+    expected = np.zeros(B)
+    for b in range(B):
+        values, known = np.asarray(image[b], np.float64), np.asarray(mask[b, :, :, 0])
+        for r in range(num_rounds):
+            count = round((rank[b] >= 0).sum() * ((r + 1) / num_rounds) ** 1.5)
+            reached = known | ((rank[b] >= 0) & (rank[b] < count))
+            mean = values[known].mean(axis=0)
+            expected[b] += sum(density(values[i, j] - mean, kind) for i, j in np.argwhere(reached & ~known))
+            known = reached
+        np.testing.assert_array_equal(known, np.asarray(mask | targets)[b, :, :, 0])
+    return expected
+
+
 @pytest.mark.parametrize("num_rounds", [1, 2, 5, 40])  # 40: more rounds than unobserved pixels
 @pytest.mark.parametrize("kind", ["cholesky", "scale"])
 def test_joint_density_is_the_product_over_the_order(data, num_rounds, kind):
     image, mask = data
     key = jax.random.key(3)
     actual = rounds.log_prob_by_rounds(key, ContextMean(kind), {}, image, mask, rounds=num_rounds)
-    rank = np.asarray(rounds.rank_unobserved(jax.random.split(key)[0], mask))[..., 0]
-    for b in range(B):
-        values, known, expected = np.asarray(image[b], np.float64), np.asarray(mask[b, :, :, 0]), 0.0
-        for r in range(num_rounds):
-            reached = rank[b] < round((rank[b] >= 0).sum() * ((r + 1) / num_rounds) ** 1.5)
-            mean = values[known].mean(axis=0)
-            expected += sum(density(values[i, j] - mean, kind) for i, j in np.argwhere(reached & ~known))
-            known = reached
-        assert known.all()
-        np.testing.assert_allclose(actual[b], expected, rtol=1e-4)
+    expected = expect_density(image, mask, ~mask, key, num_rounds, kind)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_some_targets_leave_the_other_pixels_unobserved_and_a_floor_widens(data):
+    image, mask = data
+    key = jax.random.key(3)
+    targets = ~mask & (jnp.arange(W)[None, None, :, None] < 3)
+    low, high = rounds.log_probs_by_rounds(
+        key, ContextMean("scale"), {}, image, mask, rounds=3, targets=targets, floors=(0.0, 0.5)
+    )
+    expected = expect_density(image, mask, targets, key, 3, "scale")
+    np.testing.assert_allclose(low, expected, rtol=1e-4)
+    count = np.asarray(targets).sum(axis=(1, 2, 3)) * C
+    cap = -0.5 * np.log(2 * np.pi * 0.5**2) * count  # errors of 0.2 and less, a deviation of 0.5
+    np.testing.assert_array_less(high, cap)
+    np.testing.assert_allclose(high, cap, atol=0.1 * count.max())
 
 
 def test_without_noise_every_round_takes_the_mean(data):
