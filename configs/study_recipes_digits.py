@@ -18,6 +18,7 @@ import ml_collections
 
 from configs import _recipe, digits, digits_multiscale, study_digits
 from ifanp_jax import models
+from ifanp_jax.errors import UserError
 from ifanp_jax.study import one_run
 
 OURS = "ours"
@@ -38,6 +39,8 @@ def get_config(which="all"):
     Args:
       which: "all"; or "ours", IFANP and MultiscaleNP by our training with three seeds.
     """
+    if which not in ("all", OURS):
+        raise UserError(f"{which!r} names no part of this study; give all or {OURS}.")
     config = study_digits.add_study(digits.get_config(), image_size=8, names=NAMES)
     study = config.study
     study.models = NAMES + tuple(map(by_ours, NAMES))
@@ -59,7 +62,7 @@ def get_config(which="all"):
     study.figure_a = (IFANP, by_ours(IFANP), MULTISCALE_NP, by_ours(MULTISCALE_NP))
     study.figure_b = (by_ours("image_np.IFNP"), by_ours(IFANP))
     study.variants = tuple(map(by_ours, (*study_digits.VARIANTS, MULTISCALE_NP)))
-    if which == "ours":
+    if which == OURS:
         study.models, study.seeds = (by_ours(IFANP), by_ours(MULTISCALE_NP)), (0, 1, 2)
     config.train.update(num_steps=NUM_STEPS, validate_every=0)
     config.evaluate.update(figure_images=0, rounds_images=32)

@@ -103,7 +103,7 @@ def test_a_study_holds_each_models_own_fields_at_the_sizes_of_its_data(name):
             assert own == {field: expected[field] for field in own}
 
 
-def test_every_run_of_the_ablation_takes_a_step_and_differs_in_what_its_name_says():
+def test_every_run_of_the_ablation_differs_in_what_its_name_says():
     config = ablation_celeba.get_config()
     whole = celeba_multiscale.get_config().model.to_dict()
     for name in config.study.models:
@@ -111,7 +111,8 @@ def test_every_run_of_the_ablation_takes_a_step_and_differs_in_what_its_name_say
         change = ablation_celeba.CHANGES.get(name.partition("-")[2], {})
         assert one.model.to_dict() == whole | change.get("model", {})
         assert ("optimizer" in change.get("train", {})) == (one.train.optimizer == "adam")
-        take_step(one, (32, 32, 3))
+        if name.endswith(("-no_kernels", "-no_full_resolution")):  # the others are tested as models
+            take_step(one, (32, 32, 3))
     assert len(config.study.models) == 7 and len(config.study.order) == 6
 
 

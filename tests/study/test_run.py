@@ -20,7 +20,7 @@ from configs import (
 from ifanp_jax import configuration, metrics, training
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import value_name
-from ifanp_jax.study import one_run, run, summary, tables
+from ifanp_jax.study import equal_time, one_run, run, summary
 from ifanp_jax.training import metrics_file, parameters, runs
 from tests import tiny
 from tests.study import short_study
@@ -146,14 +146,25 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
         assert row["psnr"] == expected["psnr"]
 
 
-def test_at_equal_time_a_model_has_the_steps_that_fit_whatever_the_seed(tmp_path):
-    config = short_study.make_config(**{"evaluate.halves": False, "evaluate.fractions": (0.6,)})
-    config.study.models, config.study.minutes, config.study.seeds = MODELS[:1], 2e-4, (0, 1)
-    result = run.run(config, tmp_path, tiny.digits())
-    steps = {runs.read(tmp_path / f"{MODELS[0]}_seed{seed}")[0].train.num_steps for seed in (0, 1)}
-    assert steps == set(result["num_steps"].values()) and len(steps) == 1
-    assert run.run(config, tmp_path, tiny.digits())["num_steps"] == result["num_steps"]  # read, not counted
-    assert "as many steps as fit in 0.0002 minutes" in tables.caption(result)
+def test_at_equal_time_a_model_has_the_steps_that_fit_counted_once(tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    def train(one, workdir, *_, **__):
+        asked.append(one.train.num_steps)
+        workdir.mkdir(exist_ok=True)
+        runs.write(workdir, one, (8, 8, 1))
+        raise StoppedError
+
+    config, asked = short_study.make_config(), []
+    config.study.models, config.study.minutes, config.study.seeds = MODELS[:1], 2e-4, (1, 0)
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            run.run(config, tmp_path, tiny.digits(), train_run=train)
+    assert asked[0] == asked[1] == equal_time.num_steps_of(config, tmp_path, MODELS[0]) >= 1
+    assert equal_time.num_steps_of(config, tmp_path, MODELS[1]) is None
+    config.study.minutes = 0.0
+    assert equal_time.num_steps_of(config, tmp_path, MODELS[0]) == config.train.num_steps
 
 
 def test_another_configuration_in_the_same_folder_is_refused(finished):
@@ -222,7 +233,10 @@ def test_a_name_with_a_change_is_the_model_by_our_training():
         assert (paper.mask.kind, paper.model.likelihood) == ("random", "fixed")
         assert (paper.evaluate.rounds, ours.evaluate.rounds) == (0, expected.evaluate.rounds)
         assert (name, study_recipes_digits.by_ours(name)) in config.study.order
-    assert study_recipes_digits.get_config("image_np.IFANP-ours").mask.kind == "varied"
+    seeds = study_recipes_digits.get_config("ours").study
+    assert seeds.seeds == (0, 1, 2) and set(seeds.models) == set(config.study.order[-1])
+    with pytest.raises(UserError, match="'theirs' names no part of this study"):
+        study_recipes_digits.get_config("theirs")
 
 
 def test_runs_of_a_study_share_all_but_model_and_seed():
