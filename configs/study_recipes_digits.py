@@ -11,7 +11,8 @@ model; and two models by our training with three seeds, a minute each:
     python -m ifanp_jax.main --mode=study --config=configs/study_recipes_digits.py:ours \
         --config.study.minutes=1.0 --workdir=runs/recipes_seeds
 
-By its operations the first takes about half an hour of one core, the second as long, the third ten minutes.
+Judged by the times of `study_digits`, the first two take about half an hour of one core each, the third ten
+minutes.
 """
 
 import ml_collections

@@ -24,6 +24,7 @@ PROTOCOLS = {
         "objective.target": "all",
         "model.likelihood": "per_pixel",
         "model.sigma_floor": 0.01,
+        "model.has_covariance": False,
         "evaluate.fractions": (),
         "evaluate.uniform_fraction": 0.3,
         "evaluate.halves": False,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import celeba_ifanp, digits_ifanp, mnist_ifanp, study_digits
-from ifanp_jax import configuration
+from configs import celeba_ifanp, celeba_multiscale, digits_ifanp, mnist_ifanp, study_digits
+from ifanp_jax import configuration, models
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import list_cells
 
@@ -18,6 +18,13 @@ def test_the_npf_protocol_sets_contexts_and_likelihood():
     config.protocol = "other"
     with pytest.raises(UserError, match="protocol is 'other'"):
         configuration.apply_protocol(config)
+
+
+def test_our_own_model_takes_the_npf_protocol():
+    config = celeba_multiscale.get_config()
+    config.protocol = "npf"
+    configuration.apply_protocol(config)
+    assert models.get(config.model, channels=3).likelihood == "per_pixel"
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,7 @@ def test_one_row_per_model_mask_and_fraction(finished):
     assert [(row["model"], row["mask"], row["fraction"]) for row in rows] == expected
     for row in rows:
         assert {"psnr", "psnr_completed", "psnr_unobserved", "log_prob", "crps", "coverage"} <= set(row)
-        is_cnp = row["model"] == "point_np.CNP-ours"
-        assert ("kl" in row) == (not is_cnp) and ("rounds_psnr_best" in row) == is_cnp
+        assert ("kl" in row) == (row["model"] != "point_np.CNP-ours")
         assert row["num_images"] == 6 and row["num_parameters"] > 0
         low, high = row["psnr_interval"]
         assert low <= row["psnr"] <= high
@@ -146,6 +145,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
         assert row["psnr"] == expected["psnr"]
 
 
+@pytest.mark.slow
 def test_at_equal_time_a_model_has_the_steps_that_fit_counted_once(tmp_path):
     class StoppedError(Exception):
         pass
