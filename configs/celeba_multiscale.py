@@ -15,6 +15,9 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     config = _recipe.apply(celeba.get_config(model))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128, 192), down_blocks=(1, 1, 2, 2), up_blocks=(1, 1, 2))
-    config.train.update(num_steps=4200, batch_size=64, ema_decay=0.999)
+        config.train.update(num_steps=8400, batch_size=64)
+    else:
+        config.train.update(num_steps=3300, batch_size=32)  # IFANP: half an hour of one CPU core
+    config.train.ema_decay = 0.999
     config.evaluate.num_images = 500
     return config
