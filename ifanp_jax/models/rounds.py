@@ -4,7 +4,7 @@ A neural process can be given its own answers as context. With R rounds, a rando
 unobserved pixels is cut where round(n (r / R)^1.5) of them are known, r = 1 ... R. Round r draws its pixels
 from Normal(mean_i, Sigma_i) given the context and all earlier rounds, each pixel on its own, and adds them to
 the context. So what one round cannot agree on, the next one sees. R = 1 is the usual prediction. Where the
-model's distribution is a Student's t, Sigma_i is its shape matrix: the Normal without the tails.
+model's distribution is a Student's t, the Normal is its core: the one with its quartiles, without its tails.
 
 The joint density of the same factorisation is the product of the rounds' densities. It depends on the order,
 so it is stated with R and the key.

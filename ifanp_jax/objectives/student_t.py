@@ -5,6 +5,7 @@ edges are large. Divided by the predicted scale they follow one distribution in 
 """
 
 import math
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,13 @@ import jax.numpy as jnp
 from ifanp_jax.objectives.elbo import independent_log_prob
 
 DEGREES_OF_FREEDOM = 4
-CORE_SCALE = math.sqrt(
-    (DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM
-)  # of its shape matrix, of its covariance
+QUARTILE = 0.740697  # of the t of one dimension and unit shape matrix
+# Standard deviation of the Normal with the t's quartiles, in standard deviations of the t: its core.
+CORE_SCALE = (
+    QUARTILE
+    / statistics.NormalDist().inv_cdf(0.75)
+    * math.sqrt((DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM)
+)
 
 
 def log_density(square: jax.Array, dimensions: int) -> jax.Array:

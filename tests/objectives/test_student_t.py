@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from ifanp_jax import objectives
+from ifanp_jax.objectives import student_t
 
 
 def inputs(channels):
@@ -40,3 +41,10 @@ def test_a_covariance_per_pixel_is_the_multivariate_t(channels):
             density = stats.multivariate_t(mean[at], shape, df=4)
             expected[s, b] += density.logpdf(image[b, row, column])
     np.testing.assert_allclose(result, expected, rtol=1e-3)
+
+
+def test_the_core_is_the_normal_with_the_same_quartiles():
+    deviation = stats.t.std(4)
+    np.testing.assert_allclose(
+        student_t.CORE_SCALE * deviation * stats.norm.ppf(0.75), stats.t.ppf(0.75, 4), rtol=1e-5
+    )
