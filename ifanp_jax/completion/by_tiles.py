@@ -51,7 +51,7 @@ def complete(
             depth,
             max_depth=sizes.max_depth(image_shape),
             sides=limits.tile_sides,
-            progress=Progress(listener),
+            progress=Progress(listener=listener),
         )
         draws = options.num_samples * options.rounds * picture.num_pixels
         rounds = 1 if may_lower_rounds and draws > limits.draws_at_once else options.rounds

@@ -98,8 +98,7 @@ class CompletionModel:
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
             (B, H, W, C).
-          mask: bool, True = observed; (H, W) or (H, W, 1), for a batch then the same for all, or
-            (B, H, W, 1).
+          mask: bool, True = observed; (H, W) or (H, W, 1), the same for a whole batch, or (B, H, W, 1).
           num_samples: S, at least 1.
           seed: of the draws, in [0, 2^32).
           size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
@@ -109,8 +108,8 @@ class CompletionModel:
           temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
-          on_progress: called after each tile, where a picture is completed tile by tile, with the tiles that
-            are done, all of them, and the seconds left or None. What it raises ends the completion.
+          on_progress: called after each tile with the tiles that are done, all of them, and the seconds left
+            or None; what it raises ends the completion.
 
         Returns:
           The completions, with B where the input has it and always with C.

@@ -16,7 +16,7 @@ Listener = Callable[[int, int, float | None], None]
 class Progress:
     """Says every ten seconds how many calls of the model are done and how long the rest takes."""
 
-    def __init__(self, listener: Listener | None = None):
+    def __init__(self, *, listener: Listener | None = None):
         """Starts the clock; nothing is to be done yet."""
         self.done = self.total = 0
         self._listener = listener

@@ -47,7 +47,7 @@ class Answering:
             },
         }
 
-    def answer(self, fields: dict[str, bytes], on_progress: Listener | None = None) -> dict[str, Any]:
+    def answer(self, fields: dict[str, bytes], *, on_progress: Listener | None = None) -> dict[str, Any]:
         """Completes.
 
         Args:

@@ -46,7 +46,7 @@ class Complete:
         job.token = _read_token(fields)
         return await self.jobs.run(
             job,
-            lambda: json.dumps(self.answers.answer(fields, job.note_progress)).encode(),
+            lambda: json.dumps(self.answers.answer(fields, on_progress=job.note_progress)).encode(),
             seconds=settings.answer_seconds,
             receive=request.receive,
         )

@@ -5,8 +5,6 @@ import base64
 import contextlib
 import io
 import struct
-import threading
-import time
 import types
 import zlib
 
@@ -15,8 +13,6 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from ifanp_jax.completion import CompletionResult
-from ifanp_jax.completion.arguments import Options
 from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.connections import Connection
@@ -24,6 +20,7 @@ from ifanp_jax.web.server import PAGE, make_app
 from ifanp_jax.web.settings import Served, Settings
 from tests import helpers
 from tests.web import client
+from tests.web.stub import Stub
 
 PICTURE = helpers.random_image(6, 9, 3)
 MISSING = ~helpers.random_mask(6, 9)
@@ -33,37 +30,6 @@ GOOD = {
     "num_samples": 2,
     "seed": 3,
 }
-
-
-class Stub:
-    """Completes with a constant; waits for `go`, says by `begun` that it runs."""
-
-    step = 7
-    image_shape = (4, 4, 3)
-
-    def __init__(self, error=None, *, num_tiles=0):
-        self.num_tiles = num_tiles
-        self.go, self.begun, self.error, self.calls = threading.Event(), threading.Event(), error, []
-        self.go.set()
-
-    def make_options(self, num_samples, seed, size, *, rounds, temperature, uncertainty):
-        return Options(num_samples, seed, size, 2 if rounds is None else rounds, temperature, uncertainty)
-
-    def complete(self, image, mask, *, num_samples, seed, size, rounds, on_progress):
-        if self.num_tiles:
-            for done in range(self.num_tiles):
-                on_progress(done, self.num_tiles, 2.0 if done > 1 else None)
-                self.begun.set()
-                time.sleep(0.05)
-        self.begun.set()
-        self.calls.append((num_samples, seed, size, rounds, mask))
-        assert self.go.wait(20)
-        if self.error:
-            raise self.error
-        constant = np.full(image.shape, 0.5, np.float32)
-        samples = np.stack([constant] * num_samples)
-        parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
-        return CompletionResult(**parts, rounds=rounds or 2)
 
 
 def make(model=None, *, host="127.0.0.1", **limits):

@@ -65,25 +65,10 @@ def load(config_data) -> Dataset:
             root, parts, limits, recipe, _choose_side(root, names, recipe, config_data.tile_size)
         )
 
-    key = {
-        "source": "folder",
-        "dir": str(root.resolve()),
-        "recipe": dataclasses.asdict(recipe),
-        "tile_size": config_data.tile_size,
-        "tile_order": "dealt",
-        "has_crops": True,
-        "limits": limits,
-        **({"is_reduced": True} if recipe.image_size and config_data.tile_size else {}),
-        "split": hashlib.sha256(repr((train_names, eval_names)).encode()).hexdigest(),
-    }
+    key = _make_key(root, recipe, config_data.tile_size, limits, (train_names, eval_names))
     name = name_data(config_data, root)
-    arrays, unreadable = cache.cached(
-        name,
-        key,
-        cache.fingerprint(root, names),
-        build,
-        cache_dir=config_data.cache_dir,
-    )
+    found = cache.fingerprint(root, names)
+    arrays, unreadable = cache.cached(name, key, found, build, cache_dir=config_data.cache_dir)
     dataset = Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
     shares = json.loads(arrays["crops"].tobytes())
     if config_data.tile_size:
@@ -91,6 +76,21 @@ def load(config_data) -> Dataset:
     else:
         _tell_crops(shares, root)
     return dataset
+
+
+def _make_key(root, recipe, tile_size, limits, split):
+    """All that decides which images a folder gives; what was cached under another key is read anew."""
+    return {
+        "source": "folder",
+        "dir": str(root.resolve()),
+        "recipe": dataclasses.asdict(recipe),
+        "tile_size": tile_size,
+        "tile_order": "dealt",
+        "has_crops": True,
+        "limits": limits,
+        **({"is_reduced": True} if recipe.image_size and tile_size else {}),
+        "split": hashlib.sha256(repr(split).encode()).hexdigest(),
+    }
 
 
 def _tell_tiles(dataset, num_pictures):
