@@ -9,6 +9,7 @@
 | collect     | nothing: one table of the results in --results; it takes no --config       |
 | protocols   | log-likelihoods of a trained model by the protocols of other papers        |
 | roofline    | operations and bytes of each part, and the bounds of an H100 and a TPU v5e |
+| tiles       | memory and tolerance of completion by tiles; it takes no --config          |
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from ifanp_jax import files, pretrained
-from ifanp_jax.benchmark import inputs, peers, protocols, quality, reliability, roofline, speed, table
+from ifanp_jax.benchmark import inputs, peers, protocols, quality, reliability, roofline, speed, table, tiles
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import rounds
@@ -39,7 +40,9 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         ),
         "image_size": flags.DEFINE_integer("image_size", 0, "Side in pixels; 0 = as configured."),
         "channels": flags.DEFINE_integer("channels", 0, "1 or 3; 0 = as configured."),
-        "full": flags.DEFINE_bool("full", False, "completion: also 4000x3000 pixels and the slow methods."),
+        "full": flags.DEFINE_bool(
+            "full", False, "completion, tiles: also 4000x3000 pixels, and the slow methods."
+        ),
         "peers_python": flags.DEFINE_multi_string(
             "peers_python", [], "peers: a Python in which some of them are installed; may be repeated."
         ),
@@ -144,6 +147,13 @@ def collect(config: None, given: dict[str, flags.FlagHolder]) -> tuple[dict, lis
     return results, table.list_summary(list(results.values()))
 
 
+def measure_tiles(config: None, given: dict[str, flags.FlagHolder]) -> tuple[list, list[str]]:
+    """Numbers and table of completion by tiles; arguments as of `measure_peers`."""
+    del config
+    result = tiles.run(is_full=given["full"].value)
+    return result, tiles.list_lines(result)
+
+
 COMMANDS = {
     "collect": collect,
     "reliability": measure_reliability,
@@ -151,13 +161,14 @@ COMMANDS = {
     "protocols": measure_protocols,
     "quality": measure_quality,
     "roofline": measure_roofline,
+    "tiles": measure_tiles,
 }
 
 
 def main(measure, given):
     """Measures, prints the table and writes the numbers."""
     config, output = command_line.get_config(), pathlib.Path(given["output"].value or "none")
-    needs_none = measure in (collect, measure_peers)
+    needs_none = measure in (collect, measure_peers, measure_tiles)
     if config is None and not needs_none:
         raise UserError("--config is missing; give a file such as configs/celeba_ifanp.py.")
     if config is not None and needs_none:

@@ -1,0 +1,5 @@
+"""The models of the tests of completion."""
+
+from tests.completion.conftest import tiled_model
+
+__all__ = ["tiled_model"]
