@@ -36,7 +36,8 @@ class Panel:
       name: of the context.
       image: float (B, H, W, C) in [0, 1], the truth.
       mask: bool (B, H, W, 1), True = observed.
-      samples: float (S, B, H, W, C), predicted means; S at least `NUM_SAMPLES_SHOWN`.
+      samples: float (S, B, H, W, C); S at least `NUM_SAMPLES_SHOWN`.
+      mean: float (B, H, W, C), the prediction.
       deviation: float (B, H, W, C), standard deviation of the prediction, intensities.
     """
 
@@ -44,6 +45,7 @@ class Panel:
     image: np.ndarray
     mask: np.ndarray
     samples: np.ndarray
+    mean: np.ndarray
     deviation: np.ndarray
 
 
@@ -97,7 +99,7 @@ def _draw_panel(subfigure, panel, *, top):
     axes = subfigure.subplots(num_images, len(columns), squeeze=False)
     subfigure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=top, wspace=0.06, hspace=0.06)
     completed = np.where(panel.mask, panel.image, np.clip(panel.samples, 0, 1))
-    mean = np.where(panel.mask, panel.image, np.clip(panel.samples.mean(axis=0), 0, 1))
+    mean = np.where(panel.mask, panel.image, np.clip(panel.mean, 0, 1))
     deviation = np.where(panel.mask, 0, panel.deviation).mean(axis=-1)  # (B, H, W)
     for row in range(num_images):
         context = show_context(panel.image[row], panel.mask[row])

@@ -44,6 +44,7 @@ def test_standard_deviations_have_one_scale_in_every_figure(tmp_path):
         image=np.zeros((1, 8, 8, 1)),
         mask=np.zeros((1, 8, 8, 1), bool),
         samples=np.zeros((3, 1, 8, 8, 1)),
+        mean=np.zeros((1, 8, 8, 1)),
         deviation=np.full((1, 8, 8, 1), 0.1),
     )
     wide = dataclasses.replace(panel, deviation=np.where(np.eye(8, dtype=bool)[None, ..., None], 0.25, 0.1))
@@ -60,6 +61,19 @@ def test_standard_deviations_have_one_scale_in_every_figure(tmp_path):
     )
     for name, panels in (("alone.png", [panel]), ("beside.png", [panel, wide])):
         assert any(np.abs(np.subtract(colour, expected)).max() <= 2 for colour in colours(name, panels))
+
+
+def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
+    images = helpers.random_image(1, 8, 8, 1) / np.float32(255)
+    panels = {}
+    for rounds in (0, 3):
+        config = tiny.make_config(**{"evaluate.rounds": rounds})
+        run = dataclasses.replace(untrained, config=config)
+        (panels[rounds],) = report.complete_panels(run, images, {"one": np.zeros((1, 8, 8, 1), bool)})
+    np.testing.assert_array_equal(panels[0].mean, panels[3].mean)
+    assert len(panels[3].samples) == figures.NUM_SAMPLES_SHOWN
+    assert panels[3].samples.min() >= 0 and panels[3].samples.max() <= 1  # drawn values are clipped
+    assert panels[0].samples.max() > 1  # means of this model are not
 
 
 def test_a_training_without_kl_has_no_panel_for_it(tmp_path):
