@@ -93,7 +93,7 @@ def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
         ((), "--workdir is missing"),
         (("--workdir=nowhere",), "--config is missing"),
         (("--workdir=nowhere", "--config=configs/none.py"), "is no file and no shipped configuration"),
-        (("--workdir=nowhere", "--config", "none"), "give a path, or one of celeba"),
+        (("--workdir=nowhere", "--config", "none"), "give a path, or one of ablation_celeba"),
         (("--workdir=nowhere", "--config", "digits_ifanp", "--config.nope=1"), "config has data, evaluate"),
         (("--workdir=nowhere", "--config=digits:image_np.None"), "'image_np.None', which is no model"),
         (("--workdir=nowhere", f"{CONFIG}:point_np.ANP"), "cannot be used"),

@@ -38,7 +38,7 @@ def run(*, is_full: bool) -> list[dict]:
                 request = {"model": MODEL, "size": size, "side": side, "path": str(path)}
                 found = processes.run_alone("tiles", "answer_probe", request)
                 logger.info("%dx%d pixels in tiles of %d: measured.", *size, side)
-                means.append(np.load(path))
+                means.append(np.load(path, allow_pickle=False))
                 found["largest_difference"] = float(np.abs(means[-1] - means[0]).max())
                 rows.append({"model": MODEL, "size": size, "side": side} | found)
     return rows

@@ -60,7 +60,7 @@ class CompletionResult:
         probability = 0.5 + level / 2
         half = stats.norm.ppf(probability)
         if self.distribution == "student_t":
-            half = stats.t.ppf(probability, student_t.DEGREES_OF_FREEDOM) * student_t.CORE_SCALE
+            half = stats.t.ppf(probability, student_t.DEGREES_OF_FREEDOM) * student_t.SHAPE_SCALE
         half = np.float32(half) * self.uncertainty
         return np.clip(self.mean - half, 0, 1), np.clip(self.mean + half, 0, 1)
 

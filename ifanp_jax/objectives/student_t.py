@@ -13,13 +13,11 @@ import jax.numpy as jnp
 from ifanp_jax.objectives.elbo import independent_log_prob
 
 DEGREES_OF_FREEDOM = 4
+# Square root of its shape matrix, in standard deviations.
+SHAPE_SCALE = math.sqrt((DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM)
 QUARTILE = 0.740697  # of the t of one dimension and unit shape matrix
 # Standard deviation of the Normal with the t's quartiles, in standard deviations of the t: its core.
-CORE_SCALE = (
-    QUARTILE
-    / statistics.NormalDist().inv_cdf(0.75)
-    * math.sqrt((DEGREES_OF_FREEDOM - 2) / DEGREES_OF_FREEDOM)
-)
+CORE_SCALE = SHAPE_SCALE * QUARTILE / statistics.NormalDist().inv_cdf(0.75)
 
 
 def log_density(square: jax.Array, dimensions: int) -> jax.Array:
