@@ -33,7 +33,7 @@ def imports_of(module_name, *, top_level_only=False):
 
 # From the ground up: a room may import those before its own, and its neighbours in a row where that is said.
 LEVELS = (
-    ("errors", "files", "version"),
+    ("errors", "files", "memory", "version"),
     ("objectives", "metrics", "runtime", "data"),
     ("modules",),
     ("models",),

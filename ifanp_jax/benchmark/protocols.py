@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax import metrics, objectives
+from ifanp_jax import configuration, metrics, objectives
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
@@ -32,8 +32,8 @@ from ifanp_jax.models import answers, heads, rounds
 from ifanp_jax.training import Run
 
 OWN = 0.0  # no floor but the model's own
-NPF_FRACTION = 0.3
-NPF_FLOORS = (OWN, 0.01)
+NPF = configuration.PROTOCOLS["npf"]
+NPF_FLOORS = (OWN, NPF["model.sigma_floor"])
 TNP_POINTS, TNP_LEAST = 200, 3
 TNP_FLOORS = (OWN, 0.01, 0.05, 0.1)
 # By data: what the notebooks of the neural-process family print, nats per image, all pixels being target. Of
@@ -119,7 +119,7 @@ def measure_npf(trained: Run, images: np.ndarray, *, num_rounds: int) -> list[di
       num_rounds: of the joint density.
     """
     config = trained.config.evaluate
-    context = cells.draw_contexts(config.seed, "uniform", NPF_FRACTION, images.shape[:3])
+    context = cells.draw_contexts(config.seed, "uniform", NPF["evaluate.uniform_fraction"], images.shape[:3])
     floors = _above_own(trained, NPF_FLOORS)
     found = _measure(trained, images, context, ~context, floors, num_rounds)
     return _list_rows(found, floors, config.seed)
@@ -213,7 +213,10 @@ def list_lines(result: dict) -> list[str]:
         ["this model", _show_floor(row), *(_show(row, name, ",.0f") for name in names)]
         for row in result["npf"]
     ]
-    rows += [[name, "0.01", "", "", f"{value:,}", ""] for name, value in result["npf_published"].items()]
+    rows += [
+        [name, f"{NPF_FLOORS[-1]:g}", "", "", f"{value:,}", ""]
+        for name, value in result["npf_published"].items()
+    ]
     lines += tables.markdown_table(head, rows)
     if "tnp" not in result:
         return [*lines, "", f"tnp is left out: the images have no more than its {TNP_POINTS} pixels."]

@@ -39,6 +39,7 @@ class Panel:
       samples: float (S, B, H, W, C); S at least `NUM_SAMPLES_SHOWN`.
       mean: float (B, H, W, C), the prediction.
       deviation: float (B, H, W, C), standard deviation of the prediction, intensities.
+      num_rounds: by which the samples were drawn; 0 = by one pass.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Panel:
     samples: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
+    num_rounds: int = 0
 
 
 def show_context(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -4,15 +4,12 @@ import json
 import logging
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import evaluate, figures, hole_tables, holes, tables, validation
+from ifanp_jax.evaluation import evaluate, figures, hole_tables, holes, panels, tables, validation
 from ifanp_jax.evaluation.cells import draw_contexts
-from ifanp_jax.models import answers, rounds
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import Run, metrics_file
 
@@ -74,12 +71,12 @@ def draw(run: Run, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Pa
     workdir = pathlib.Path(workdir)
     images = np.asarray(dataset.evaluation[: run.config.evaluate.figure_images], np.float32) / 255
     if len(images):
-        title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
-        if run.config.evaluate.rounds:
-            title += f"; samples by {run.config.evaluate.rounds} rounds"
         masks = {kind: mask[: len(images)] for kind, mask in holes.keep(run.config, dataset, workdir).items()}
-        panels = complete_panels(run, images, masks or draw_panel_contexts(run, images))
-        figures.draw_completions(workdir / "completions.png", panels, title=title)
+        shown = panels.list_panels(run, images, masks or draw_panel_contexts(run, images))
+        title = f"{run.config.model.name} on {dataset.name}, step {run.num_steps_done}"
+        if shown[0].num_rounds:
+            title += f"; samples by {shown[0].num_rounds} rounds"
+        figures.draw_completions(workdir / "completions.png", shown, title=title)
     if rows := metrics_file.read_metrics(workdir):
         unit, caption = run.step.loss_unit, validation.describe(run.config, dataset)
         figures.draw_training(workdir / "training.png", rows, loss_unit=unit, caption=caption)
@@ -100,41 +97,3 @@ def draw_panel_contexts(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
         f"{kind} {fraction:.0%} observed": draw_contexts(config.seed, kind, fraction, images.shape[:3])
         for kind, fraction in [*(("random", fraction) for fraction in config.fractions), ("top", 0.5)]
     }
-
-
-def complete_panels(run: Run, images: np.ndarray, masks: dict[str, np.ndarray]) -> list[figures.Panel]:
-    """Completes test images; samples are by rounds where the evaluation has them.
-
-    Args:
-      run: with its state.
-      images: float32 (B, H, W, C) in [0, 1].
-      masks: bool (B, H, W, 1), True = observed, by the name of their panel.
-    """
-    config, variables, panels = run.config.evaluate, run.variables, []
-    key = jax.random.key(config.seed)
-    for name, mask in masks.items():
-        num_samples = max(config.num_samples, figures.NUM_SAMPLES_SHOWN)
-        completion = answers.complete_batch(key, run.model, variables, images, mask, num_samples=num_samples)
-        samples, scale = jax.device_get((completion.samples, completion.scale))
-        deviation, mean = answers.predictive_deviation(samples, scale), samples.mean(axis=0)
-        if config.rounds:
-            samples = rounds.complete_by_rounds(
-                key,
-                run.model,
-                variables,
-                jnp.asarray(images),
-                jnp.asarray(mask),
-                num_samples=figures.NUM_SAMPLES_SHOWN,
-                rounds=config.rounds,
-            )
-        panels.append(
-            figures.Panel(
-                name=name,
-                image=images,
-                mask=mask,
-                samples=np.asarray(samples),
-                mean=mean,
-                deviation=deviation,
-            )
-        )
-    return panels

@@ -8,7 +8,6 @@ import glob
 import importlib.util
 import logging
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ifanp_jax import memory
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.runtime import peers
 
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 AXIS = "data"
 JOIN_SECONDS = 300  # until all processes must have started
-CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")  # of a container, in bytes or "max"
 # Set by what starts several processes, with their number; JAX then finds the rest by itself.
 NUM_PROCESSES_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
@@ -264,10 +263,7 @@ def device_bytes(device: jax.Device) -> int:
     stats = device.memory_stats() or {}
     if stats.get("bytes_limit"):
         return stats["bytes_limit"]
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if CGROUP_LIMIT.is_file() and (text := CGROUP_LIMIT.read_text().strip()).isdigit():
-        limits.append(int(text))
-    return min(limits)
+    return memory.machine_bytes()
 
 
 def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> None:

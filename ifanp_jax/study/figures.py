@@ -3,14 +3,12 @@
 import functools
 import pathlib
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import figures
+from ifanp_jax.evaluation import figures, panels
 from ifanp_jax.evaluation.cells import draw_contexts
-from ifanp_jax.models import answers
 from ifanp_jax.study.one_run import run_dir, short_name
 from ifanp_jax.training import Run, metrics_file, runs
 
@@ -71,7 +69,7 @@ def draw_means(
     """
     rows, labels = [], []
     for fraction, mask in contexts.items():
-        means = [complete(run, images, mask).mean(axis=0) for run in trained.values()]
+        means = [panels.complete(run, images, mask).samples.mean(axis=0) for run in trained.values()]
         for index, image in enumerate(images):
             context = figures.show_context(image, mask[index])
             rows.append([context, *(mean[index] for mean in means), image])
@@ -91,29 +89,13 @@ def draw_samples(path: pathlib.Path, trained: dict[str, Run], images: np.ndarray
     contexts = [figures.show_context(*pair) for pair in zip(images, mask, strict=True)]
     columns = [("context", contexts)]
     for name, run in trained.items():
-        samples = complete(run, images, mask)[: figures.NUM_SAMPLES_SHOWN]
+        completion = panels.complete(run, images, mask)
+        samples = panels.draw_samples(run, images, mask, completion)[: figures.NUM_SAMPLES_SHOWN]
         columns += [(f"{name} {number}", sample) for number, sample in enumerate(samples, start=1)]
         columns.append(("joined", np.where(mask, images, samples[-1])))
     columns.append(("truth", images))
     rows = [[pictures[index] for _, pictures in columns] for index in range(len(images))]
     figures.draw_grid(path, rows, [name for name, _ in columns])
-
-
-def complete(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Completes images as often as the evaluation does, and as a figure shows at least.
-
-    Args:
-      run: with its state.
-      images: float32 (B, H, W, C) in [0, 1].
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float32 (S, B, H, W, C).
-    """
-    key, config = jax.random.key(run.config.evaluate.seed), run.config.evaluate
-    num_samples = max(config.num_samples, figures.NUM_SAMPLES_SHOWN)
-    completion = answers.complete_batch(key, run.model, run.variables, images, mask, num_samples=num_samples)
-    return jax.device_get(completion.samples)
 
 
 def draw_training(path: pathlib.Path, directories: dict[str, pathlib.Path]) -> None:

@@ -15,7 +15,7 @@ def test_attention():
     observed = jax.random.bernoulli(keys[2], 0.4, (3, 20)).at[:, 0].set(True)
     ours = gca.attend(theta, values, observed)
     chex.assert_trees_all_close(rivals.per_image_softmax(theta, values, observed), ours, atol=1e-5)
-    chex.assert_trees_all_close(rivals.library_attention(theta, values, observed), ours, atol=1e-5)
+    chex.assert_trees_all_close(rivals.dot_product_attention(theta, values, observed), ours, atol=1e-5)
 
 
 def test_pooling():

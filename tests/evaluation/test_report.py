@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ifanp_jax.evaluation import evaluate, figures, report, validation
+from ifanp_jax.evaluation import evaluate, figures, panels, report, validation
 from ifanp_jax.training import metrics_file
 from tests import helpers, tiny
+from tests.training import inpainters
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def test_standard_deviations_have_one_scale_in_every_figure(tmp_path):
     )
     wide = dataclasses.replace(panel, deviation=np.where(np.eye(8, dtype=bool)[None, ..., None], 0.25, 0.1))
 
-    def colours(name, panels):
-        figures.draw_completions(tmp_path / name, panels)
+    def colours(name, shown):
+        figures.draw_completions(tmp_path / name, shown)
         pixels = read_pixels(tmp_path / name).reshape(-1, 3)
         return {tuple(colour) for colour in pixels}
 
@@ -59,21 +60,31 @@ def test_standard_deviations_have_one_scale_in_every_figure(tmp_path):
     expected = tuple(
         int(255 * value) for value in matplotlib.colormaps[figures.DEVIATION_COLOURS](0.1 / 0.25)[:3]
     )
-    for name, panels in (("alone.png", [panel]), ("beside.png", [panel, wide])):
-        assert any(np.abs(np.subtract(colour, expected)).max() <= 2 for colour in colours(name, panels))
+    for name, shown in (("alone.png", [panel]), ("beside.png", [panel, wide])):
+        assert any(np.abs(np.subtract(colour, expected)).max() <= 2 for colour in colours(name, shown))
 
 
 def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
     images = helpers.random_image(1, 8, 8, 1) / np.float32(255)
-    panels = {}
+    shown = {}
     for rounds in (0, 3):
         config = tiny.make_config(**{"evaluate.rounds": rounds})
         run = dataclasses.replace(untrained, config=config)
-        (panels[rounds],) = report.complete_panels(run, images, {"one": np.zeros((1, 8, 8, 1), bool)})
-    np.testing.assert_array_equal(panels[0].mean, panels[3].mean)
-    assert len(panels[3].samples) == figures.NUM_SAMPLES_SHOWN
-    assert panels[3].samples.min() >= 0 and panels[3].samples.max() <= 1  # drawn values are clipped
-    assert panels[0].samples.max() > 1  # means of this model are not
+        (shown[rounds],) = panels.list_panels(run, images, {"one": np.zeros((1, 8, 8, 1), bool)})
+    np.testing.assert_array_equal(shown[0].mean, shown[3].mean)
+    assert len(shown[3].samples) == figures.NUM_SAMPLES_SHOWN
+    assert shown[3].samples.min() >= 0 and shown[3].samples.max() <= 1  # drawn values are clipped
+    assert shown[0].samples.max() > 1  # means of this model are not
+    assert [panel.num_rounds for panel in shown.values()] == [0, 3]
+
+
+def test_a_model_without_a_scale_shows_its_own_samples_whatever_the_rounds():
+    config = inpainters.make_config(**{"evaluate.rounds": 3})
+    run = helpers.make_run(config, (16, 16, 3))
+    images = helpers.random_image(1, 16, 16, 3) / np.float32(255)
+    (panel,) = panels.list_panels(run, images, {"one": np.zeros((1, 16, 16, 1), bool)})
+    assert panel.num_rounds == 0
+    np.testing.assert_array_equal(panel.samples[0], panel.samples[1])
 
 
 def test_a_training_without_kl_has_no_panel_for_it(tmp_path):

@@ -11,6 +11,7 @@ import pathlib
 
 import numpy as np
 
+from ifanp_jax import memory
 from ifanp_jax.data import cache, pictures, tiles
 from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
@@ -19,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_SHARE_OF_MEMORY = 0.3  # that the images of a folder may take while they are read
-DEFAULT_MEMORY = 2**33  # bytes, where the system does not tell
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
 
@@ -85,10 +85,7 @@ def _make_key(root, recipe, tile_size, limits, split):
         "dir": str(root.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "tile_size": tile_size,
-        "tile_order": "dealt",
-        "has_crops": True,
         "limits": limits,
-        **({"is_reduced": True} if recipe.image_size and tile_size else {}),
         "split": hashlib.sha256(repr(split).encode()).hexdigest(),
     }
 
@@ -325,6 +322,7 @@ def _read_names(
             return f"{name}: {error}"
 
     good, skipped, position, num_bytes = [], [], 0, 0
+    allowed_bytes = MAX_SHARE_OF_MEMORY * memory.machine_bytes()
     wanted = limit if limit > 0 else len(names)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         while len(good) < wanted and position < len(names):
@@ -333,25 +331,13 @@ def _read_names(
             for result in pool.map(read_one, batch):
                 (skipped if isinstance(result, str) else good).append(result)
                 num_bytes += 0 if isinstance(result, str) else sum(image.size for image in result[0])
-                _check_memory(num_bytes, root)
+                if num_bytes > allowed_bytes:  # before the system ends the process; it is copied once
+                    raise UserError(
+                        f"The pictures below {root} take more than {num_bytes / 2**30:.1f} GiB of memory: "
+                        "set data.image_size, the number of pixels to which the shorter side of each is "
+                        "reduced."
+                    )
     return tiles.deal([images for images, _ in good]), skipped, [share for _, share in good]
-
-
-def _check_memory(num_bytes, root):
-    """Ends with a sentence before the system ends the process; what is read is copied once."""
-    if num_bytes > MAX_SHARE_OF_MEMORY * _count_memory():
-        raise UserError(
-            f"The pictures below {root} take more than {num_bytes / 2**30:.1f} GiB of memory: set "
-            "data.image_size, the number of pixels to which the shorter side of each is reduced."
-        )
-
-
-def _count_memory() -> int:
-    """Bytes of this machine, as far as the system tells."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return DEFAULT_MEMORY
 
 
 def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, tile_size: int) -> int:

@@ -1,0 +1,89 @@
+"""What the figures show of a run: completions of held-out images, and samples as they are evaluated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ifanp_jax.evaluation import figures
+from ifanp_jax.models import answers, rounds
+from ifanp_jax.models.outputs import Completion
+from ifanp_jax.training import Run
+
+
+def complete(run: Run, images: np.ndarray, mask: np.ndarray) -> Completion:
+    """Completes images as often as the evaluation does, and as a figure shows at least.
+
+    Args:
+      run: with its state.
+      images: float32 (B, H, W, C) in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+
+    Returns:
+      float32 samples (S, B, H, W, C) and, where the model has one, their scale; NumPy.
+    """
+    key, config = jax.random.key(run.config.evaluate.seed), run.config.evaluate
+    num_samples = max(config.num_samples, figures.NUM_SAMPLES_SHOWN)
+    completion = answers.complete_batch(key, run.model, run.variables, images, mask, num_samples=num_samples)
+    return jax.device_get(completion)
+
+
+def count_rounds(run: Run, completion: Completion) -> int:
+    """Rounds by which the evaluation draws samples, 0 = they are those of `complete`: a model needs a scale.
+
+    Args:
+      run: with its configuration.
+      completion: of `complete`.
+    """
+    return 0 if completion.scale is None else run.config.evaluate.rounds
+
+
+def draw_samples(run: Run, images: np.ndarray, mask: np.ndarray, completion: Completion) -> np.ndarray:
+    """Samples by rounds where they are evaluated, else those of `complete`.
+
+    Args:
+      run: with its state.
+      images: float32 (B, H, W, C) in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+      completion: of `complete`.
+
+    Returns:
+      float32 (S, B, H, W, C), S at least as many as a figure shows.
+    """
+    num_rounds = count_rounds(run, completion)
+    if not num_rounds:
+        return completion.samples
+    drawn = rounds.complete_by_rounds(
+        jax.random.key(run.config.evaluate.seed),
+        run.model,
+        run.variables,
+        jnp.asarray(images),
+        jnp.asarray(mask),
+        num_samples=figures.NUM_SAMPLES_SHOWN,
+        rounds=num_rounds,
+    )
+    return np.asarray(drawn)
+
+
+def list_panels(run: Run, images: np.ndarray, masks: dict[str, np.ndarray]) -> list[figures.Panel]:
+    """The panels of `completions.png`, one for each kind of context.
+
+    Args:
+      run: with its state.
+      images: float32 (B, H, W, C) in [0, 1].
+      masks: bool (B, H, W, 1), True = observed, by the name of their panel.
+    """
+    panels = []
+    for name, mask in masks.items():
+        completion = complete(run, images, mask)
+        panels.append(
+            figures.Panel(
+                name=name,
+                image=images,
+                mask=mask,
+                samples=draw_samples(run, images, mask, completion),
+                mean=completion.samples.mean(axis=0),
+                deviation=answers.predictive_deviation(completion.samples, completion.scale),
+                num_rounds=count_rounds(run, completion),
+            )
+        )
+    return panels
