@@ -55,7 +55,7 @@ class MultiscaleNP(nn.Module):
       widths: channels at full, half, quarter, ... resolution.
       down_blocks: residual blocks of each level on the way down.
       up_blocks: residual blocks of each level but the coarsest on the way up.
-      activation: "gelu", "silu" or "relu".
+      activation: "gelu", "silu" or "leaky_relu".
       latent_dim: Z, dimensions of z; 0 = no latent variable.
       likelihood: of `heads.GaussianHead`, like the four that follow.
       sigma: where the scale starts, in intensities [0, 1].

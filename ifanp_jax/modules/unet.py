@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-ACTIVATIONS = {"gelu": nn.gelu, "silu": nn.silu, "relu": nn.relu}
+ACTIVATIONS = {"gelu": nn.gelu, "silu": nn.silu, "leaky_relu": nn.leaky_relu}
 
 
 def space_to_depth(x: jax.Array) -> jax.Array:

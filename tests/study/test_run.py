@@ -12,6 +12,7 @@ from configs import (
     digits_multiscale,
     study_celeba,
     study_celeba_cpu,
+    study_choices_digits,
     study_digits,
     study_mnist,
     study_mnist_cpu,
@@ -237,6 +238,21 @@ def test_a_name_with_a_change_is_the_model_by_our_training():
     assert seeds.seeds == (0, 1, 2) and set(seeds.models) == set(config.study.order[-1])
     with pytest.raises(UserError, match="'theirs' names no part of this study"):
         study_recipes_digits.get_config("theirs")
+
+
+def test_the_study_of_choices_changes_one_field_at_a_time():
+    for which, group, fields in (
+        ("optimizers", "train", {"optimizer", "learning_rate"}),
+        ("activations", "model", {"activation"}),
+    ):
+        config = study_choices_digits.get_config(which)
+        configuration.check(config)
+        for other, name in config.study.order:
+            changed, ours = (one_run.config_of(config, one, 0) for one in (other, name))
+            differing = {line.partition(":")[0] for line in configuration.differences(ours, changed)}
+            assert differing == {f"{group}.{field}" for field in fields}, other
+    with pytest.raises(UserError, match="'losses' names no part of this study"):
+        study_choices_digits.get_config("losses")
 
 
 def test_runs_of_a_study_share_all_but_model_and_seed():
