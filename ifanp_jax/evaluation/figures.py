@@ -11,9 +11,10 @@ UNOBSERVED_COLOUR = (0.85, 0.0, 0.75)  # magenta, which neither grey pictures no
 NUM_SAMPLES_SHOWN = 3
 MAX_DEVIATION = 0.25  # intensities, the end of the scale of standard deviations in every figure
 DEVIATION_COLOURS = "viridis"
+CONTEXT_CAPTION = "Magenta pixels were not observed."
 DEVIATION_CAPTION = (
     '"std" is the standard deviation of the prediction, in intensities from 0 to 1, on this scale in every '
-    "figure. Magenta pixels were not observed."
+    f"figure. {CONTEXT_CAPTION}"
 )
 # What a training may log: name, title of its panel.
 TRAINING_PANELS = (
@@ -38,7 +39,8 @@ class Panel:
       mask: bool (B, H, W, 1), True = observed.
       samples: float (S, B, H, W, C); S at least `NUM_SAMPLES_SHOWN`.
       mean: float (B, H, W, C), the prediction.
-      deviation: float (B, H, W, C), standard deviation of the prediction, intensities.
+      deviation: float (B, H, W, C), standard deviation of the prediction, intensities; None for a model that
+        has one answer, which is shown instead of samples.
       num_rounds: by which the samples were drawn; 0 = by one pass.
     """
 
@@ -47,8 +49,15 @@ class Panel:
     mask: np.ndarray
     samples: np.ndarray
     mean: np.ndarray
-    deviation: np.ndarray
+    deviation: np.ndarray | None
     num_rounds: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the pictures of a row."""
+        if self.deviation is None:
+            return "context", "answer", "truth"
+        return "context", *(f"sample {k + 1}" for k in range(NUM_SAMPLES_SHOWN)), "mean", "std", "truth"
 
 
 def show_context(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -68,7 +77,7 @@ def draw_completions(path: str | pathlib.Path, panels: list[Panel], *, title: st
     """Draws rows of test images under columns context, samples, mean, standard deviation, truth.
 
     Observed pixels are shown as observed. The standard deviation is the mean over channels, on one scale from
-    0 to `MAX_DEVIATION` in every figure.
+    0 to `MAX_DEVIATION` in every figure. Without one the columns are context, answer, truth.
 
     Args:
       path: of the PNG.
@@ -77,7 +86,7 @@ def draw_completions(path: str | pathlib.Path, panels: list[Panel], *, title: st
     """
     pyplot = _pyplot()
     num_images = len(panels[0].image)
-    width, height = (NUM_SAMPLES_SHOWN + 4) * CELL_INCHES, num_images * CELL_INCHES + 0.6
+    width, height = len(panels[0].columns) * CELL_INCHES, num_images * CELL_INCHES + 0.6
     num_across = min(2, len(panels))
     num_down = -(-len(panels) // num_across)
     figure = pyplot.figure(figsize=(width * num_across, height * num_down + 1))
@@ -85,27 +94,34 @@ def draw_completions(path: str | pathlib.Path, panels: list[Panel], *, title: st
     subfigures = np.asarray(grid.subfigures(num_down, num_across, squeeze=False)).ravel()
     for subfigure, panel in zip(subfigures, panels, strict=False):
         _draw_panel(subfigure, panel, top=1 - 0.55 / height)
-    axis = bar.add_axes((0.3, 0.55, 0.4, 0.25))
-    deviations = pyplot.cm.ScalarMappable(pyplot.Normalize(0, MAX_DEVIATION), DEVIATION_COLOURS)
-    figure.colorbar(deviations, cax=axis, orientation="horizontal", extend="max")
-    axis.tick_params(labelsize=8)
-    axis.set_xlabel(DEVIATION_CAPTION, fontsize=8)
+    if panels[0].deviation is None:
+        bar.supxlabel(CONTEXT_CAPTION, fontsize=8)
+    else:
+        _draw_deviation_bar(figure, bar.add_axes((0.3, 0.55, 0.4, 0.25)))
     figure.suptitle(title, fontsize=9, y=1.0, va="bottom")
     _save(figure, path, dpi=130, bbox_inches="tight")
 
 
+def _draw_deviation_bar(figure, axis):
+    pyplot = _pyplot()
+    deviations = pyplot.cm.ScalarMappable(pyplot.Normalize(0, MAX_DEVIATION), DEVIATION_COLOURS)
+    figure.colorbar(deviations, cax=axis, orientation="horizontal", extend="max")
+    axis.tick_params(labelsize=8)
+    axis.set_xlabel(DEVIATION_CAPTION, fontsize=8)
+
+
 def _draw_panel(subfigure, panel, *, top):
-    columns = ["context", *(f"sample {k + 1}" for k in range(NUM_SAMPLES_SHOWN)), "mean", "std", "truth"]
-    num_images = len(panel.image)
+    num_images, columns = len(panel.image), panel.columns
     subfigure.suptitle(panel.name, fontsize=10)
     axes = subfigure.subplots(num_images, len(columns), squeeze=False)
     subfigure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=top, wspace=0.06, hspace=0.06)
     completed = np.where(panel.mask, panel.image, np.clip(panel.samples, 0, 1))
     mean = np.where(panel.mask, panel.image, np.clip(panel.mean, 0, 1))
-    deviation = np.where(panel.mask, 0, panel.deviation).mean(axis=-1)  # (B, H, W)
     for row in range(num_images):
-        context = show_context(panel.image[row], panel.mask[row])
-        pictures = [context, *completed[:NUM_SAMPLES_SHOWN, row], mean[row], deviation[row], panel.image[row]]
+        pictures = [show_context(panel.image[row], panel.mask[row]), mean[row], panel.image[row]]
+        if panel.deviation is not None:
+            pictures[1:1] = completed[:NUM_SAMPLES_SHOWN, row]
+            pictures[-1:-1] = [np.where(panel.mask[row], 0, panel.deviation[row]).mean(axis=-1)]
         for name, axis, picture in zip(columns, axes[row], pictures, strict=True):
             if name == "std":
                 axis.imshow(

@@ -82,8 +82,16 @@ def list_panels(run: Run, images: np.ndarray, masks: dict[str, np.ndarray]) -> l
                 mask=mask,
                 samples=draw_samples(run, images, mask, completion),
                 mean=completion.samples.mean(axis=0),
-                deviation=answers.predictive_deviation(completion.samples, completion.scale),
+                deviation=_measure_deviation(completion),
                 num_rounds=count_rounds(run, completion),
             )
         )
     return panels
+
+
+def _measure_deviation(completion):
+    """The standard deviation of the prediction; None where a model without a scale has one answer."""
+    samples, scale = completion.samples, completion.scale
+    if scale is None and np.ptp(samples, axis=0).max() == 0:
+        return None
+    return answers.predictive_deviation(samples, scale)

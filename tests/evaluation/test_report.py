@@ -78,13 +78,18 @@ def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
     assert [panel.num_rounds for panel in shown.values()] == [0, 3]
 
 
-def test_a_model_without_a_scale_shows_its_own_samples_whatever_the_rounds():
+def test_a_model_without_a_scale_shows_its_one_answer_whatever_the_rounds(tmp_path):
     config = inpainters.make_config(**{"evaluate.rounds": 3})
     run = helpers.make_run(config, (16, 16, 3))
     images = helpers.random_image(1, 16, 16, 3) / np.float32(255)
     (panel,) = panels.list_panels(run, images, {"one": np.zeros((1, 16, 16, 1), bool)})
-    assert panel.num_rounds == 0
-    np.testing.assert_array_equal(panel.samples[0], panel.samples[1])
+    assert panel.num_rounds == 0 and panel.columns == ("context", "answer", "truth")
+    several = dataclasses.replace(panel, deviation=np.zeros_like(panel.mean))
+    widths = []
+    for name, shown in (("one.png", panel), ("several.png", several)):
+        figures.draw_completions(tmp_path / name, [shown])
+        widths.append(read_pixels(tmp_path / name).shape[1])
+    assert widths[0] < widths[1]
 
 
 def test_a_training_without_kl_has_no_panel_for_it(tmp_path):
