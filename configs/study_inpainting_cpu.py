@@ -20,7 +20,7 @@ OF_FAMILY = {
     "context_encoder": {"train": {"num_steps": 2000}},
     "shift_net": {"train": {"num_steps": 800}, "step": {"critic_width": 32, "learning_rate": 5e-4}},
     "se_shift_net": {"train": {"num_steps": 650}, "step": {"critic_width": 32, "learning_rate": 5e-4}},
-    "glcic": {"train": {"num_steps": 400}, "step": {"critic_width": 32}},
+    "glcic": {"train": {"num_steps": 600}, "step": {"critic_width": 32}},
     "deepfill": {
         "train": {"num_steps": 500},
         "model": {"width": 16},
