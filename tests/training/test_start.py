@@ -113,7 +113,7 @@ def test_images_of_another_size_and_fields_of_no_shape_will_do(source, tmp_path,
         state = first_state(config, tmp_path, source, dataset=tiny.noise())
     chex.assert_trees_all_equal(state.params, source.variables["params"])
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
-    assert "here with model.compute_dtype: float32 -> bfloat16; model.sigma_floor: 0.01 -> 0.3;" in caplog.text
+    assert "model.compute_dtype: float32 -> bfloat16; model.sigma_floor: 0.01 -> 0.3;" in caplog.text
 
 
 def test_of_an_inpainter_only_the_generator_is_taken(tmp_path):
