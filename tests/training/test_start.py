@@ -130,37 +130,37 @@ def test_of_an_inpainter_only_the_generator_is_taken(tmp_path):
     chex.assert_trees_all_equal(state.generator.opt_state, expected.generator.opt_state)
 
 
-OTHERS = {"vae": ("vae.VAE", {"num_halvings": 1}), "cnp": ("point_np.CNP", {})}
+CNP, VAE = tiny.make_model_config("point_np.CNP"), tiny.make_model_config("vae.VAE", num_halvings=1)
 
 
 @pytest.mark.parametrize(
-    ("model", "change", "image_shape", "message"),
+    ("there", "here", "image_shape", "message"),
     [
         (
-            "cnp",
-            {"model": tiny.make_model_config("image_np.IFNP")},
+            CNP,
+            tiny.make_model_config("image_np.IFNP"),
             (8, 8, 1),
             "config.train.init_from=there is point_np.CNP but this training is of image_np.IFNP; name that "
             "model behind the configuration's file, --config=FILE:point_np.CNP, or choose another "
             "config.train.init_from.",
         ),
         (
-            "cnp",
-            {},
+            CNP,
+            CNP,
             (8, 8, 3),
             "config.train.init_from=there takes images of 1 channels but these have 3; set "
             "config.data.channels=1, or choose another config.train.init_from.",
         ),
         (
-            "cnp",
-            {"model": tiny.make_model_config("point_np.CNP", width=4)},
+            CNP,
+            tiny.make_model_config("point_np.CNP", width=4),
             (8, 8, 1),
             "config.train.init_from=there has arrays of other shapes than this model (model.width: 8 -> 4); "
             "set these fields as there, or choose another config.train.init_from.",
         ),
         (
-            "vae",
-            {},
+            VAE,
+            VAE,
             (12, 12, 1),
             "config.train.init_from=there is for images of 8x8 pixels, on which the parameters of vae.VAE "
             "depend, but these have 12x12; set config.data.image_size=8, or choose another "
@@ -168,17 +168,14 @@ OTHERS = {"vae": ("vae.VAE", {"num_halvings": 1}), "cnp": ("point_np.CNP", {})}
         ),
     ],
 )
-def test_a_model_that_does_not_fit_is_one_sentence(model, change, image_shape, message):
-    name, fields = OTHERS[model]
-    config = tiny.make_config(**{"train.init_from": "there"})
-    with config.unlocked():
-        config.model = tiny.make_model_config(name, **fields)
-    there = make_source(config, (8, 8, 1))
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.update(change)
+def test_a_model_that_does_not_fit_is_one_sentence(there, here, image_shape, message):
+    configs = [tiny.make_config(**{"train.init_from": "there"}) for _ in range(2)]
+    for config, model in zip(configs, (there, here), strict=True):
+        with config.unlocked():
+            config.model = model
+    source = make_source(configs[0], (8, 8, 1))
     with pytest.raises(UserError) as caught:
-        start.take_variables(runs.make(config, image_shape), there)
+        start.take_variables(runs.make(configs[1], image_shape), source)
     assert str(caught.value) == message
 
 
