@@ -45,7 +45,7 @@ def run(
       allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
       validate: (run) -> metrics by name, called every `config.train.validate_every` steps.
       read_source: `config.train.init_from` -> the run with its state that a fresh start takes its parameters
-        from; a resumed run never calls it.
+        from, such as `pretrained.read_any`; a resumed run never calls it.
       wrap_steps: `train_steps` -> what is called in its place, to watch or to change what steps do.
 
     Returns:
