@@ -124,7 +124,8 @@ def _begin(
     replicated = device_mesh.replicated(mesh)
     # Compiled, since op by op it takes seconds; traced once for the shapes and the state.
     make_state = jax.jit(
-        lambda key, variables: new.step.init(key, new.image_shape, variables), out_shardings=replicated
+        lambda key, variables: new.step.init(key, new.image_shape, variables=variables),
+        out_shardings=replicated,
     )
     restored = checkpoints.restore(jax.eval_shape(make_state, streams.init, None), replicated)
     if restored is None:

@@ -1,6 +1,7 @@
 """The adversarial step: a generator that completes, and critics that are updated before it.
 
 `recipes` says for each family which critics, losses and optimisers it has, and what `config.step` holds.
+Where `config.train.init_from` names a model, the generator starts from it; critics are drawn in any case.
 """
 
 import dataclasses
@@ -126,7 +127,7 @@ class _Game:
     num_steps: int
     num_critic_updates: int
 
-    def init(self, key, image_shape, variables=None):
+    def init(self, key, image_shape, *, variables=None):
         """The state at step 0 for images (H, W, C); `variables` are the generator's, critics are drawn."""
         generator_key, critic_key = jax.random.split(key)
         variables = variables or parameters.init_variables(generator_key, self.model, image_shape)
