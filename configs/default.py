@@ -103,6 +103,9 @@ def _make_mask() -> ml_collections.ConfigDict:
 def _make_train() -> ml_collections.ConfigDict:
     """Optimiser, schedule, logs and checkpoints."""
     train = ml_collections.ConfigDict()
+    # start from the parameters of a trained model, not from drawn ones: the name of a shipped one ("photos"),
+    # or the folder of a training or of an export; read at a fresh start alone, never by a run that goes on
+    train.init_from = ""
     train.num_steps = 1500
     train.batch_size = 64  # images, over all devices
     # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator

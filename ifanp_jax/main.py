@@ -1,6 +1,7 @@
 """The command line: `python -m ifanp_jax.main --config=digits_ifanp --workdir=runs/digits`."""
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -104,7 +105,7 @@ def _check_source():
 
 
 def _train():
-    from ifanp_jax import training
+    from ifanp_jax import pretrained, training
     from ifanp_jax.evaluation import validation
     from ifanp_jax.training import runs
 
@@ -118,7 +119,12 @@ def _train():
     validate = _evaluation_memory()(validation.make_validation(config, dataset))
     with errors.full_device("lower config.train.batch_size, or take a smaller model or images"):
         run = training.run(
-            config, _WORKDIR.value, dataset, allowed_changes=_ALLOW_CONFIG_CHANGE.value, validate=validate
+            config,
+            _WORKDIR.value,
+            dataset,
+            allowed_changes=_ALLOW_CONFIG_CHANGE.value,
+            validate=validate,
+            read_source=pretrained.read_any,
         )
     _report(run, dataset, _WORKDIR.value)
 
@@ -159,6 +165,7 @@ def _evaluate_shipped():
 
 
 def _study():
+    from ifanp_jax import pretrained, training
     from ifanp_jax.study import run
 
     config = command_line.get_config()
@@ -167,7 +174,8 @@ def _study():
     _prepare(config)
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
-        study = run.run(config, _WORKDIR.value, dataset)
+        train_run = functools.partial(training.run, read_source=pretrained.read_any)
+        study = run.run(config, _WORKDIR.value, dataset, train_run=train_run)
     print("\n".join(run.terminal_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, errors, files
+from ifanp_jax import configuration, errors, files, pretrained
 from ifanp_jax.completion import CompletionModel, CompletionResult
 from ifanp_jax.data import sources
 from ifanp_jax.data.dataset import Dataset
@@ -104,7 +104,8 @@ def train(
         `seed`.
       workdir: folder of the run; None = a temporary one, which goes when the result does.
       config: a shipped configuration or the path of one, with ":MODEL" or without.
-      overrides: fields of the configuration by dotted name, such as {"train.num_steps": 500}.
+      overrides: fields of the configuration by dotted name, such as {"train.num_steps": 500}, or
+        {"train.init_from": "photos"} to start from a trained model.
       name: what tables call the images.
 
     Returns:
@@ -121,7 +122,8 @@ def train(
         dataset = sources.load(loaded.data)
         with _shown(), errors.full_device("lower train.batch_size, or take a smaller model or images"):
             validate = validation.make_validation(loaded, dataset)
-            trained = Trained(loop.run(loaded, place, dataset, validate=validate), dataset, place)
+            run = loop.run(loaded, place, dataset, validate=validate, read_source=pretrained.read_any)
+            trained = Trained(run, dataset, place)
     except BaseException:
         if not is_kept:
             shutil.rmtree(place, ignore_errors=True)

@@ -2,10 +2,12 @@
 
 import json
 
+import chex
 import numpy as np
 import pytest
 from PIL import Image
 
+from ifanp_jax.training import runs
 from tests import tiny
 from tests.helpers import ROOT, run_main
 
@@ -35,6 +37,16 @@ def test_training_leaves_everything_in_the_workdir(workdir):
     }
     assert files | {"checkpoints", "tensorboard"} <= names
     assert json.loads((workdir / "evaluation.json").read_text())["step"] == 6
+
+
+def test_a_training_starts_from_another_one(workdir, tmp_path):
+    fields = tiny.flags(**{"train.num_steps": 1, "train.learning_rate": 0.0, "train.init_from": workdir})
+    result = run_main(CONFIG, f"--workdir={tmp_path / 'run'}", *fields)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count(f"Parameters of {workdir}, image_np.IFANP after 6 steps") == 1
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["config"]["train"]["init_from"] == str(workdir)
+    chex.assert_trees_all_equal(runs.load(tmp_path / "run").variables, runs.load(workdir).variables)
 
 
 def test_evaluation_of_a_run_gives_its_numbers_again(workdir):

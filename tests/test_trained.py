@@ -3,6 +3,7 @@
 import json
 import logging
 
+import chex
 import numpy as np
 import pytest
 
@@ -78,6 +79,13 @@ def test_the_same_call_goes_on_and_other_images_are_refused(trained, workdir):
     assert again.run.num_steps_done == 2
     with pytest.raises(UserError, match="holds a run on other images"):
         ifanp_jax.train(IMAGES[::-1], workdir=workdir, config=CONFIG, overrides=FEW)
+
+
+def test_it_starts_from_another_training(trained, workdir, tmp_path, capsys):
+    overrides = FEW | {"train.init_from": str(workdir), "train.num_steps": 1, "train.learning_rate": 0.0}
+    started = ifanp_jax.train(IMAGES, workdir=tmp_path / "run", config=CONFIG, overrides=overrides)
+    assert f"Parameters of {workdir}, point_np.CNP after 2 steps" in capsys.readouterr().err
+    chex.assert_trees_all_equal(started.run.variables, trained.run.variables)
 
 
 def test_the_log_is_shown_where_the_program_shows_none(trained, workdir, capsys, monkeypatch):

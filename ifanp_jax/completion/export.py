@@ -131,26 +131,34 @@ def is_export(path: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path) -> CompletionModel:
-    """Reads `config.json` and `model.safetensors` of an exported model.
+    """Reads an exported model, which answers as that of the working directory does, bit for bit.
 
     Args:
       path: the folder.
 
-    Returns:
-      The model, which answers as that of the working directory does, bit for bit.
+    Raises:
+      UserError: as `read_run`.
+    """
+    return CompletionModel.from_run(read_run(path))
+
+
+def read_run(path: pathlib.Path) -> runs.Run:
+    """Reads `config.json` and `model.safetensors` of an exported model, as a run without its optimiser.
+
+    Args:
+      path: the folder.
 
     Raises:
       UserError: when a file is missing or damaged, is of another format, or the two do not fit each other.
     """
     record = _read_record(path / CONFIG_FILE)
     _check_sum(path / TENSORS_FILE, record["sha256"])
-    run = tensors.read_run(
+    return tensors.read_run(
         path / TENSORS_FILE,
         record,
         description=str(path / CONFIG_FILE),
         advice="export the run again",
     )
-    return CompletionModel.from_run(run)
 
 
 def _list_fields(module: nn.Module) -> dict[str, Any]:

@@ -66,6 +66,30 @@ def read(name: str):
     return run
 
 
+def read_any(name: str):
+    """Reads what a training starts from, `config.train.init_from`, as a `Run` with its state.
+
+    Args:
+      name: of `list_names()`, or the path of a file as of `find`, of a training's folder or of an export's.
+        A folder called as a shipped model is "./NAME".
+
+    Raises:
+      UserError: when there is none of these, or it cannot be read.
+    """
+    from ifanp_jax.completion import export  # here, so that the names are listed without JAX
+    from ifanp_jax.training import runs
+
+    path = pathlib.Path(name).expanduser()
+    if name in list_names() or path.is_file():
+        return read(name)
+    if not path.is_dir():
+        raise UserError(
+            f"config.train.init_from is {name!r}; choose a shipped model ({', '.join(list_names())}), or "
+            "give the folder of a training or of an export."
+        )
+    return export.read_run(path) if export.is_export(path) else runs.load(path)
+
+
 @functools.cache  # once in a process
 def _tell_licence(path, licence, notice):
     place = path.with_name(f"{path.stem}_licence.txt")

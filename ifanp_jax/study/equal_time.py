@@ -61,6 +61,7 @@ def count_steps(config: ConfigDict, dataset: Dataset, *, minutes: float) -> int:
 
     short = config.copy_and_resolve_references()
     short.train.update(num_steps=NUM_MEASURED + 1, checkpoint_every=NUM_MEASURED + 1, steps_per_dispatch=1)
+    short.train.init_from = ""  # a step takes as long from drawn parameters
     with tempfile.TemporaryDirectory() as folder:
         training.run(short, pathlib.Path(folder) / "run", dataset, wrap_steps=wrap)
     per_step = statistics.median(seconds[1:])

@@ -10,8 +10,9 @@ import jax
 from ml_collections import ConfigDict
 
 from ifanp_jax.data.dataset import Dataset, describe_images
+from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh, interruption, peers
-from ifanp_jax.training import dispatch, guards, keys, parameters, runs
+from ifanp_jax.training import dispatch, guards, keys, parameters, runs, start
 from ifanp_jax.training import feed as feeds
 from ifanp_jax.training.guards import SaveClock, Wish, is_due
 from ifanp_jax.training.log import MetricLog
@@ -20,6 +21,7 @@ from ifanp_jax.training.runs import Run
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[Run], dict[str, float]]
+ReadSource = Callable[[str], Run]
 
 
 def run(
@@ -29,6 +31,7 @@ def run(
     *,
     allowed_changes: Sequence[str] = (),
     validate: Validate | None = None,
+    read_source: ReadSource | None = None,
     wrap_steps: Callable[[Callable], Callable] = lambda train_steps: train_steps,
 ) -> Run:
     """Trains to `config.train.num_steps`, from the newest checkpoint of `workdir` or from the start.
@@ -41,6 +44,8 @@ def run(
       dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
       allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
       validate: (run) -> metrics by name, called every `config.train.validate_every` steps.
+      read_source: `config.train.init_from` -> the run with its state that a fresh start takes its parameters
+        from, such as `pretrained.read_any`; a resumed run never calls it.
       wrap_steps: `train_steps` -> what is called in its place, to watch or to change what steps do.
 
     Returns:
@@ -57,7 +62,9 @@ def run(
         new = _check(config, workdir, dataset, mesh, allowed_changes)
         checkpoints = stack.enter_context(runs.open_checkpoints(workdir, config, is_writer=True))
         record = runs.make_record(config, new.image_shape) | describe_images(dataset.train)
-        current, old_record = _begin(new, workdir, checkpoints, record, mesh, streams, allowed_changes)
+        current, old_record = _begin(
+            new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
+        )
         _tell_start(current, dataset, mesh)
         train_steps, feed = _make_steps(current, dataset, mesh, streams)
         log = stack.enter_context(MetricLog(current, workdir, record=old_record))
@@ -110,15 +117,20 @@ def _check(config, workdir, dataset, mesh, allowed_changes) -> Run:
     return new
 
 
-def _begin(new, workdir, checkpoints, record, mesh, streams, allowed_changes) -> tuple[Run, dict]:
+def _begin(
+    new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
+) -> tuple[Run, dict]:
     """The run with the state that it goes on from, and the record of that checkpoint; {} at the start."""
     replicated = device_mesh.replicated(mesh)
     # Compiled, since op by op it takes seconds; traced once for the shapes and the state.
-    make_state = jax.jit(lambda key: new.step.init(key, new.image_shape), out_shardings=replicated)
-    restored = checkpoints.restore(jax.eval_shape(make_state, streams.init), replicated)
+    make_state = jax.jit(
+        lambda key, variables: new.step.init(key, new.image_shape, variables=variables),
+        out_shardings=replicated,
+    )
+    restored = checkpoints.restore(jax.eval_shape(make_state, streams.init, None), replicated)
     if restored is None:
-        state, old_record = make_state(streams.init), {}
         logger.info("Fresh start in %s.", workdir)
+        state, old_record = make_state(streams.init, _read_variables(new, read_source)), {}
     else:
         state, old_record = restored
         runs.check_same_images(workdir, old_record, record, allowed_changes=allowed_changes)
@@ -126,6 +138,18 @@ def _begin(new, workdir, checkpoints, record, mesh, streams, allowed_changes) ->
     if device_mesh.is_first_process():
         runs.write(workdir, new.config, new.image_shape)
     return dataclasses.replace(new, state=state), old_record
+
+
+def _read_variables(new, read_source):
+    """What the model starts with where `config.train.init_from` says it; None = drawn."""
+    name = new.config.train.init_from
+    if not name:
+        return None
+    if read_source is None:
+        raise UserError(
+            f"config.train.init_from is {name!r}, but this command draws the parameters; leave it empty."
+        )
+    return start.take_variables(new, read_source(name))
 
 
 def _tell_start(run, dataset, mesh):

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ from PIL import Image
 
 import ifanp_jax
 from ifanp_jax import pretrained
-from ifanp_jax.completion import CompletionModel
+from ifanp_jax.completion import CompletionModel, export
 from ifanp_jax.errors import UserError
 from ifanp_jax.pretrained import card, packing, rounding, weights
+from ifanp_jax.runtime import config_files
+from ifanp_jax.training import loop, runs, start
 from tests import documented_commands, helpers, tiny
 from tests.pretrained.conftest import REQUEST, write_card
+from tests.training import short_run
 
 IMAGE, MASK = helpers.random_image(8, 8, 1), helpers.random_mask(8, 8, 1)
 
@@ -202,3 +207,30 @@ def test_a_shipped_model_loads_names_its_licence_and_completes(name):
     mean = model.complete(image, mask, num_samples=1, rounds=1).mean
     np.testing.assert_array_equal(mean[mask], image[mask])
     assert mean.min() >= 0 and mean.max() <= 1
+
+
+def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(run, folder, tmp_path):
+    stored = pretrained.read_any(str(folder / "tiny.safetensors"))
+    assert stored.num_steps_done == 2
+    for x, y in zip(*map(jax.tree.leaves, (run.variables, stored.variables)), strict=True):
+        assert y.dtype == np.float32  # stored as float16
+        np.testing.assert_array_equal(x.astype(np.float16).astype(np.float32), y)
+    export.write(run, tmp_path / "exported", num_samples=1)
+    chex.assert_trees_all_equal(pretrained.read_any(f"{tmp_path}/exported").variables, run.variables)
+    config = tiny.make_config(**short_run.FIELDS | {"train.num_steps": 1})
+    trained = loop.run(config, tmp_path / "run", tiny.digits())
+    chex.assert_trees_all_equal(pretrained.read_any(f"{tmp_path}/run").variables, trained.variables)
+    with pytest.raises(UserError, match=r"init_from is 'nothing'; choose a shipped model \(.*photos.*\), or"):
+        pretrained.read_any("nothing")
+    with pytest.raises(UserError, match=r"holds no run"):
+        pretrained.read_any(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", pretrained.list_names())
+def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
+    _, record = weights.read(pretrained.find(name))
+    config = config_files.load(re.search(r"--config=(\w+)", record["command"])[1])
+    config.train.init_from = name
+    stored = pretrained.read_any(name)
+    found = start.take_variables(runs.make(config, stored.image_shape), stored)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}

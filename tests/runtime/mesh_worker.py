@@ -1,7 +1,7 @@
 """What `test_device_mesh.py` runs in processes of their own, since fake devices are asked for before JAX.
 
 python -m tests.runtime.mesh_worker steps OUTPUT
-python -m tests.runtime.mesh_worker run PROCESS_ID NUM_PROCESSES COORDINATOR WORKDIR=PLACEMENT...
+python -m tests.runtime.mesh_worker run PROCESS_ID NUM_PROCESSES COORDINATOR WORKDIR=PLACEMENT[=SOURCE]...
 """
 
 import pathlib
@@ -86,10 +86,10 @@ def run_training(process_id, num_processes, coordinator, *tasks):
     check_agreement(int(process_id), int(num_processes))
     dataset = tiny.digits()
     for task in tasks:
-        workdir, placement = task.rsplit("=", 1)
-        config = make_config(**{"data.placement": placement})
+        workdir, placement, *source = task.split("=")
+        config = make_config(**{"data.placement": placement, "train.init_from": "".join(source)})
         validate = validation.make_validation(config, dataset)
-        loop.run(config, pathlib.Path(workdir), dataset, validate=validate)
+        loop.run(config, pathlib.Path(workdir), dataset, validate=validate, read_source=runs.load)
 
 
 def check_agreement(index, num_processes):

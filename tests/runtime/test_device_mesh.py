@@ -203,28 +203,32 @@ def forget_after(step, workdir):
 def workdirs(tmp_path_factory):
     """Runs of one process with two devices and of two processes with a device each.
 
-    The third, streamed, goes on with two processes where one process made the first steps.
+    The third, streamed, goes on with two processes where one process made the first steps. Those that are
+    "started" start from the parameters of the first.
     """
     path = tmp_path_factory.mktemp("processes")
-    wait_for(start_worker("run", 0, 1, "", f"{path}/one=device", num_devices=2))
+    tasks = [f"{path}/one=device", f"{path}/one_started=device={path}/one"]
+    wait_for(start_worker("run", 0, 1, "", *tasks, num_devices=2))
     shutil.copytree(path / "one", path / "two_resumed")
     forget_after(3, path / "two_resumed")
     coordinator = f"127.0.0.1:{free_port()}"
-    tasks = [f"{path}/two=device", f"{path}/two_resumed=stream"]
+    tasks = [f"{path}/two=device", f"{path}/two_resumed=stream", f"{path}/two_started=device={path}/one"]
     wait_for(
         *(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)),
     )
     return path
 
 
-@pytest.mark.parametrize("name", ["two", "two_resumed"])
-def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name):
-    two, one = (runs.load(workdirs / directory).state for directory in (name, "one"))
+@pytest.mark.parametrize(
+    ("name", "expected"), [("two", "one"), ("two_resumed", "one"), ("two_started", "one_started")]
+)
+def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name, expected):
+    two, one = (runs.load(workdirs / directory).state for directory in (name, expected))
     assert int(two.step) == 6
     chex.assert_trees_all_equal(two, one)
     rows = read_rows(workdirs / name)
     assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
-    assert rows == read_rows(workdirs / "one")
+    assert rows == read_rows(workdirs / expected)
 
 
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, tmp_path):

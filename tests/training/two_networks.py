@@ -37,9 +37,9 @@ def make_step(config, model):
     """Builds the step."""
     tx, critic = optax.adam(config.train.learning_rate), Critic()
 
-    def init(key, image_shape):
+    def init(key, image_shape, *, variables=None):
         keys = jax.random.split(key)
-        generator = parameters.init_variables(keys[0], model, image_shape)
+        generator = variables or parameters.init_variables(keys[0], model, image_shape)
         params = critic.init(keys[1], jnp.zeros((1, *image_shape)))
         return State(jnp.int32(0), generator, params, tx.init(generator), tx.init(params))
 

@@ -19,8 +19,9 @@ class Step:
     """One way of training a model. Everything is pure; the caller compiles it.
 
     Attributes:
-      init: (key, (H, W, C)) -> state at step 0, a Flax dataclass whose field `step` is int32, the optimiser
-        steps done. Everything in it is saved in checkpoints.
+      init: (key, (H, W, C), *, variables=None) -> state at step 0, a Flax dataclass whose field `step` is
+        int32, the optimiser steps done. The model's variables are those given, else drawn. Everything in the
+        state is saved in checkpoints.
       update: (key, state, batches) -> (state, metrics): one optimiser step. `batches` is a `sampling.Batch`
         with a leading axis of `num_batches`; `key` is the run's noise stream, the same at every step, to be
         folded in with `state.step`. `metrics` are float32 scalars by name.

@@ -1,6 +1,7 @@
 """The adversarial step: a generator that completes, and critics that are updated before it.
 
 `recipes` says for each family which critics, losses and optimisers it has, and what `config.step` holds.
+Where `config.train.init_from` names a model, the generator starts from it; critics are drawn in any case.
 """
 
 import dataclasses
@@ -126,12 +127,11 @@ class _Game:
     num_steps: int
     num_critic_updates: int
 
-    def init(self, key, image_shape):
-        """The state at step 0 for images (H, W, C)."""
+    def init(self, key, image_shape, *, variables=None):
+        """The state at step 0 for images (H, W, C); `variables` are the generator's, critics are drawn."""
         generator_key, critic_key = jax.random.split(key)
-        generator = _make_side(
-            self.generator_tx, parameters.init_variables(generator_key, self.model, image_shape)
-        )
+        variables = variables or parameters.init_variables(generator_key, self.model, image_shape)
+        generator = _make_side(self.generator_tx, variables)
         image, start, by_name = jnp.zeros((1, *image_shape)), jnp.zeros((1, 2), jnp.int32), {}
         for index, (name, critic) in enumerate(self._list_critics(image_shape[:2]).items()):
             one_key = jax.random.fold_in(critic_key, index)

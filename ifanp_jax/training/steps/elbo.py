@@ -44,8 +44,8 @@ def make_step(config: ConfigDict, model: nn.Module) -> Step:
     tx = optimizer.make_optimizer(config.train)
     has_ema = config.train.ema_decay > 0
 
-    def init(key, image_shape):
-        params = parameters.init_variables(key, model, image_shape)["params"]
+    def init(key, image_shape, *, variables=None):
+        params = (variables or parameters.init_variables(key, model, image_shape))["params"]
         ema_params = jax.tree.map(jnp.copy, params) if has_ema else None
         return TrainState(step=jnp.int32(0), params=params, opt_state=tx.init(params), ema_params=ema_params)
 

@@ -1,0 +1,90 @@
+"""A training that starts from the parameters of another model, in place of drawn ones."""
+
+import logging
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ifanp_jax import configuration, models
+from ifanp_jax.errors import UserError
+from ifanp_jax.training import parameters
+from ifanp_jax.training.runs import Run
+
+logger = logging.getLogger(__name__)
+
+ADVICE = "or choose another config.train.init_from"
+
+
+def take_variables(run: Run, source: Run) -> dict[str, Any]:
+    """What a fresh start of `run` takes of `source`, and one log line that says it.
+
+    Args:
+      run: about to start; its state is not used.
+      source: what `config.train.init_from` names, with its state.
+
+    Returns:
+      What `source` completes with: its parameters (the moving average where it has one) and the model's other
+      collections, float32, on the host.
+
+    Raises:
+      UserError: when the two models do not have the same arrays. Sizes of images may differ where none of
+        them depends on it.
+    """
+    name, found = run.config.train.init_from, jax.device_get(source.variables)
+    differing = _list_differing(run, source)
+    expected = jax.eval_shape(
+        lambda key: parameters.init_variables(key, run.model, run.image_shape), jax.random.key(0)
+    )
+    if _describe(found) != _describe(expected):
+        raise UserError(_explain(run, source, differing))
+    logger.info(
+        "Parameters of %s, %s after %s steps%s; the optimiser and the steps start anew.",
+        name,
+        source.config.model.name,
+        f"{source.num_steps_done:,}",
+        f", here with {'; '.join(differing)}" if differing else "",
+    )
+    return found
+
+
+def _list_differing(run, source) -> list[str]:
+    """Names of models or, where they are the same, their fields: "model.width: 32 -> 8"."""
+    name = run.config.model.name
+    known = models.default_fields(name) if source.config.model.name == name else ()
+    described = [
+        {"name": one.config.model.name} | {field: getattr(one.model, field) for field in known}
+        for one in (source, run)
+    ]
+    return configuration.differences(*(ConfigDict({"model": fields}) for fields in described))
+
+
+def _describe(variables) -> dict[str, tuple]:
+    """Shape and dtype of every array by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path): (x.shape, x.dtype) for path, x in leaves}
+
+
+def _explain(run, source, differing) -> str:
+    """Why the parameters do not fit, what would, and what to do."""
+    said = f"config.train.init_from={run.config.train.init_from}"
+    (h, w, c), shape, model = source.image_shape, run.image_shape, source.config.model.name
+    if model != run.config.model.name:
+        return (
+            f"{said} is {model} but this training is of {run.config.model.name}; name that model behind the "
+            f"configuration's file, --config=FILE:{model}, {ADVICE}."
+        )
+    if c != shape[-1]:
+        return (
+            f"{said} takes images of {c} channels but these have {shape[-1]}; set config.data.channels={c}, "
+            f"{ADVICE}."
+        )
+    if differing:
+        return (
+            f"{said} has arrays of other shapes than this model ({'; '.join(differing)}); set these fields "
+            f"as there, {ADVICE}."
+        )
+    return (
+        f"{said} is for images of {h}x{w} pixels, on which the parameters of {model} depend, but these have "
+        f"{shape[0]}x{shape[1]}; set config.data.image_size={h}, {ADVICE}."
+    )
