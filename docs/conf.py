@@ -16,6 +16,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import docstrings
 import jupytext
+from docutils import nodes
+from latex2mathml import converter
 
 import ifanp_jax
 
@@ -24,13 +26,14 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 project = "ifanp_jax"
 author = "The ifanp_jax authors"
 release = ifanp_jax.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 highlight_language = "none"
 html_theme = "sphinx_book_theme"
 html_title = "ifanp_jax"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
 html_copy_source = False
+html_math_renderer = "mathml"  # browsers draw it by themselves; MathJax would come from the network
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force" if os.environ.get("EXECUTE_EXAMPLES") else "off"
@@ -87,6 +90,19 @@ def write_examples(folder: pathlib.Path) -> None:
         jupytext.write(notebook, folder / f"{path.stem}.ipynb")
 
 
+def write_inline_math(translator, node):
+    """Writes an equation in a line as MathML."""
+    translator.body.append(converter.convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_block_math(translator, node):
+    """Writes an equation of its own as MathML, in a box that scrolls on a narrow screen."""
+    equation = converter.convert(node.astext(), display="block")
+    translator.body.append(f'<div class="math" style="overflow-x: auto">{equation}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app):
     """Writes the pages that are made, and reads docstrings as they are written in this package."""
     write_reference(HERE / "reference")
@@ -99,5 +115,6 @@ def setup(app):
         if name.startswith("study_"):  # written by a study, which gives its tables no heading
             content[0] = f"---\norphan: true\n---\n# {name.partition('/')[0]}\n\n{content[0]}"
 
+    app.add_html_math_renderer("mathml", (write_inline_math, None), (write_block_math, None))
     app.connect("autodoc-process-docstring", process)
     app.connect("source-read", give_title)

@@ -1,4 +1,9 @@
-"""The command line: `python -m ifanp_jax.main --config=digits_ifanp --workdir=runs/digits`."""
+"""The command line: `ifanp-jax`, or `python -m ifanp_jax.main`.
+
+ifanp-jax --config=digits_ifanp --workdir=runs/digits
+ifanp-jax complete --model=photos --input=PICTURE --mask=MASK --output=DONE
+ifanp-jax serve --model=photos
+"""
 
 import dataclasses
 import functools

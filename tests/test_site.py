@@ -23,7 +23,7 @@ def read_inventory(path):
 
 
 def test_the_site_is_built_without_a_warning_and_lists_every_public_name(tmp_path):
-    for name in ("sphinx", "myst_nb", "sphinx_book_theme", "jupytext"):
+    for name in ("sphinx", "myst_nb", "sphinx_book_theme", "jupytext", "latex2mathml"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: pip install '.[docs]'")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees"]
@@ -35,6 +35,8 @@ def test_the_site_is_built_without_a_warning_and_lists_every_public_name(tmp_pat
         timeout=600,
     )
     assert result.returncode == 0, result.stderr
+    equations = (tmp_path / "site" / "models.html").read_text()
+    assert "<math" in equations and "mathjax" not in equations.lower()  # they show without the network
     names = read_inventory(tmp_path / "site" / "objects.inv")
     members = [name for name in MEMBERS if not name.endswith(".__init__")]
     assert not set(MODULES) - names

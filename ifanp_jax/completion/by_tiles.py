@@ -65,7 +65,7 @@ def complete(
 
 def _complete_picture(picture, options, rounds):
     """Samples (S, H, W, C), mean and uncertainty (H, W, C)."""
-    picture.progress.expect(picture.count_calls(options.num_samples if rounds > 1 else 0, rounds))
+    picture.progress.expect(*picture.count_work(options.num_samples if rounds > 1 else 0, rounds))
     mean, uncertainty = picture.predict()
     if uncertainty is None:
         uncertainty = np.zeros_like(mean)
@@ -101,12 +101,21 @@ def _say(picture, depth, image_shape, options, rounds):
             f"{depth.max():.0f} pixels from the nearest observed one, more than "
             f"{sizes.max_depth(image_shape):.0f}"
         )
-    if options.num_samples > 1 and rounds == 1:
-        line += f"; in one round the {options.num_samples} answers are equal"
-        if options.rounds > 1:
-            line += f", {options.rounds} rounds would differ and take {options.num_samples * options.rounds} "
-            line += f"times as long (--rounds={options.rounds})"
-    logger.info("%s.", line)
+    logger.info("%s%s.", line, _describe_rounds(picture, options, rounds))
+
+
+def _describe_rounds(picture, options, rounds):
+    """The end of the line: in how many rounds, and what another number would change."""
+    samples = options.num_samples
+    if rounds > 1:
+        calls, _ = picture.count_work(samples, rounds)
+        return f"; each answer is drawn in {rounds} rounds, {calls} tiles in all"
+    line = "; in one round "
+    line += f"the {samples} answers are equal" if samples > 1 else "the answer is the best estimate"
+    if options.rounds > 1:
+        line += f", {options.rounds} rounds would differ and take {samples * options.rounds} "
+        line += f"times as long (--rounds={options.rounds})"
+    return line
 
 
 def _stack(arrays, axis=0):

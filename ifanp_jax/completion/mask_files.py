@@ -118,7 +118,7 @@ def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str,
     Args:
       observed: bool (H, W).
       name: of the picture.
-      remedy: what inverts the mask, "--invert_mask" for example.
+      remedy: a sentence that says what inverts the mask.
 
     Returns:
       A sentence, and sentences of warning.
@@ -152,9 +152,11 @@ def check_size(mask: np.ndarray, picture: np.ndarray) -> None:
       picture: any dtype.
     """
     if mask.shape != picture.shape[:2]:
+        is_turned = mask.shape == picture.shape[1::-1]
+        wanted = "the picture as it is shown, turned as its EXIF says" if is_turned else "the picture's size"
         raise UserError(
             f"The mask has {mask.shape[0]}x{mask.shape[1]} pixels (rows x columns) but the picture has "
-            f"{picture.shape[0]}x{picture.shape[1]}: give a mask of the picture's size."
+            f"{picture.shape[0]}x{picture.shape[1]}: give a mask of {wanted}."
         )
 
 

@@ -98,8 +98,10 @@ class _Job:
         mask = self.find_mask(name, original.eight_bits)
         observed = mask.observed ^ self.invert_mask
         mask_files.check_size(observed, original.values)
-        line, warnings = mask_files.describe(observed, name, remedy="--invert_mask")
-        logger.info(line)
+        remedy = f"Then {'leave out' if self.invert_mask else 'give'} --invert_mask."
+        line, warnings = mask_files.describe(observed, name, remedy=remedy)
+        if not warnings:  # they say it too
+            logger.info(line)
         channels = self.model.image_shape[-1]
         for warning in (*mask.warnings, *warnings, *original.list_losses(name, channels)):
             logger.warning(warning)
@@ -112,6 +114,7 @@ class _Job:
         result = self.model.complete(picture, observed, **self.options)
         drawn = rendering.to_pictures(result, original, observed)
         for name, other in self.compared.items():
+            logger.info("Completing it by %s too.", name)
             answer = other.complete(original.to_model(other.image_shape[-1]), observed, **self.options).mean
             drawn[name] = original.fill(answer, observed)
         return drawn | {"preview": preview.draw(drawn, observed)}

@@ -20,30 +20,44 @@ class Progress:
         """Starts the clock; nothing is to be done yet."""
         self.done = self.total = 0
         self._listener = listener
-        self._started = self._said = time.monotonic()
+        self._last = self._said = time.monotonic()
+        self._sizes: set[int] = set()  # of the calls so far: the first one of a size compiles
+        self._pixels_left = self._pixels_timed = 0
+        self._seconds_timed = 0.0
 
-    def expect(self, count: int) -> None:
+    def expect(self, calls: int, pixels: int) -> None:
         """Adds to what is to be done.
 
         Args:
-          count: of calls.
+          calls: their number.
+          pixels: of all of them.
         """
-        self.total += count
+        self.total += calls
+        self._pixels_left += pixels
         self._tell(None)
 
-    def advance(self) -> None:
-        """Counts a call that is done."""
+    def advance(self, pixels: int) -> None:
+        """Counts a call that is done.
+
+        Args:
+          pixels: of it.
+        """
         self.done += 1
+        self._pixels_left -= pixels
         now = time.monotonic()
-        if self.done == 1:
-            self._started = now  # the first one compiles
-            self._tell(None)
-            return
-        left = (now - self._started) / (self.done - 1) * max(0, self.total - self.done)
+        if pixels in self._sizes:
+            self._seconds_timed += now - self._last
+            self._pixels_timed += pixels
+        self._sizes.add(pixels)
+        self._last = now
+        left = None
+        if self._pixels_timed:
+            left = self._seconds_timed / self._pixels_timed * max(0, self._pixels_left)
         self._tell(left)
         if now - self._said >= EVERY and self.done < self.total:
             self._said = now
-            logger.info("%d of %d tiles are done; about %s left.", self.done, self.total, _in_words(left))
+            rest = "" if left is None else f"; about {_in_words(left)} left"
+            logger.info("%d of %d tiles are done%s.", self.done, self.total, rest)
 
     def _tell(self, left):
         if self._listener is not None:

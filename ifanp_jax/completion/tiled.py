@@ -60,33 +60,30 @@ class TiledPicture:
     @property
     def num_tiles(self) -> int:
         """Calls of the model that one pass takes, all levels together."""
-        return sum(len(cut) * (1 + (level.guide is not None)) for level, cut in zip(*self._both, strict=True))
+        return self.count_work(0, 0)[0]
 
     @property
     def num_pixels(self) -> int:
         """Pixels of those calls."""
-        return sum(
-            tile.side**2 * (1 + (level.guide is not None))
-            for level, cut in zip(*self._both, strict=True)
-            for tile in cut
-        )
+        return self.count_work(0, 0)[1]
 
-    @property
-    def _both(self):
-        return self.levels, self.tiles
-
-    def count_calls(self, num_draws: int, num_rounds: int) -> int:
+    def count_work(self, num_draws: int, num_rounds: int) -> tuple[int, int]:
         """Calls of the model, or of tiles with nothing to do, of `predict` and of so many calls of `draw`.
 
         Args:
           num_draws: calls of `draw`.
           num_rounds: of each.
+
+        Returns:
+          The number of calls, and of their pixels.
         """
-        each = (
-            len(cut) * (num_rounds + (level.guide is not None))
-            for level, cut in zip(*self._both, strict=True)
-        )
-        return self.num_tiles + num_draws * sum(each)
+        calls = pixels = 0
+        for level, cut in zip(self.levels, self.tiles, strict=True):
+            again = level.guide is not None  # the grid's own pixels, at last
+            sweeps = 1 + again + num_draws * (num_rounds + again)
+            calls += sweeps * len(cut)
+            pixels += sweeps * sum(tile.side**2 for tile in cut)
+        return calls, pixels
 
     def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
@@ -168,7 +165,7 @@ class TiledPicture:
                 if deviation is not None:
                     scale = np.zeros_like(values) if scale is None else scale
                     scale[tile.core][part] = deviation[part]
-            self.progress.advance()
+            self.progress.advance(tile.side**2)
         return values, scale
 
     def _ask(self, tile, image, known):

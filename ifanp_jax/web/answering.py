@@ -129,6 +129,7 @@ class Answering:
             "missing_fraction": float(1 - observed.mean()),
             "warnings": [
                 *_list_warnings(observed, model.image_shape, options.size),
+                *_list_equal(options, result.rounds),
                 *original.list_losses("The picture", model.image_shape[-1]),
             ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
@@ -161,6 +162,17 @@ def _list_warnings(observed, image_shape, size):
             'the size "auto" takes care of that.'
         )
     return warnings
+
+
+def _list_equal(options, rounds):
+    """What a person should know who asked for several answers and gets one of them several times."""
+    samples, wanted = options.num_samples, options.rounds
+    if samples == 1 or rounds >= wanted:
+        return []
+    return [
+        f"In one round the {samples} answers are equal; {wanted} rounds would differ and take "
+        f"{samples * wanted} times as long."
+    ]
 
 
 def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:

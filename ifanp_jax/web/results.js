@@ -78,6 +78,7 @@ export class Results {
     const { split, splitValue, beforeClip, handle } = this.elements;
     beforeClip.style.clipPath = `inset(0 ${100 - split.value}% 0 0)`;
     handle.style.left = `${split.value}%`;
+    handle.hidden = split.value === "0" || split.value === "100"; // at an edge it looks like a part of the picture
     splitValue.textContent = `${Math.round(split.value)} %`;
   }
 

@@ -32,6 +32,13 @@ def test_the_picture_itself_and_grey_are_told(tmp_path):
     np.testing.assert_array_equal(mask.observed, left_half(8, 8))
 
 
+def test_a_mask_of_another_size_is_refused_and_a_turned_one_told():
+    with pytest.raises(UserError, match=r"4x8 pixels .*8x8: give a mask of the picture's size"):
+        mask_files.check_size(np.ones((4, 8), bool), PICTURE)
+    with pytest.raises(UserError, match="turned as its EXIF says"):
+        mask_files.check_size(np.ones((4, 8), bool), np.ones((8, 4, 3)))
+
+
 def test_a_brush_on_nothing_is_refused(tmp_path):
     layer = np.zeros((8, 8, 4), np.uint8)
     layer[2:4, 2:4] = 255

@@ -125,7 +125,7 @@ def test_the_log_states_the_share_what_is_strange_and_what_was_written(model, tm
     write(tmp_path / "mask.png", mask)
     with caplog.at_level(logging.INFO, "ifanp_jax"):
         run(model, tmp_path, "mask.png", source="in.png")
-    assert "92.2 % of in.png is to be completed: is the mask inverted? --invert_mask" in caplog.text
+    assert "92.2 % of in.png is to be completed: is the mask inverted? Then give --invert_mask" in caplog.text
     assert (
         "Wrote in_mean.png, in_sample_1.png, in_sample_2.png, in_uncertainty.png, in_preview.png to"
         in caplog.text

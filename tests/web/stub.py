@@ -14,6 +14,7 @@ class Stub:
 
     step = 7
     image_shape = (4, 4, 3)
+    rounds_taken = 2  # where nobody says how many
 
     def __init__(self, error=None, *, num_tiles=0):
         self.num_tiles = num_tiles
@@ -37,4 +38,4 @@ class Stub:
         constant = np.full(image.shape, 0.5, np.float32)
         samples = np.stack([constant] * num_samples)
         parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
-        return CompletionResult(**parts, rounds=rounds or 2)
+        return CompletionResult(**parts, rounds=rounds or self.rounds_taken)

@@ -87,6 +87,15 @@ def test_white_may_mean_observed_and_a_small_model_warns():
     ]
 
 
+def test_equal_answers_are_told():
+    model = Stub()
+    model.rounds_taken = 1
+    assert complete(make(model)).json["warnings"] == [
+        "In one round the 2 answers are equal; 2 rounds would differ and take 4 times as long."
+    ]
+    assert complete(make(model), num_samples=1).json["warnings"] == []
+
+
 def test_the_answer_is_that_of_the_library(make_model):
     model = make_model(image_shape=(6, 9, 3))
     answer = complete(make(model))
