@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from ifanp_jax.benchmark import processes
+from ifanp_jax import memory
+from ifanp_jax.benchmark import processes, timing
 from ifanp_jax.errors import UserError
 
 SCRIPTS = pathlib.Path(__file__).with_name("peer_scripts")
@@ -107,7 +108,7 @@ class Worker:
         self.facts["start_seconds"] = self.facts["finished"] - started
 
     def ask(self, command: str, *, seconds: float = 0.0) -> dict:
-        """What it answers to a command of `peer_scripts/worker.py`.
+        """What it answers to a command of `peer_scripts/worker.py`, and the `peak_mib` of its memory.
 
         Args:
           command: "train", "complete" or "check".
@@ -123,7 +124,8 @@ class Worker:
     def _read(self):
         line = self._process.stdout.readline()
         if line:
-            return json.loads(line)
+            peak = memory.process_peak_bytes(self._process.pid) / timing.MEBIBYTE
+            return json.loads(line) | {"peak_mib": peak}
         self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines() or [f"status {self._process.returncode}"]

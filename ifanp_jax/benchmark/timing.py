@@ -1,6 +1,5 @@
 """Times and memory of compiled calls."""
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax import memory
 from ifanp_jax.benchmark.inputs import Effort
 from ifanp_jax.training import flops
 
@@ -127,4 +127,4 @@ def peak_mib() -> float:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"] / MEBIBYTE
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return memory.process_peak_bytes() / MEBIBYTE

@@ -9,14 +9,13 @@ KIND names a file `KIND_peer.py` beside this one, whose `make(task, arrays)` bui
 | {"do": "complete", "seconds": s}   | `milliseconds` of each completion of the picture     |
 | {"do": "check"}                    | nothing; the peer's terms go to `answer.npz`         |
 
-Every answer holds `peak_mib`, or `left_out` with the reason why there is nothing. An empty line ends it.
+An answer may hold `left_out` instead, with the reason why there is nothing. An empty line ends it.
 """
 
 import importlib
 import json
 import os
 import pathlib
-import resource
 import sys
 import time
 
@@ -56,10 +55,9 @@ COMMANDS = {"train": train, "complete": complete, "check": check}
 def answer(peer, command):
     """The answer to one command."""
     try:
-        found = COMMANDS[command["do"]](peer, command)
+        return COMMANDS[command["do"]](peer, command)
     except NotImplementedError as error:
-        found = {"left_out": str(error)}
-    return found | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        return {"left_out": str(error)}
 
 
 def main(kind, folder):
