@@ -19,7 +19,7 @@ def machine_bytes() -> int:
     return min(limits)
 
 
-def process_peak_bytes(process: int | None = None) -> int:
+def process_peak_bytes(*, process: int | None = None) -> int:
     """Most memory that a process held so far, in bytes.
 
     Args:

@@ -18,7 +18,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_jax.pretrained"
-BENCHMARKS = ("collect", "peers", "protocols", "quality", "reliability", "roofline")
+BENCHMARKS = ("collect", "peers", "protocols", "quality", "reliability", "roofline", "tiles")
 OTHERS = (  # of no flags of ours
     ". ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ", "sha256sum -c",
     "sphinx-build ",

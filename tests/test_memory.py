@@ -25,5 +25,5 @@ def test_a_process_does_not_count_what_its_parent_holds():
     assert memory.process_peak_bytes() > held.size
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
-        assert 0 < memory.process_peak_bytes(child.pid) < held.size
+        assert 0 < memory.process_peak_bytes(process=child.pid) < held.size
         child.communicate(b"\n")

@@ -124,7 +124,7 @@ class Worker:
     def _read(self):
         line = self._process.stdout.readline()
         if line:
-            peak = memory.process_peak_bytes(self._process.pid) / timing.MEBIBYTE
+            peak = memory.process_peak_bytes(process=self._process.pid) / timing.MEBIBYTE
             return json.loads(line) | {"peak_mib": peak}
         self._process.wait()
         self._errors.seek(0)
