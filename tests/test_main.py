@@ -46,7 +46,10 @@ def test_a_training_starts_from_another_one(workdir, tmp_path):
     assert result.stderr.count(f"Parameters of {workdir}, image_np.IFANP after 6 steps") == 1
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["config"]["train"]["init_from"] == str(workdir)
-    chex.assert_trees_all_equal(runs.load(tmp_path / "run").variables, runs.load(workdir).variables)
+    # a step of no length, after which the average is rounded
+    chex.assert_trees_all_close(
+        runs.load(tmp_path / "run").variables, runs.load(workdir).variables, rtol=1e-6
+    )
 
 
 def test_evaluation_of_a_run_gives_its_numbers_again(workdir):

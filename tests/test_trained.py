@@ -85,7 +85,8 @@ def test_it_starts_from_another_training(trained, workdir, tmp_path, capsys):
     overrides = FEW | {"train.init_from": str(workdir), "train.num_steps": 1, "train.learning_rate": 0.0}
     started = ifanp_jax.train(IMAGES, workdir=tmp_path / "run", config=CONFIG, overrides=overrides)
     assert f"Parameters of {workdir}, point_np.CNP after 2 steps" in capsys.readouterr().err
-    chex.assert_trees_all_equal(started.run.variables, trained.run.variables)
+    # a step of no length, after which the average is rounded
+    chex.assert_trees_all_close(started.run.variables, trained.run.variables, rtol=1e-6)
 
 
 def test_the_log_is_shown_where_the_program_shows_none(trained, workdir, capsys, monkeypatch):
