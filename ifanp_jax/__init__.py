@@ -27,10 +27,8 @@ def load(path):
     import pathlib
 
     from ifanp_jax.completion import CompletionModel, export  # here, so that importing the package is cheap
-    from ifanp_jax.training import runs
 
-    path = pathlib.Path(path).expanduser()
-    return export.read(path) if export.is_export(path) else CompletionModel.from_run(runs.load(path))
+    return CompletionModel.from_run(export.read_any(pathlib.Path(path).expanduser()))
 
 
 def list_pretrained():

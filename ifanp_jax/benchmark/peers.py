@@ -278,9 +278,7 @@ def draw_weights(run: runs.Run) -> dict:
     Args:
       run: that has not begun.
     """
-    shapes = jax.eval_shape(
-        lambda key: parameters.init_variables(key, run.model, run.image_shape), jax.random.key(SEED)
-    )["params"]
+    shapes = parameters.abstract_variables(run.model, run.image_shape)["params"]
     generator = np.random.default_rng(SEED)
 
     def draw(x):

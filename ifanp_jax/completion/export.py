@@ -25,7 +25,6 @@ import jax.numpy as jnp
 
 from ifanp_jax.completion import tensors
 from ifanp_jax.completion.limits import DEFAULT_LIMITS
-from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.models import answers
 from ifanp_jax.training import checksums, runs
@@ -130,20 +129,22 @@ def is_export(path: pathlib.Path) -> bool:
     return any((path / name).is_file() for name in (CONFIG_FILE, TENSORS_FILE))
 
 
-def read(path: pathlib.Path) -> CompletionModel:
-    """Reads an exported model, which answers as that of the working directory does, bit for bit.
+def read_any(path: pathlib.Path) -> runs.Run:
+    """Reads an exported model, or the newest checkpoint of a training, as a run with its variables.
 
     Args:
-      path: the folder.
+      path: the folder of either.
 
     Raises:
-      UserError: as `read_run`.
+      UserError: as `read` and `runs.load`.
     """
-    return CompletionModel.from_run(read_run(path))
+    return read(path) if is_export(path) else runs.load(path)
 
 
-def read_run(path: pathlib.Path) -> runs.Run:
+def read(path: pathlib.Path) -> runs.Run:
     """Reads `config.json` and `model.safetensors` of an exported model, as a run without its optimiser.
+
+    It answers as that of the working directory does, bit for bit.
 
     Args:
       path: the folder.

@@ -149,7 +149,7 @@ def _trace_completion(model, image_shape, size):
 
     return (
         complete,
-        jax.eval_shape(lambda key: parameters.init_variables(key, model, image_shape), key),
+        parameters.abstract_variables(model, image_shape),
         jax.ShapeDtypeStruct((1, h, w, c), jnp.float32),
         jax.ShapeDtypeStruct((1, h, w, 1), bool),
     )

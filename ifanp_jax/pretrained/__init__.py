@@ -77,7 +77,6 @@ def read_any(name: str):
       UserError: when there is none of these, or it cannot be read.
     """
     from ifanp_jax.completion import export  # here, so that the names are listed without JAX
-    from ifanp_jax.training import runs
 
     path = pathlib.Path(name).expanduser()
     if name in list_names() or path.is_file():
@@ -87,7 +86,7 @@ def read_any(name: str):
             f"config.train.init_from is {name!r}; choose a shipped model ({', '.join(list_names())}), or "
             "give the folder of a training or of an export."
         )
-    return export.read_run(path) if export.is_export(path) else runs.load(path)
+    return export.read_any(path)
 
 
 @functools.cache  # once in a process

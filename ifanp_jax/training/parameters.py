@@ -16,6 +16,11 @@ def init_variables(key: jax.Array, model: nn.Module, image_shape: tuple[int, int
     return model.init({"params": params_key, "sample": sample_key}, image, mask, train=True)
 
 
+def abstract_variables(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Shapes and dtypes of what `init_variables` draws; nothing is computed."""
+    return jax.eval_shape(lambda key: init_variables(key, model, image_shape), jax.random.key(0))
+
+
 def update_average(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     """Moves an average of the parameters on: decay * average + (1 - decay) * params.
 

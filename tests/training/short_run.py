@@ -87,6 +87,20 @@ def record_launches(launched):
     return wrap
 
 
+def stop_at(step, *, error=KeyboardInterrupt):
+    """Wraps `train_steps`: raises in place of the dispatch that would begin at that step."""
+
+    def wrap(train_steps):
+        def stopping(state, *arguments):
+            if state.step == step:
+                raise error
+            return train_steps(state, *arguments)
+
+        return stopping
+
+    return wrap
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A run of 8 steps, with checkpoints of 4, 6 and 8."""

@@ -14,7 +14,7 @@ from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import evaluate
 from ifanp_jax.training import loop, recipes, runs
 from tests import helpers, tiny
-from tests.training import inpainters, inpainters_worker
+from tests.training import inpainters, inpainters_worker, short_run
 from tests.training.inpainters import CHEAPEST, MODELS, build, draw_batches
 
 KEY = jax.random.key(3)
@@ -110,16 +110,8 @@ def folder(tmp_path_factory):
 
 
 def test_resumed_equals_uninterrupted(folder, tmp_path):
-    def stop(train_steps):
-        def stopping(state, *arguments):
-            if state.step == 4:
-                raise KeyboardInterrupt
-            return train_steps(state, *arguments)
-
-        return stopping
-
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, wrap_steps=stop)
+        train(tmp_path, wrap_steps=short_run.stop_at(4))
     run = train(tmp_path)
     chex.assert_trees_all_equal(run.state, runs.load(folder).state)
     assert helpers.read_rows(tmp_path) == helpers.read_rows(folder)

@@ -84,16 +84,8 @@ def test_a_resumed_run_never_reads_it_and_ends_bit_for_bit_the_same(source, tmp_
     config = tiny.make_config(**FIELDS)
     expected = train(config, tmp_path / "uninterrupted", source)
 
-    def stop(train_steps):
-        def stopping(state, *arguments):
-            if state.step == 3:
-                raise StoppedError
-            return train_steps(state, *arguments)
-
-        return stopping
-
     with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", source, wrap_steps=stop)
+        train(config, tmp_path / "run", source, wrap_steps=short_run.stop_at(3, error=StoppedError))
 
     def refuse(name):
         raise AssertionError(name)

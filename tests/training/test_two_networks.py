@@ -13,7 +13,7 @@ from ifanp_jax.completion import export
 from ifanp_jax.errors import UserError
 from ifanp_jax.training import loop, runs, steps
 from tests import helpers, tiny
-from tests.training import two_networks
+from tests.training import short_run, two_networks
 
 OVERRIDES = {"step.name": "two_networks", "train.log_every": 1, "train.validate_every": 0}
 
@@ -39,17 +39,8 @@ def test_resumed_equals_uninterrupted_on_the_device_and_streamed(folder, tmp_pat
     whole = train(folder)
     for placement in ("device", "stream"):
         workdir = tmp_path / placement
-
-        def stop(train_steps):
-            def stopping(state, *arguments):
-                if state.step == 4:
-                    raise KeyboardInterrupt
-                return train_steps(state, *arguments)
-
-            return stopping
-
         with pytest.raises(KeyboardInterrupt):
-            train(workdir, wrap_steps=stop, **{"data.placement": placement})
+            train(workdir, wrap_steps=short_run.stop_at(4), **{"data.placement": placement})
         run = train(workdir, **{"data.placement": placement})
         chex.assert_trees_all_equal(run.state, whole.state)
         assert helpers.read_rows(workdir) == helpers.read_rows(folder)
