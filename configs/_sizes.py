@@ -29,7 +29,7 @@ VAE = {
     32: {"width": 20, "num_halvings": 3, "latent_dim": 64},
     64: {"width": 20, "num_halvings": 4, "latent_dim": 64},
 }
-MULTISCALE_NP = {8: {"widths": (64, 128), "down_blocks": (1, 2), "up_blocks": (1,)}}
+MULTISCALE_NP = {8: {"widths": (32, 96), "down_blocks": (1, 2), "up_blocks": (1,)}}
 # The inpainters' own small forms; those of DeepFill are variants with names.
 INPAINTERS = {
     "glcic.GLCIC": glcic.SMALL_FORMS,
