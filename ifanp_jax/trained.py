@@ -159,7 +159,9 @@ def _split(images, held_out, config) -> dict[str, np.ndarray]:
         return dict(zip(PARTS, (images, _to_uint8(held_out, "held_out")), strict=True))
     share = config.data.eval_fraction
     if len(images) < 2:
-        raise UserError("images holds only one image, and one must be held out: add others, or give held_out.")
+        raise UserError(
+            "images holds only one image, and one must be held out: add others, or give held_out."
+        )
     if not 0 < share < 1:
         raise UserError(
             f"data.eval_fraction is {share} but must lie between 0 and 1: choose for example 0.1, or give "
@@ -183,7 +185,9 @@ def _to_uint8(images, what):
         raise UserError(f"{what} has dtype {images.dtype} but must be uint8, or float in [0, 1]: convert it.")
     low, high = float(images.min()), float(images.max())
     if np.isnan(low):
-        raise UserError(f"{what} has values that are NaN but floats must lie in [0, 1]: replace or drop them.")
+        raise UserError(
+            f"{what} has values that are NaN but floats must lie in [0, 1]: replace or drop them."
+        )
     if not (low >= 0 and high <= 1):
         raise UserError(
             f"{what} has values from {low:g} to {high:g} but floats must lie in [0, 1]: scale them, or give "

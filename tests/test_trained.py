@@ -101,8 +101,13 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(UserError, match=r"config\.data\.random_crop is 9"):
         ifanp_jax.train(IMAGES, config=CONFIG, overrides=FEW | {"data.random_crop": 9})
-    trained = ifanp_jax.train(IMAGES, held_out=IMAGES[:3], config=CONFIG, overrides=FEW)
-    assert len(trained.dataset.evaluation) == 3 and runs.read(trained.workdir) is not None
+    config = "photos_multiscale:point_np.CNP"  # whose random crops are larger than these images
+    trained = ifanp_jax.train(IMAGES, held_out=IMAGES[:3], config=config, overrides=FEW)
+    assert (
+        trained.run.image_shape == (8, 8, 1)
+        and len(trained.dataset.evaluation) == 3
+        and runs.read(trained.workdir) is not None
+    )
     del trained
     assert not list(tmp_path.iterdir())
 
