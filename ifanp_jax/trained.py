@@ -173,11 +173,20 @@ def _split(images, held_out, config) -> dict[str, np.ndarray]:
 
 
 def _to_uint8(images, what):
-    images = np.asarray(images)
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+    try:
+        images = np.asarray(images)
+    except ValueError:
         raise UserError(
-            f"{what} has shape {images.shape} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: reshape it."
+            f"{what} holds images of different shapes but must be one array: resize them, or train on a "
+            "folder of pictures with --config=own_multiscale."
+        ) from None
+    given = images.shape
+    if 0 in given:
+        raise UserError(f"{what} has shape {given} and so holds nothing: give images of at least one pixel.")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{what} has shape {given} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: reshape it."
         )
     if images.dtype == np.uint8:
         return images

@@ -116,6 +116,8 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     ("images", "options", "message"),
     [
         (IMAGES[0], {}, r"images has shape \(8, 8\)"),
+        (IMAGES[:0], {}, r"images has shape \(0, 8, 8\) and so holds nothing"),
+        ([IMAGES[0], IMAGES[1, :5]], {}, "images holds images of different shapes"),
         (IMAGES.astype(int), {}, "dtype int64 but must be uint8"),
         (IMAGES / 10, {}, r"from 0 to 25\.5 but floats must lie in \[0, 1\]"),
         (np.full((3, 8, 8), np.nan), {}, r"values that are NaN but floats must lie in \[0, 1\]"),
