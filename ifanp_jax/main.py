@@ -276,7 +276,8 @@ def _load_data(config):
     for name in dataset.skipped[:20]:
         logger.warning("Skipped %s", name)
     if dataset.skipped:
-        logger.warning("Skipped %d files of %s in all.", len(dataset.skipped), dataset.name)
+        count = len(dataset.skipped)
+        logger.warning("Skipped %d %s of %s in all.", count, "file" if count == 1 else "files", dataset.name)
     return dataset
 
 

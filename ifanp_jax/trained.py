@@ -38,6 +38,7 @@ WHOLE_IMAGES = {
     "data.crop_size": 0,
     "data.crop_box": (),
     "data.tile_size": 0,
+    "data.random_crop": 0,
     "data.partition_file": "",
     "data.max_train_images": 0,
     "data.max_eval_images": 0,
@@ -157,10 +158,14 @@ def _split(images, held_out, config) -> dict[str, np.ndarray]:
     if held_out is not None:
         return dict(zip(PARTS, (images, _to_uint8(held_out, "held_out")), strict=True))
     share = config.data.eval_fraction
-    if len(images) < 2 or not 0 < share < 1:
+    if len(images) < 2:
         raise UserError(
-            f"There are {len(images)} images and data.eval_fraction is {share}; give at least two images and "
-            "a share between 0 and 1, or held_out."
+            "images holds only one image, and one must be held out: add others, or give held_out."
+        )
+    if not 0 < share < 1:
+        raise UserError(
+            f"data.eval_fraction is {share} but must lie between 0 and 1: choose for example 0.1, or give "
+            "held_out."
         )
     order = np.random.default_rng(config.seed).permutation(len(images))
     count = min(max(1, round(share * len(images))), len(images) - 1)
@@ -168,18 +173,31 @@ def _split(images, held_out, config) -> dict[str, np.ndarray]:
 
 
 def _to_uint8(images, what):
-    images = np.asarray(images)
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+    try:
+        images = np.asarray(images)
+    except ValueError:
         raise UserError(
-            f"{what} has shape {images.shape} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: reshape it."
+            f"{what} holds images of different shapes but must be one array: resize them, or train on a "
+            "folder of pictures with --config=own_multiscale."
+        ) from None
+    given = images.shape
+    if 0 in given:
+        raise UserError(f"{what} has shape {given} and so holds nothing: give images of at least one pixel.")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{what} has shape {given} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: reshape it."
         )
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"{what} has dtype {images.dtype} but must be uint8, or float in [0, 1]: convert it.")
     low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # also where one is no number
+    if np.isnan(low):
+        raise UserError(
+            f"{what} has values that are NaN but floats must lie in [0, 1]: replace or drop them."
+        )
+    if not (low >= 0 and high <= 1):
         raise UserError(
             f"{what} has values from {low:g} to {high:g} but floats must lie in [0, 1]: scale them, or give "
             "uint8."

@@ -1,12 +1,15 @@
 """The command line, as a person runs it."""
 
 import json
+import types
 
 import chex
 import numpy as np
 import pytest
 from PIL import Image
 
+from ifanp_jax import main
+from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.training import runs
 from tests import tiny
 from tests.helpers import ROOT, run_main
@@ -154,3 +157,11 @@ def test_bad_input_is_one_sentence(arguments, message):
     assert message in result.stderr
     assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
     assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 file of"), (2, "2 files of")])
+def test_skipped_files_are_counted(monkeypatch, caplog, count, words):
+    dataset = Dataset("mine", None, None, skipped=("a.png: broken",) * count)
+    monkeypatch.setattr("ifanp_jax.data.sources.load", lambda config_data: dataset)
+    main._load_data(types.SimpleNamespace(data=types.SimpleNamespace(name="")))
+    assert caplog.messages[-1] == f"Skipped {words} mine in all."

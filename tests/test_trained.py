@@ -101,8 +101,13 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(UserError, match=r"config\.data\.random_crop is 9"):
         ifanp_jax.train(IMAGES, config=CONFIG, overrides=FEW | {"data.random_crop": 9})
-    trained = ifanp_jax.train(IMAGES, held_out=IMAGES[:3], config=CONFIG, overrides=FEW)
-    assert len(trained.dataset.evaluation) == 3 and runs.read(trained.workdir) is not None
+    config = "photos_multiscale:point_np.CNP"  # whose random crops are larger than these images
+    trained = ifanp_jax.train(IMAGES, held_out=IMAGES[:3], config=config, overrides=FEW)
+    assert (
+        trained.run.image_shape == (8, 8, 1)
+        and len(trained.dataset.evaluation) == 3
+        and runs.read(trained.workdir) is not None
+    )
     del trained
     assert not list(tmp_path.iterdir())
 
@@ -111,10 +116,13 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     ("images", "options", "message"),
     [
         (IMAGES[0], {}, r"images has shape \(8, 8\)"),
+        (IMAGES[:0], {}, r"images has shape \(0, 8, 8\) and so holds nothing"),
+        ([IMAGES[0], IMAGES[1, :5]], {}, "images holds images of different shapes"),
         (IMAGES.astype(int), {}, "dtype int64 but must be uint8"),
         (IMAGES / 10, {}, r"from 0 to 25\.5 but floats must lie in \[0, 1\]"),
-        (np.full((3, 8, 8), np.nan), {}, "from nan to nan"),
-        (IMAGES[:1], {}, "There are 1 images"),
+        (np.full((3, 8, 8), np.nan), {}, r"values that are NaN but floats must lie in \[0, 1\]"),
+        (IMAGES[:1], {}, "images holds only one image"),
+        (IMAGES, {"overrides": {"data.eval_fraction": 1.0}}, r"eval_fraction is 1\.0 but must lie between"),
         (IMAGES, {"held_out": IMAGES[..., None].repeat(2, -1)}, r"held_out has shape \(40, 8, 8, 2\)"),
         (IMAGES, {"overrides": {"data.dir": "x"}}, "sets data.dir, which train sets itself"),
         (IMAGES, {"overrides": {"train.steps": 1}}, "train.steps, which own_multiscale does not have"),

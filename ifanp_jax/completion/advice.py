@@ -24,10 +24,14 @@ def list_untrained(
     Returns:
       Sentences.
     """
-    notes, (h, w), trained = [], mask.shape, image_shape[:2]
-    if how == "own" and max(h, w) > MAX_SIZE_RATIO * max(trained):
+    notes, (h, w), (trained_h, trained_w) = [], mask.shape, image_shape[:2]
+    is_larger = max(h, w) > MAX_SIZE_RATIO * max(trained_h, trained_w)
+    if how != "trained" and is_larger and not _is_of_crops(config):
+        data = f" ({config.data.name})" if config is not None else ""
         notes.append(
-            f"The model was trained on pictures of {trained[0]}x{trained[1]} pixels and never on {h}x{w}."
+            f"The model was trained on pictures of {trained_h}x{trained_w} pixels{data} and never on "
+            f"{h}x{w}: bring the picture to that size, or take a model that was trained on crops, such as "
+            '"photos".'
         )
     if config is None or "mask" not in config:
         return notes
@@ -45,6 +49,13 @@ def list_untrained(
                 f"pixel is {depth:.0f} pixels from the nearest observed one."
             )
     return notes
+
+
+def _is_of_crops(config):
+    """Whether a training saw parts of pictures at their own size: those look alike in any picture."""
+    if config is None or config.data.image_size:
+        return False
+    return bool(config.data.random_crop or config.data.tile_size)
 
 
 def _is_scattered(config):

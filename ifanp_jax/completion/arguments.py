@@ -48,6 +48,16 @@ class Options:
                 choices = " or ".join(f'"{choice}"' for choice in allowed)
                 raise UserError(f"{name} is {getattr(self, name)!r} but must be {choices}.")
 
+    def describe_one_round(self) -> str:
+        """A sentence: what one round gives in tiles, and what `rounds`, where they are more, would change."""
+        is_one = self.num_samples == 1
+        line = "In one round the "
+        line += "answer is the best estimate" if is_one else f"{self.num_samples} answers are equal"
+        if self.rounds > 1:
+            line += f"; rounds={self.rounds} would {'draw it' if is_one else 'let them differ'} and take "
+            line += f"{self.num_samples * self.rounds} times as long"
+        return f"{line}."
+
 
 def _is_integer(value) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -116,7 +126,9 @@ def _to_float(image, mask):
     image = np.where(mask, image, np.zeros((), image.dtype)).astype(np.float32)
     if is_uint8:
         image = image / np.float32(255)
-    if not (image.min() >= 0 and image.max() <= 1):  # also where a value is NaN
+    if np.isnan(image).any():
+        raise UserError("An observed value of the image is NaN: mark its pixel as unobserved in the mask.")
+    if not (image.min() >= 0 and image.max() <= 1):
         raise UserError(
             f"The observed values of the image lie between {image.min():g} and {image.max():g} but must lie "
             "between 0 and 1: scale it, or give uint8."

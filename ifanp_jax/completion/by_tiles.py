@@ -84,7 +84,7 @@ def _complete_picture(picture, options, rounds):
 
 
 def _say(picture, depth, image_shape, options, rounds):
-    """One line: what is done, and why."""
+    """One line: what is done, and why; and in how many rounds."""
     (h, w), num_levels = depth.shape, len(picture.levels)
     sides = {tile.side for cut in picture.tiles for tile in cut}
     if not sides:
@@ -101,21 +101,12 @@ def _say(picture, depth, image_shape, options, rounds):
             f"{depth.max():.0f} pixels from the nearest observed one, more than "
             f"{sizes.max_depth(image_shape):.0f}"
         )
-    logger.info("%s%s.", line, _describe_rounds(picture, options, rounds))
-
-
-def _describe_rounds(picture, options, rounds):
-    """The end of the line: in how many rounds, and what another number would change."""
-    samples = options.num_samples
     if rounds > 1:
-        calls, _ = picture.count_work(samples, rounds)
-        return f"; each answer is drawn in {rounds} rounds, {calls} tiles in all"
-    line = "; in one round "
-    line += f"the {samples} answers are equal" if samples > 1 else "the answer is the best estimate"
-    if options.rounds > 1:
-        line += f", {options.rounds} rounds would differ and take {samples * options.rounds} "
-        line += f"times as long (--rounds={options.rounds})"
-    return line
+        calls, _ = picture.count_work(options.num_samples, rounds)
+        end = f"Each answer is drawn in {rounds} rounds, {calls} tiles in all."
+    else:
+        end = options.describe_one_round()
+    logger.info("%s. %s", line, end)
 
 
 def _stack(arrays, axis=0):

@@ -122,7 +122,8 @@ class CompletionModel:
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
         arguments.check_known(self.model, mask)
         how = self._choose_how(mask, options)
-        for note in advice.list_untrained(self.config, self.image_shape, mask[0, ..., 0], how):
+        untrained = tuple(advice.list_untrained(self.config, self.image_shape, mask[0, ..., 0], how))
+        for note in untrained:
             _warn_once(note)
         if how == "tiles":
             result = by_tiles.complete(
@@ -138,7 +139,9 @@ class CompletionModel:
             )
         else:
             result = self._complete_whole(image, mask, options, how)
-        result = dataclasses.replace(result, distribution=heads.distribution_of(self.model))
+        result = dataclasses.replace(
+            result, distribution=heads.distribution_of(self.model), untrained=untrained
+        )
         return result if is_batched else result.without_batch()
 
     def _choose_how(self, mask, options):

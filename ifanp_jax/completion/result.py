@@ -28,6 +28,7 @@ class CompletionResult:
       rounds: of the samples; of a batch, the most that an image took.
       distribution: of a value around `mean`, with `uncertainty` as standard deviation: "normal" or
         "student_t" (4 degrees of freedom).
+      untrained: what the model never saw in its training, in sentences.
 
     Answers that are equal may share their memory, and are read-only then.
     """
@@ -38,6 +39,7 @@ class CompletionResult:
     raw_samples: np.ndarray
     rounds: int = 1
     distribution: str = "normal"
+    untrained: tuple[str, ...] = ()
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Central interval of each value: it should hold the true one with probability `level`.
@@ -73,4 +75,5 @@ class CompletionResult:
             raw_samples=self.raw_samples[:, 0],
             rounds=self.rounds,
             distribution=self.distribution,
+            untrained=self.untrained,
         )

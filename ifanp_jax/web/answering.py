@@ -128,7 +128,8 @@ class Answering:
             "rounds": result.rounds,
             "missing_fraction": float(1 - observed.mean()),
             "warnings": [
-                *_list_warnings(observed, model.image_shape, options.size),
+                *mask_files.describe(observed, "the picture")[1],
+                *result.untrained,
                 *_list_equal(options, result.rounds),
                 *original.list_losses("The picture", model.image_shape[-1]),
             ],
@@ -153,26 +154,11 @@ def _read_number(fields, name, default):
     return int(text)
 
 
-def _list_warnings(observed, image_shape, size):
-    _, warnings = mask_files.describe(observed, "the picture")
-    (h, w), trained = observed.shape, image_shape[:2]
-    if size == "own" and max(h, w) > 2 * max(trained):
-        warnings.append(
-            f"The model was trained on pictures of {trained[1]}x{trained[0]} pixels and never on this size: "
-            'the size "auto" takes care of that.'
-        )
-    return warnings
-
-
 def _list_equal(options, rounds):
     """What a person should know who asked for several answers and gets one of them several times."""
-    samples, wanted = options.num_samples, options.rounds
-    if samples == 1 or rounds >= wanted:
+    if options.num_samples == 1 or rounds >= options.rounds:
         return []
-    return [
-        f"In one round the {samples} answers are equal; {wanted} rounds would differ and take "
-        f"{samples * wanted} times as long."
-    ]
+    return [options.describe_one_round()]
 
 
 def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:

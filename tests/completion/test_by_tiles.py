@@ -111,12 +111,15 @@ def test_the_log_says_what_was_chosen(tiled_model, caplog):
         result = cut(tiled_model, 64, draws_at_once=1).complete(image, mask, num_samples=2)
     assert len(caplog.records) == 1
     assert "41x53 pixels in 1 tile of 64x64" in caplog.text
-    assert "the 2 answers are equal, 16 rounds would differ and take 32 times as long" in caplog.text
+    expected = (
+        "In one round the 2 answers are equal; rounds=16 would let them differ and take 32 times as long."
+    )
+    assert caplog.records[0].getMessage().endswith(f"only where something is missing. {expected}")
     np.testing.assert_array_equal(result.samples[0], result.samples[1])
     caplog.clear()
     with caplog.at_level(logging.INFO, "ifanp_jax"):
         cut(tiled_model, 64).complete(image, mask, num_samples=2, rounds=3)
-    assert "each answer is drawn in 3 rounds, 7 tiles in all" in caplog.text
+    assert "Each answer is drawn in 3 rounds, 7 tiles in all." in caplog.text
 
 
 @pytest.mark.parametrize("observed", [True, False])

@@ -230,7 +230,7 @@ IMAGE, MASK = np.zeros((8, 8), np.uint8), np.ones((8, 8), bool)
         (IMAGE.astype(bool), MASK, {}, "holds bool but"),
         (np.full((8, 8), 1.5), MASK, {}, "lie between 1.5 and 1.5 but must lie between 0 and 1"),
         (np.full((8, 8), -0.1), MASK, {}, "between 0 and 1"),
-        (np.full((8, 8), np.nan), MASK, {}, "between 0 and 1"),
+        (np.full((8, 8), np.nan), MASK, {}, "is NaN: mark its pixel as unobserved"),
         (IMAGE, MASK.astype(np.uint8), {}, "mask holds uint8 but must be bool"),
         (IMAGE, np.ones((8, 9), bool), {}, r"mask has shape \(8, 9\) but for this image it must be \(8, 8\)"),
         (IMAGE, np.ones((1, 8, 8, 1), bool), {}, "mask has shape"),

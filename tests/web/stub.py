@@ -15,6 +15,7 @@ class Stub:
     step = 7
     image_shape = (4, 4, 3)
     rounds_taken = 2  # where nobody says how many
+    untrained = ()  # of the result
 
     def __init__(self, error=None, *, num_tiles=0):
         self.num_tiles = num_tiles
@@ -38,4 +39,4 @@ class Stub:
         constant = np.full(image.shape, 0.5, np.float32)
         samples = np.stack([constant] * num_samples)
         parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
-        return CompletionResult(**parts, rounds=rounds or self.rounds_taken)
+        return CompletionResult(**parts, rounds=rounds or self.rounds_taken, untrained=self.untrained)

@@ -74,8 +74,9 @@ def test_transparency_and_grey_of_sixteen_bits_come_back():
     np.testing.assert_array_equal(read_png(answer["mean"]), np.where(MISSING, 32768, grey))
 
 
-def test_white_may_mean_observed_and_a_small_model_warns():
+def test_white_may_mean_observed_and_what_the_model_never_saw_is_told():
     model = Stub()
+    model.untrained = ("The model was trained on something else.",)
     answer = complete(make(model), white="observed", size="trained", rounds=5, job="12345678")
     assert answer.status == 200
     np.testing.assert_array_equal(model.calls[0][-1], MISSING)
@@ -83,7 +84,7 @@ def test_white_may_mean_observed_and_a_small_model_warns():
     answer = complete(make(model), mask=client.png(np.full((6, 9), 255)), size="own")
     assert [text.split(":")[0] for text in answer.json["warnings"]] == [
         "All of the picture is to be completed, from nothing",
-        "The model was trained on pictures of 4x4 pixels and never on this size",
+        *model.untrained,
     ]
 
 
@@ -91,7 +92,7 @@ def test_equal_answers_are_told():
     model = Stub()
     model.rounds_taken = 1
     assert complete(make(model)).json["warnings"] == [
-        "In one round the 2 answers are equal; 2 rounds would differ and take 4 times as long."
+        "In one round the 2 answers are equal; rounds=2 would let them differ and take 4 times as long."
     ]
     assert complete(make(model), num_samples=1).json["warnings"] == []
 
