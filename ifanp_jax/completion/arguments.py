@@ -68,7 +68,7 @@ def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
 
     Args:
       image: uint8, or float in [0, 1] where observed; (H, W) for one channel, (H, W, C) or (B, H, W, C).
-      mask: bool (H, W), (H, W, 1) or, for a batch, (B, H, W, 1).
+      mask: bool (H, W), (H, W, 1) or, for a batch, (B, H, W) or (B, H, W, 1).
       channels: C.
 
     Returns:
@@ -110,13 +110,14 @@ def _to_masks(mask, image_shape, is_batched):
             f"The mask holds {mask.dtype} but must be bool, True = observed: write mask > 0 for example."
         )
     b, h, w, _ = image_shape
-    allowed = ((h, w), (h, w, 1), *(((b, h, w, 1),) if is_batched else ()))
+    allowed = ((h, w), (h, w, 1), *(((b, h, w), (b, h, w, 1)) if is_batched else ()))
     if mask.shape not in allowed:
         raise UserError(
             f"The mask has shape {mask.shape} but for this image it must be "
             f"{' or '.join(str(shape) for shape in allowed)}."
         )
-    return np.broadcast_to(mask[..., None] if mask.ndim == 2 else mask, (b, h, w, 1))
+    has_channel = mask.shape in allowed[1::2]
+    return np.broadcast_to(mask if has_channel else mask[..., None], (b, h, w, 1))
 
 
 def _to_float(image, mask):

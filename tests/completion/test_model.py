@@ -57,6 +57,7 @@ def assert_same(first, second, **tolerance):
         ((8, 8), (8, 8), ()),
         ((8, 8, 1), (8, 8, 1), ()),
         ((2, 8, 8, 1), (2, 8, 8, 1), (2,)),
+        ((2, 8, 8, 1), (2, 8, 8), (2,)),
         ((2, 8, 8, 1), (8, 8), (2,)),
         ((1, 8, 8, 1), (8, 8, 1), (1,)),
     ],
@@ -67,7 +68,7 @@ def test_forms(model, image_shape, mask_shape, batch, size):
     result = model.complete(image, mask, num_samples=2, size=size)
     assert result.samples.shape == result.raw_samples.shape == (2, *batch, 8, 8, 1)
     assert result.mean.shape == result.uncertainty.shape == (*batch, 8, 8, 1)
-    observed = np.broadcast_to(mask if mask.ndim > 2 else mask[..., None], result.mean.shape)
+    observed = np.broadcast_to(mask if mask.shape[-1] == 1 else mask[..., None], result.mean.shape)
     truth = (image.reshape(result.mean.shape) / np.float32(255))[observed]
     for name in NAMES:
         values = getattr(result, name)
