@@ -1,6 +1,6 @@
 """IFANP on the embedded 8x8 digits: no download, 80 seconds on two CPU cores.
 
-    python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits
+    python -m ifanp_jax.main --config=configs/digits_ifanp.py --workdir=runs/digits_ifanp
 
 Reaches 14.5 / 18.2 / 21.8 dB at 20 / 40 / 60 % observed, observed pixels kept. The other models:
 `--config=configs/digits.py:point_np.ANP`.

@@ -1,6 +1,6 @@
 """The command line: `ifanp-jax`, or `python -m ifanp_jax.main`.
 
-ifanp-jax --config=digits_ifanp --workdir=runs/digits
+ifanp-jax --config=digits_multiscale --workdir=runs/digits
 ifanp-jax complete --model=photos --input=PICTURE --mask=MASK --output=DONE
 ifanp-jax serve --model=photos
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one training as N processes on this machine: a GPU each, or on CPU with a device each.
 #
-#   launch/local_processes.sh N --config=configs/digits_ifanp.py --workdir=runs/digits ...
+#   launch/local_processes.sh N --config=configs/digits_ifanp.py --workdir=runs/digits_ifanp ...
 #
 # N         number of processes; what follows goes to every `python -m ifanp_jax.main`. The flags that tell the
 #           processes of each other (--coordinator, --num_processes, --process_id) are added here.
