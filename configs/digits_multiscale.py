@@ -2,8 +2,8 @@ r"""Our multi-scale neural process on the 8x8 digits that scikit-learn carries, 
 
     python -m ifanp_jax.main --config=configs/digits_multiscale.py --workdir=runs/digits_multiscale
 
-Reaches 15.9 / 19.8 / 23.1 dB at 20 / 40 / 60 % observed, observed pixels kept; IFANP by its own configuration,
-digits_ifanp, 14.5 / 18.2 / 21.8 dB.
+Reaches 15.9 / 19.8 / 23.1 dB at 20 / 40 / 60 % observed, observed pixels kept; IFANP by
+configs/digits_ifanp.py 14.5 / 18.2 / 21.8 dB.
 """
 
 from configs import _recipe, digits
