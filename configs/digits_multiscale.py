@@ -13,4 +13,5 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
     config = _recipe.apply(digits.get_config(model))
     config.data.flips = "none"  # a mirrored digit is another sign
+    config.evaluate.rounds_images = 32  # a first look should not take long
     return config
