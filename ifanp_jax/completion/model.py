@@ -105,7 +105,8 @@ class CompletionModel:
           size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
             what "auto" chose, and why.
           rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`, but
-            one where tiles would take more than `limits.draws_at_once` draws.
+            one where tiles would take more than `limits.draws_at_once` draws. 1 is enough, and quick, where
+            only `mean` and `uncertainty` are wanted: rounds change the samples alone.
           temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
