@@ -98,15 +98,13 @@ class CompletionModel:
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
             (B, H, W, C).
-          mask: bool, True = observed; (H, W) or (H, W, 1), the same for a whole batch, or (B, H, W) or
-            (B, H, W, 1).
+          mask: bool, True = observed; (H, W) for a whole batch or (B, H, W), or with a last axis of 1.
           num_samples: S, at least 1.
           seed: of the draws, in [0, 2^32).
           size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
             what "auto" chose, and why.
           rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`, but
-            one where tiles would take more than `limits.draws_at_once` draws. 1 is enough, and quick, where
-            only `mean` and `uncertainty` are wanted: rounds change the samples alone.
+            one where tiles would take more than `limits.draws_at_once` draws. 1 is enough for `mean`.
           temperature: factor of the noise's standard deviation, at least 0; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
@@ -124,9 +122,7 @@ class CompletionModel:
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
         arguments.check_known(self.model, mask)
         how = self._choose_how(mask, options)
-        untrained = tuple(advice.list_untrained(self.config, self.image_shape, mask[0, ..., 0], how))
-        for note in untrained:
-            _warn_once(note)
+        untrained = self._warn_of_untrained(mask[0, ..., 0], how)
         if how == "tiles":
             result = by_tiles.complete(
                 self.model,
@@ -141,10 +137,16 @@ class CompletionModel:
             )
         else:
             result = self._complete_whole(image, mask, options, how)
-        result = dataclasses.replace(
-            result, distribution=heads.distribution_of(self.model), untrained=untrained
-        )
+        said = {"distribution": heads.distribution_of(self.model), "untrained": untrained}
+        result = dataclasses.replace(result, **said)
         return result if is_batched else result.without_batch()
+
+    def _warn_of_untrained(self, mask, how):
+        """What the model never saw in its training, in sentences, which are logged once; `mask` (H, W)."""
+        untrained = tuple(advice.list_untrained(self.config, self.image_shape, mask, how))
+        for note in untrained:
+            _warn_once(note)
+        return untrained
 
     def _choose_how(self, mask, options):
         """How pictures are completed: "own", "trained" or "tiles"."""
