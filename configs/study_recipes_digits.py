@@ -66,5 +66,5 @@ def get_config(which="all"):
     if which == OURS:
         study.models, study.seeds = (by_ours(IFANP), by_ours(MULTISCALE_NP)), (0, 1, 2)
     config.train.update(num_steps=NUM_STEPS, validate_every=0)
-    config.evaluate.update(figure_images=0, rounds_images=32)
+    config.evaluate.figure_images = 0
     return config

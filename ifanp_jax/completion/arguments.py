@@ -127,11 +127,12 @@ def _to_float(image, mask):
     image = np.where(mask, image, np.zeros((), image.dtype)).astype(np.float32)
     if is_uint8:
         image = image / np.float32(255)
-    if np.isnan(image).any():
+    low, high = image.min(), image.max()
+    if np.isnan(low):
         raise UserError("An observed value of the image is NaN: mark its pixel as unobserved in the mask.")
-    if not (image.min() >= 0 and image.max() <= 1):
+    if not (low >= 0 and high <= 1):
         raise UserError(
-            f"The observed values of the image lie between {image.min():g} and {image.max():g} but must lie "
+            f"The observed values of the image lie between {low:g} and {high:g} but must lie "
             "between 0 and 1: scale it, or give uint8."
         )
     return image

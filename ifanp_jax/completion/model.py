@@ -98,7 +98,7 @@ class CompletionModel:
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
             (B, H, W, C).
-          mask: bool, True = observed; (H, W) for a whole batch or (B, H, W), or with a last axis of 1.
+          mask: bool, True = observed; (H, W), also for a whole batch, or (B, H, W); an axis of 1 may follow.
           num_samples: S, at least 1.
           seed: of the draws, in [0, 2^32).
           size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
