@@ -130,7 +130,7 @@ def _begin(
     restored = checkpoints.restore(jax.eval_shape(make_state, streams.init, None), replicated)
     if restored is None:
         logger.info("Fresh start in %s.", workdir)
-        state, old_record = make_state(streams.init, _read_variables(new, read_source)), {}
+        state, old_record = make_state(streams.init, _read_variables(streams.init, new, read_source)), {}
     else:
         state, old_record = restored
         runs.check_same_images(workdir, old_record, record, allowed_changes=allowed_changes)
@@ -140,7 +140,7 @@ def _begin(
     return dataclasses.replace(new, state=state), old_record
 
 
-def _read_variables(new, read_source):
+def _read_variables(key, new, read_source):
     """What the model starts with where `config.train.init_from` says it; None = drawn."""
     name = new.config.train.init_from
     if not name:
@@ -149,7 +149,7 @@ def _read_variables(new, read_source):
         raise UserError(
             f"config.train.init_from is {name!r}, but this command draws the parameters; leave it empty."
         )
-    return start.take_variables(new, read_source(name))
+    return start.take_variables(key, new, read_source(name))
 
 
 def _tell_start(run, dataset, mesh):

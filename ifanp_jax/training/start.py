@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import jax
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from ifanp_jax import configuration, models
@@ -16,34 +17,41 @@ logger = logging.getLogger(__name__)
 ADVICE = "or choose another config.train.init_from"
 
 
-def take_variables(run: Run, source: Run) -> dict[str, Any]:
+def take_variables(key: jax.Array, run: Run, source: Run) -> dict[str, Any]:
     """What a fresh start of `run` takes of `source`, and one log line that says it.
 
     Args:
+      key: draws the arrays that `source` has not.
       run: about to start; its state is not used.
       source: what `config.train.init_from` names, with its state.
 
     Returns:
       What `source` completes with: its parameters (the moving average where it has one) and the model's other
-      collections, float32, on the host.
+      collections, float32, on the host. The same model with more blocks also has drawn arrays.
 
     Raises:
-      UserError: when the two models do not have the same arrays. Sizes of images may differ where none of
-        them depends on it.
+      UserError: when an array of `source` has no place in the model, or the model is another one with arrays
+        of its own. Sizes of images may differ where no array depends on it.
     """
-    name, found = run.config.train.init_from, jax.device_get(source.variables)
+    name, found = run.config.train.init_from, _flatten(jax.device_get(source.variables))
     differing = _list_differing(run, source)
-    expected = parameters.abstract_variables(run.model, run.image_shape)
-    if _describe(found) != _describe(expected):
+    expected = _flatten(parameters.abstract_variables(run.model, run.image_shape))
+    drawn = expected.keys() - found.keys()
+    is_other_model = run.config.model.name != source.config.model.name
+    if _describe(found).items() - _describe(expected).items() or (drawn and is_other_model):
         raise UserError(_explain(run, source, differing))
+    if drawn:
+        draw = jax.jit(lambda key: parameters.init_variables(key, run.model, run.image_shape))
+        found = _flatten(jax.device_get(draw(key))) | found
     logger.info(
-        "Parameters of %s, %s after %s steps%s; the optimiser and the steps start anew.",
+        "Parameters of %s, %s after %s steps%s%s; the optimiser and the steps start anew.",
         name,
         source.config.model.name,
         f"{source.num_steps_done:,}",
         f", here with {'; '.join(differing)}" if differing else "",
+        f", {sum(found[path].size for path in drawn):,} values of the new blocks drawn" if drawn else "",
     )
-    return found
+    return traverse_util.unflatten_dict(found)
 
 
 def _list_differing(run, source) -> list[str]:
@@ -57,10 +65,13 @@ def _list_differing(run, source) -> list[str]:
     return configuration.differences(*(ConfigDict({"model": fields}) for fields in described))
 
 
-def _describe(variables) -> dict[str, tuple]:
+def _flatten(variables) -> dict[tuple[str, ...], Any]:
+    return traverse_util.flatten_dict(dict(variables))
+
+
+def _describe(flat) -> dict[tuple[str, ...], tuple]:
     """Shape and dtype of every array by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {jax.tree_util.keystr(path): (x.shape, x.dtype) for path, x in leaves}
+    return {path: (x.shape, x.dtype) for path, x in flat.items()}
 
 
 def _explain(run, source, differing) -> str:
@@ -79,7 +90,7 @@ def _explain(run, source, differing) -> str:
         )
     if differing:
         return (
-            f"{said} has arrays of other shapes than this model ({'; '.join(differing)}); set these fields "
+            f"{said} has other arrays than this model ({'; '.join(differing)}); set these fields "
             f"as there, {ADVICE}."
         )
     return (

@@ -232,5 +232,5 @@ def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
     config = config_files.load(re.search(r"--config=(\w+)", record["command"])[1])
     config.train.init_from = name
     stored = pretrained.read_any(name)
-    found = start.take_variables(runs.make(config, stored.image_shape), stored)
+    found = start.take_variables(jax.random.key(0), runs.make(config, stored.image_shape), stored)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}

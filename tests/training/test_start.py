@@ -122,6 +122,36 @@ def test_of_an_inpainter_only_the_generator_is_taken(tmp_path):
     chex.assert_trees_all_equal(state.generator.opt_state, expected.generator.opt_state)
 
 
+def make_multiscale(down_blocks, up_blocks):
+    config = tiny.make_config(**{"train.init_from": "there"})
+    with config.unlocked():
+        config.model = tiny.make_model_config(
+            "multiscale_np.MultiscaleNP",
+            latent_dim=0,
+            widths=(4, 6),
+            down_blocks=down_blocks,
+            up_blocks=up_blocks,
+        )
+    return config
+
+
+def test_a_deeper_model_takes_the_blocks_there_are_and_answers_as_before(caplog):
+    source = make_source(make_multiscale((1, 1), (1,)), (8, 8, 1))
+    deeper = runs.make(make_multiscale((1, 3), (2,)), (8, 8, 1))
+    with caplog.at_level(logging.INFO):
+        found = start.take_variables(jax.random.key(0), deeper, source)
+    new = 2 * 2 * (9 * 6 * 6 + 6) + 2 * (9 * 4 * 4 + 4)
+    assert f"model.up_blocks: [1] -> [2], {new:,} values of the new blocks drawn; the opt" in caplog.text
+    image, mask = helpers.images_and_masks((8, 8, 1))
+    before = source.model.apply(source.variables, image, mask, num_samples=1, method="complete")
+    after = deeper.model.apply(found, image, mask, num_samples=1, method="complete")
+    chex.assert_trees_all_close(after, before, atol=1e-6)
+    with pytest.raises(
+        UserError, match=r"other arrays than this model \(model.down_blocks: \[1, 3\] -> \[1, 1\]"
+    ):
+        start.take_variables(None, runs.make(source.config, (8, 8, 1)), make_source(deeper.config, (8, 8, 1)))
+
+
 CNP, VAE = tiny.make_model_config("point_np.CNP"), tiny.make_model_config("vae.VAE", num_halvings=1)
 
 
@@ -147,7 +177,7 @@ CNP, VAE = tiny.make_model_config("point_np.CNP"), tiny.make_model_config("vae.V
             CNP,
             tiny.make_model_config("point_np.CNP", width=4),
             (8, 8, 1),
-            "config.train.init_from=there has arrays of other shapes than this model (model.width: 8 -> 4); "
+            "config.train.init_from=there has other arrays than this model (model.width: 8 -> 4); "
             "set these fields as there, or choose another config.train.init_from.",
         ),
         (
@@ -167,7 +197,7 @@ def test_a_model_that_does_not_fit_is_one_sentence(there, here, image_shape, mes
             config.model = model
     source = make_source(configs[0], (8, 8, 1))
     with pytest.raises(UserError) as caught:
-        start.take_variables(runs.make(configs[1], image_shape), source)
+        start.take_variables(jax.random.key(0), runs.make(configs[1], image_shape), source)
     assert str(caught.value) == message
 
 
