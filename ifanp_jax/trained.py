@@ -138,6 +138,11 @@ def _make_config(name: str, overrides: Mapping[str, Any], data_name: str) -> Con
     config = config_files.load(name)
     config.update_from_flattened_dict(WHOLE_IMAGES | {"data.name": data_name})
     known = configuration.flatten(config)
+    if not isinstance(overrides, Mapping):
+        raise UserError(
+            f"overrides is a {type(overrides).__name__} but must be a dict of fields by dotted name, such as "
+            '{"train.num_steps": 500}.'
+        )
     for field, value in overrides.items():
         if field in FIXED:
             raise UserError(f"overrides sets {field}, which train sets itself; leave it out.")
@@ -186,7 +191,8 @@ def _to_uint8(images, what):
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise UserError(
-            f"{what} has shape {given} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: reshape it."
+            f"{what} has shape {given} but must be (N, H, W) or (N, H, W, C), C = 1 or 3: "
+            "channels come last, without alpha."
         )
     if images.dtype == np.uint8:
         return images

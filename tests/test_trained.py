@@ -79,6 +79,8 @@ def test_the_same_call_goes_on_and_other_images_are_refused(trained, workdir):
     assert again.run.num_steps_done == 2
     with pytest.raises(UserError, match="holds a run on other images"):
         ifanp_jax.train(IMAGES[::-1], workdir=workdir, config=CONFIG, overrides=FEW)
+    with pytest.raises(UserError, match="overrides is a list but must be a dict of fields"):
+        ifanp_jax.train(IMAGES, config=CONFIG, overrides=["train.num_steps=5"])
 
 
 def test_it_starts_from_another_training(trained, workdir, tmp_path, capsys):

@@ -11,20 +11,20 @@ MAX_SIZE_RATIO = 2  # of a picture's longest side to the training's, without a w
 
 
 def list_untrained(
-    config: ConfigDict | None, image_shape: tuple[int, int, int], mask: np.ndarray, how: str
+    config: ConfigDict | None, image_shape: tuple[int, int, int], masks: np.ndarray, how: str
 ) -> list[str]:
     """What a model never saw in its training.
 
     Args:
       config: of its run; None where it is not known.
       image_shape: (H, W, C) of the training.
-      mask: bool (H, W), True = observed.
+      masks: bool (B, H, W), True = observed; of a batch the picture farthest from the training counts.
       how: it is completed, "own", "trained" or "tiles".
 
     Returns:
       Sentences.
     """
-    notes, (h, w), (trained_h, trained_w) = [], mask.shape, image_shape[:2]
+    notes, (h, w), (trained_h, trained_w) = [], masks.shape[1:], image_shape[:2]
     is_larger = max(h, w) > MAX_SIZE_RATIO * max(trained_h, trained_w)
     if how != "trained" and is_larger and not _is_of_crops(config):
         data = f" ({config.data.name})" if config is not None else ""
@@ -35,14 +35,15 @@ def list_untrained(
         )
     if config is None or "mask" not in config:
         return notes
-    least, observed = np.min(config.mask.fraction), float(mask.mean())
-    if config.mask.kind in ("random", "varied", "mixed") and 0 < observed < least / 2:
+    shares, least = masks.mean(axis=(1, 2)), np.min(config.mask.fraction)
+    observed = float(np.min(shares, initial=1.0, where=shares > 0))
+    if config.mask.kind in ("random", "varied", "mixed") and observed < least / 2:
         notes.append(
             f"{format_share(observed)} of the pixels are observed; in the training it was at least "
             f"{format_share(float(least))}."
         )
     if how != "trained" and _is_scattered(config.mask):
-        depth = levels.measure_depth(mask).max()
+        depth = max(levels.measure_depth(mask).max() for mask in masks)
         if depth > MAX_SCATTERED_DEPTH:
             notes.append(
                 "The model was trained on scattered pixels alone, never on a hole like this one: a missing "

@@ -187,7 +187,9 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({first_line(error)}); export the run again.") from None
     found = record.get("format") if isinstance(record, dict) else None
     if found is None or not {"step", "sha256", "image_shape", "config"} <= set(record):
-        raise UserError(f"{path} is not of this package; give what --mode=export wrote, or a --workdir.")
+        raise UserError(
+            f"{path} is not of this package; give what --mode=export wrote, or the folder of a training."
+        )
     if found != FORMAT:
         raise UserError(
             f"{path} has format {found!r}, but this version ({__version__}) reads {FORMAT}; update the "

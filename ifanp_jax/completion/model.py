@@ -122,7 +122,7 @@ class CompletionModel:
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
         arguments.check_known(self.model, mask)
         how = self._choose_how(mask, options)
-        untrained = self._warn_of_untrained(mask[0, ..., 0], how)
+        untrained = self._warn_of_untrained(mask[..., 0], how)
         if how == "tiles":
             result = by_tiles.complete(
                 self.model,
@@ -141,9 +141,9 @@ class CompletionModel:
         result = dataclasses.replace(result, **said)
         return result if is_batched else result.without_batch()
 
-    def _warn_of_untrained(self, mask, how):
-        """What the model never saw in its training, in sentences, which are logged once; `mask` (H, W)."""
-        untrained = tuple(advice.list_untrained(self.config, self.image_shape, mask, how))
+    def _warn_of_untrained(self, masks, how):
+        """What the model never saw in its training, in sentences, logged once; `masks` (B, H, W)."""
+        untrained = tuple(advice.list_untrained(self.config, self.image_shape, masks, how))
         for note in untrained:
             _warn_once(note)
         return untrained

@@ -261,12 +261,12 @@ class Checkpoints:
             listed = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
             raise UserError(
                 f"No checkpoint in {self._directory} is whole ({listed}); put a good copy back, or choose "
-                "another --workdir to start anew."
+                "another workdir to start anew."
             )
         if any(self._directory.glob("damaged_*")):
             raise UserError(
                 f"{self._directory} holds damaged checkpoints only; put a good copy back as step_N, or "
-                "choose another --workdir to start anew."
+                "choose another workdir to start anew."
             )
         return None
 
@@ -312,7 +312,7 @@ def _lock(path):
     except BlockingIOError:
         file.close()
         raise PassingError(
-            f"Another training writes to {path.parent}; wait until it ends or choose another --workdir."
+            f"Another training writes to {path.parent}; wait until it ends or choose another workdir."
         ) from None
     except OSError as error:  # a file system without locks
         logger.debug("%s is not locked: %s.", path, error.strerror)
@@ -364,7 +364,7 @@ def _check_arrays(path, record, tree):
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     raise UserError(
         f"{path} holds other arrays than this model and optimiser have ({listed}{more}); set the "
-        "configuration back or choose another --workdir."
+        "configuration back or choose another workdir."
     )
 
 

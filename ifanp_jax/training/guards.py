@@ -108,7 +108,7 @@ def check_finite(step: int, metrics: dict[str, float], run: Run) -> None:
             )
             raise UserError(
                 f"The {name} is {metrics[name]} at step {step} ({facts}, seed {run.config.seed}); "
-                f"{run.step.remedy}, and go on from the last checkpoint in --workdir."
+                f"{run.step.remedy}, and go on from the last checkpoint in the workdir."
             )
 
 
@@ -124,5 +124,5 @@ def check_finite_state(step: int, state: Any, run: Run) -> None:
         raise UserError(
             f"The parameters or the optimiser's state are not finite after step {step} (seed "
             f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
-            "checkpoint in --workdir."
+            "checkpoint in the workdir."
         )

@@ -156,7 +156,7 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
         raise errors.of_file(
             error.errno,
             f"{path} cannot be written ({error.strerror}); make room or make the folder writable, or choose "
-            "another --workdir.",
+            "another workdir.",
         ) from None
 
 
@@ -176,7 +176,7 @@ def open_checkpoints(
             is_writer=is_writer,
         )
     except OSError as error:
-        message = f"{workdir} cannot be made ({error.strerror}); choose another --workdir."
+        message = f"{workdir} cannot be made ({error.strerror}); choose another workdir."
         raise errors.of_file(error.errno, message) from None
 
 
@@ -194,7 +194,7 @@ def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]]
         if record["format"] == FORMAT:
             return parse_record(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it or choose another --workdir.") from None
+        raise UserError(f"{path} cannot be read ({error}); restore it or choose another workdir.") from None
     raise UserError(
         f"{path} has format {record['format']}, but this version reads {FORMAT}: take the version of the "
         "package that wrote it."
@@ -226,8 +226,8 @@ def check_same_model(
         differing.append(f"image shape: {old_shape} -> {tuple(image_shape)}")
     if differing:
         raise UserError(
-            f"--workdir={workdir} holds a run of another model ({'; '.join(differing)}); "
-            "choose another --workdir or set these fields back."
+            f"{workdir} holds a run of another model ({'; '.join(differing)}); "
+            "choose another workdir or set these fields back."
         )
 
 
@@ -259,8 +259,8 @@ def check_same_run(
         names = ",".join(line.partition(":")[0] for line in changes)
         advice = "" if allowed_changes is None else f", or go on with --allow_config_change={names}"
         raise UserError(
-            f"--workdir={workdir} holds a run of another configuration ({'; '.join(changes)}); set these "
-            f"fields back or choose another --workdir{advice}."
+            f"{workdir} holds a run of another configuration ({'; '.join(changes)}); set these "
+            f"fields back or choose another workdir{advice}."
         )
     for line in configuration.differences(previous[0], config):
         logger.info("Goes on with another %s", line)
@@ -291,8 +291,8 @@ def check_same_images(
         return
     advice = "" if allowed_changes is None else ", or go on with --allow_config_change=data"
     raise UserError(
-        f"--workdir={workdir} holds a run on other {part} images ({old['num_images']} images -> "
-        f"{new['num_images']}, or others of them); give the same ones or choose another --workdir{advice}."
+        f"{workdir} holds a run on other {part} images ({old['num_images']} images -> "
+        f"{new['num_images']}, or others of them); give the same ones or choose another workdir{advice}."
     )
 
 
@@ -305,7 +305,7 @@ def _read_begun(workdir):
     if begun is None:
         raise UserError(
             f"{workdir} holds a run whose {FILE_NAME} is missing; put it back (checkpoint.json of every step "
-            "holds the same configuration) or choose another --workdir."
+            "holds the same configuration) or choose another workdir."
         )
     return begun
 
@@ -318,7 +318,7 @@ def load(workdir: str | pathlib.Path) -> Run:
     """
     record = read(workdir)
     if record is None:
-        raise UserError(f"{workdir} holds no run ({FILE_NAME} is missing); give the --workdir of a training.")
+        raise UserError(f"{workdir} holds no run ({FILE_NAME} is missing); give the folder of a training.")
     try:
         run = make(*record)
     except (AttributeError, KeyError) as error:
@@ -330,7 +330,7 @@ def load(workdir: str | pathlib.Path) -> Run:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         restored = checkpoints.restore(abstract_state(run), device)
     if restored is None:
-        raise UserError(f"{workdir} holds no checkpoint; train with this --workdir first.")
+        raise UserError(f"{workdir} holds no checkpoint; train with this workdir first.")
     state, _ = restored
     return dataclasses.replace(run, state=state)
 

@@ -32,7 +32,7 @@ def read(name):
 )
 def test_a_picture_much_larger_than_those_of_the_training(name, size, how, warns):
     config, image_shape = read(name)
-    notes = advice.list_untrained(config, image_shape, random_mask(*size), how)
+    notes = advice.list_untrained(config, image_shape, random_mask(1, *size), how)
     side = "x".join(str(x) for x in image_shape[:2])
     sentence = (
         f"The model was trained on pictures of {side} pixels ({config.data.name}) and never on 256x250: "
@@ -45,7 +45,19 @@ def test_a_picture_much_larger_than_those_of_the_training(name, size, how, warns
 def test_squares_cut_at_the_pictures_own_size_suit_every_size(image_size, warns):
     config, _ = read("celeba32_faces")
     config.data.update(tile_size=64, image_size=image_size)
-    assert bool(advice.list_untrained(config, (32, 32, 3), random_mask(90, 90), "tiles")) == warns
+    assert bool(advice.list_untrained(config, (32, 32, 3), random_mask(1, 90, 90), "tiles")) == warns
+
+
+def test_of_a_batch_the_picture_that_is_farthest_from_the_training_counts():
+    config, image_shape = read("mnist28")
+    config.mask.update(kind="random", fraction=(0.3, 0.9))
+    masks = np.ones((3, 28, 28), bool)
+    masks[1] = np.arange(28 * 28).reshape(28, 28) == 0
+    masks[2] = False
+    few, deep = advice.list_untrained(config, image_shape, masks, "own")
+    assert few.startswith("0.1 % of the pixels are observed;")
+    assert "a missing pixel is 38 pixels" in deep
+    assert advice.list_untrained(config, image_shape, masks[:1], "own") == []
 
 
 def test_it_is_logged_and_stands_in_the_result(tiled_model, caplog):

@@ -70,11 +70,12 @@ def load(config_data) -> Dataset:
     found = cache.fingerprint(root, names)
     arrays, unreadable = cache.cached(name, key, found, build, cache_dir=config_data.cache_dir)
     dataset = Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
-    shares = json.loads(arrays["crops"].tobytes())
+    shares, factors = zip(*json.loads(arrays["changes"].tobytes()), strict=True)
     if config_data.tile_size:
         _tell_tiles(dataset, len(shares))
     else:
         _tell_crops(shares, root)
+    _tell_enlarged(factors, root, recipe.image_size)
     return dataset
 
 
@@ -82,6 +83,7 @@ def _make_key(root, recipe, tile_size, limits, split):
     """All that decides which images a folder gives; what was cached under another key is read anew."""
     return {
         "source": "folder",
+        "arrays": ("train", "evaluation", "changes"),
         "dir": str(root.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "tile_size": tile_size,
@@ -115,6 +117,20 @@ def _tell_crops(shares, root):
             root,
             100 * sum(shares) / len(shares),
             100 * max(cropped),
+        )
+
+
+def _tell_enlarged(factors, root, image_size):
+    """Says which pictures were brought to a size that they do not have."""
+    if enlarged := [factor for factor in factors if factor > 1]:
+        logger.warning(
+            "Enlarged %d of %d pictures of %s, by up to %.1f times, to config.data.image_size=%d; a smaller "
+            "one keeps them sharp.",
+            len(enlarged),
+            len(factors),
+            root,
+            max(enlarged),
+            image_size,
         )
 
 
@@ -277,11 +293,11 @@ def _read_parts(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     images: dict[str, list[np.ndarray]] = {}
     skipped: list[str] = []
-    crops: list[float] = []  # of each picture the share that was left out
+    changes: list[tuple[float, float]] = []  # of each picture
     for part, names in parts.items():
-        images[part], failed, shares = _read_names(root, names, limits[part], recipe, tile_size)
+        images[part], failed, changed = _read_names(root, names, limits[part], recipe, tile_size)
         skipped.extend(failed)
-        crops.extend(shares)
+        changes.extend(changed)
     if not any(images.values()):
         raise UserError(
             f"None of the {len(skipped)} pictures below {root} can be used (the first: "
@@ -303,19 +319,20 @@ def _read_parts(
     arrays = {
         part: np.stack([pictures.to_channels(image, channels) for image in images[part]]) for part in images
     }
-    arrays["crops"] = np.frombuffer(json.dumps(crops).encode(), np.uint8)
+    arrays["changes"] = np.frombuffer(json.dumps(changes).encode(), np.uint8)
     return arrays, tuple(skipped)
 
 
 def _read_names(
     root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe, tile_size: int
-) -> tuple[list[np.ndarray], list[str], list[float]]:
+) -> tuple[list[np.ndarray], list[str], list[tuple[float, float]]]:
     """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn.
 
-    Also what was not good, and of each good one the share that was cropped away unasked.
+    Also what was not good, and of each good one the share that was cropped away unasked and the factor by
+    which it was resized.
     """
 
-    def read_one(name: str) -> tuple[list[np.ndarray], float] | str:
+    def read_one(name: str) -> tuple[list[np.ndarray], tuple[float, float]] | str:
         try:
             return _read_images(root / name, recipe, tile_size)
         except UserError as error:
@@ -337,7 +354,7 @@ def _read_names(
                         "set data.image_size, the number of pixels to which the shorter side of each is "
                         "reduced."
                     )
-    return tiles.deal([images for images, _ in good]), skipped, [share for _, share in good]
+    return tiles.deal([images for images, _ in good]), skipped, [changed for _, changed in good]
 
 
 def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, tile_size: int) -> int:
@@ -357,21 +374,21 @@ def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, 
 
 def _read_images(
     path: pathlib.Path, recipe: pictures.Recipe, tile_size: int
-) -> tuple[list[np.ndarray], float]:
-    """The image of a picture, or its tiles; and the share that is left out where no crop was asked for."""
+) -> tuple[list[np.ndarray], tuple[float, float]]:
+    """The image of a picture, or its tiles; the share that is left out unasked, the factor of its size."""
     image = pictures.read_picture(path)
-    is_cropped = recipe.crop_size or recipe.crop_box
+    (h, w), is_cropped = image.shape[:2], recipe.crop_size or recipe.crop_box
+    cropped = pictures.crop(image, size=recipe.crop_size, box=recipe.crop_box)
+    factor = recipe.image_size / min(cropped.shape[:2]) if recipe.image_size else 1.0
     if not tile_size:
-        h, w = image.shape[:2]
         share = 0.0 if is_cropped else 1 - min(h, w) ** 2 / (h * w)
-        return [pictures.apply_recipe(image, recipe).copy()], share
-    image = pictures.crop(image, size=recipe.crop_size, box=recipe.crop_box) if is_cropped else image
+        return [pictures.apply_recipe(image, recipe).copy()], (share, factor)
+    image = cropped if is_cropped else image
     image = pictures.to_channels(image, recipe.channels)
     if recipe.image_size:
-        factor = recipe.image_size / min(image.shape[:2])
         image = pictures.resize_area(image, *(round(factor * side) for side in image.shape[:2]))
     if min(image.shape[:2]) < tile_size:
         raise UserError(
             f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
         )
-    return list(tiles.cut_tiles(image, tile_size)), 0.0
+    return list(tiles.cut_tiles(image, tile_size)), (0.0, factor)

@@ -190,6 +190,17 @@ def test_what_is_cropped_away_unasked_is_said(tmp_path, caplog):
     assert "Cropped" not in caplog.text
 
 
+@pytest.mark.parametrize(("size", "said"), [({"image_size": 6}, "1.5"), ({"image_size": 4}, ""), ({}, "")])
+def test_what_is_enlarged_is_said(tmp_path, caplog, size, said):
+    root = tmp_path / "pictures"
+    write_pictures(root, 6, 4, 8, 3)
+    for tile in ({}, {"tile_size": 4}):
+        sources.load(make_config(tmp_path, source="folder", dir=root, eval_fraction=0.4, **size, **tile))
+        assert ("Enlarged 6 of 6 pictures" in caplog.text) == bool(said)
+        assert f"by up to {said} times, to config.data.image_size=6;" in caplog.text or not said
+        caplog.clear()
+
+
 def test_data_are_called_by_their_name_or_by_the_folder(tmp_path):
     write_pictures(tmp_path / "holidays", 6, 4, 4, 3)
     config = make_config(tmp_path, source="folder", dir=tmp_path / "holidays", eval_fraction=0.4)
