@@ -25,8 +25,10 @@ METRICS = (
     "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved", "ssim", "crps",
     "log_prob", "rounds_rank_correlation",
 )  # fmt: skip
-# Where the images lie is of the machine; what they are stands in the rest of `data`.
-PLACES = {"data.cache_dir": "", "data.dir": "", "data.partition_file": "", "mask.file": ""}
+# Where things lie is of the machine; what the images are stands in the rest of `data`.
+PLACES = dict.fromkeys(
+    ("data.cache_dir", "data.dir", "data.partition_file", "mask.file", "train.init_from"), ""
+)
 FOLDERS = {"folder": "PICTURES", "arrays": "ARRAYS", "tfds": "TFDS_DIR"}  # in the command of the card
 
 
@@ -227,6 +229,8 @@ def make_command(name: str, recipe: str, config: ConfigDict) -> str:
         flags.append(f"--config.data.dir={place}")
     if config.data.partition_file:
         flags.append(f"--config.data.partition_file={pathlib.Path(config.data.partition_file).name}")
+    if config.train.init_from:
+        flags.append("--config.train.init_from=TRAINED")  # which one, the card says
     if unknown := sorted(set(new) - set(old)):
         raise UserError(
             f"--recipe={recipe} lacks fields of the run ({', '.join(unknown)}); name the shipped "

@@ -62,9 +62,11 @@ def test_the_command_trains_with_the_configuration_of_the_run(run, evaluation):
     command = packing.make_command("tiny", REQUEST.recipe, config)
     assert "--config.model.width=8" in command and "--config.evaluate.fractions=(0.4,)" in command
     assert not documented_commands.find_errors(documented_commands.split(command))
+    assert "init_from" not in command
     config.data.update(source="folder", dir="somewhere", cache_dir="elsewhere")
+    config.train.init_from = "nowhere"
     command = packing.make_command("tiny", REQUEST.recipe, config)
-    assert "--config.data.dir=PICTURES" in command and "where" not in command
+    assert "--config.data.dir=PICTURES --config.train.init_from=TRAINED" in command and "where" not in command
     described = packing.describe(dataclasses.replace(run, config=config), evaluation)
     assert described["crop"] == "the largest central square" and "where" not in described["config"]
     assert described["data"] == "digits: 1497 images of 'train', evaluated on 8 of 'test'"
