@@ -13,5 +13,6 @@ def get_config():
     """Returns the configuration."""
     config = celeba_multiscale.get_config()
     config.model.update(down_blocks=(1, 2, 4, 3), up_blocks=(1, 2, 4))
-    config.train.update(num_steps=4800, batch_size=32, learning_rate=4e-3)
+    config.mask.shares.update(random=0.78, half=0.14, box=0.04, strokes=0.04)
+    config.train.update(num_steps=3800, batch_size=32, learning_rate=4e-3)
     return config
