@@ -20,8 +20,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_jax.pretrained"
 BENCHMARKS = ("collect", "peers", "protocols", "quality", "reliability", "roofline", "tiles")
 OTHERS = (  # of no flags of ours
-    ". ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ", "sha256sum -c",
-    "sphinx-build ",
+    ". ", "export ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ",
+    "sha256sum -c", "sphinx-build ",
 )  # fmt: skip
 EXTRAS = re.compile(r"\.\[(\w+)\]$")
 
