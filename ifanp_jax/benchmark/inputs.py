@@ -128,6 +128,11 @@ def count_steps_per_dispatch(run: runs.Run) -> int:
     return dispatch.choose_steps_per_dispatch(_with_shapes(run), periods)
 
 
+def count_units() -> int:
+    """Devices that a product runs on each for itself: those of a CPU share its cores."""
+    return 1 if jax.default_backend() == "cpu" else jax.device_count()
+
+
 def count_step_flops(run: runs.Run) -> int:
     """Operations of one training step on the whole batch."""
     return dispatch.count_step_flops(_with_shapes(run))

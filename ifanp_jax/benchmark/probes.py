@@ -7,7 +7,7 @@ import time
 import jax
 
 from ifanp_jax.benchmark import inputs, processes, step_speed
-from ifanp_jax.runtime import compilation_cache
+from ifanp_jax.runtime import compilation_cache, cores
 from ifanp_jax.training import runs
 
 FAKE_BATCH_SIZE, FAKE_SIDE, FAKE_STEPS = 8, 8, 5
@@ -55,6 +55,7 @@ def answer_probe(request: str) -> None:
     Args:
       request: JSON: the record of a run, `num_steps`, `num_images` and `cache`.
     """
+    cores.make_devices()
     fields = json.loads(request)
     if fields["cache"]:
         compilation_cache.enable(fields["cache"])

@@ -164,10 +164,10 @@ def _list_rows(found, floors, seed):
 
 def _measure(trained, images, context, targets, floors, num_rounds) -> dict[str, np.ndarray]:
     """Log-likelihoods (N, F): `one_pass` and `by_rounds` of the targets, and `..._all` with the context."""
-    config, model, variables = trained.config.evaluate, trained.model, trained.variables
+    config, model = trained.config.evaluate, trained.model
     pass_key, rounds_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 3))
 
-    def measure(image, masks):
+    def measure(variables, image, masks):
         image, mask, wanted = sampling.to_float(image), masks[..., :1], masks[..., 1:]
         completion = answers.complete_batch(
             pass_key, model, variables, image, mask, num_samples=config.num_samples
@@ -188,7 +188,7 @@ def _measure(trained, images, context, targets, floors, num_rounds) -> dict[str,
         }
 
     masks = np.concatenate([context, targets], axis=-1)
-    return batches.measure(measure, images, masks, batch_size=config.batch_size)
+    return batches.measure(measure, trained.variables, images, masks, batch_size=config.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames="floors")

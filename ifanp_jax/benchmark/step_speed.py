@@ -39,7 +39,7 @@ def measure_training(case: inputs.Case) -> dict:
         **alone,
         "images_per_second": batch_size / alone["milliseconds"] * 1e3,
         "mflops_per_image": num_flops / batch_size / 1e6,
-        "gemm_share": num_flops / alone["milliseconds"] / 1e6 / case.gemm_rate / jax.device_count(),
+        "gemm_share": num_flops / alone["milliseconds"] / 1e6 / case.gemm_rate / inputs.count_units(),
         **facts,
         "peak_mib": timing.peak_mib(),
         "loop_overhead": _overhead(times["loop"], times["alone"]),
@@ -159,7 +159,8 @@ def make_training(
       devices: None = all.
       is_streamed: whether the steps take their own images, from the host.
     """
-    mesh, streams = device_mesh.make_mesh(devices=devices), keys.make_streams(run.config.seed)
+    mesh = device_mesh.make_mesh(devices=devices, batch_size=run.config.train.batch_size)
+    streams = keys.make_streams(run.config.seed)
     init = jax.jit(
         lambda key: run.step.init(key, run.image_shape), out_shardings=device_mesh.replicated(mesh)
     )
@@ -203,7 +204,7 @@ def measure_scaling(case: inputs.Case) -> dict:
     by_side = []
     for side in case.effort.scaling_sides:
         batch_size = min(run.config.train.batch_size, max(1, SCALING_PIXELS // side**2))
-        batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
+        batch_size = -(-batch_size // inputs.count_units()) * inputs.count_units()
         shape = (side, side, channels)
         by_side.append(_scale(case, inputs.change_run(run, image_shape=shape, batch_size=batch_size)))
     batches = (inputs.change_run(run, batch_size=size) for size in case.effort.scaling_batch_sizes)
@@ -217,7 +218,7 @@ def _scale(case, run):
         "side": run.image_shape[0],
         **entry,
         "images_per_second": run.config.train.batch_size / entry["milliseconds"] * 1e3,
-        "gemm_share": rate / case.gemm_rate / jax.device_count(),
+        "gemm_share": rate / case.gemm_rate / inputs.count_units(),
     }
 
 

@@ -10,6 +10,7 @@ from ifanp_jax.completion.arguments import Options
 from ifanp_jax.completion.limits import Limits
 from ifanp_jax.completion.progress import Listener, Progress
 from ifanp_jax.completion.result import CompletionResult
+from ifanp_jax.completion.tile_model import TileModel
 from ifanp_jax.completion.tiled import TiledPicture
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,11 @@ def complete(
       may_lower_rounds: True takes one round where there would be too many draws.
       listener: is told how far the picture is.
     """
-    results, taken = [], []
+    results, taken, tile_model = [], [], TileModel.make(model, variables, limits)
     for values, known in zip(image, mask[..., 0], strict=True):
         depth = levels.measure_depth(known)
         picture = TiledPicture.cut(
-            model,
-            variables,
+            tile_model,
             values,
             known,
             depth,

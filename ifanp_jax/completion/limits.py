@@ -98,8 +98,10 @@ def find_high_cost(
 
 
 def find_num_bytes(limits: Limits) -> int:
-    """Memory that one call may take, in bytes."""
-    return limits.num_bytes or int(MEMORY_SHARE * device_mesh.device_bytes(jax.local_devices()[0]))
+    """Memory that one call may take, in bytes; on a CPU of all that its devices share."""
+    devices = jax.local_devices()
+    count = len(devices) if devices[0].platform == "cpu" else 1
+    return limits.num_bytes or int(MEMORY_SHARE * count * device_mesh.device_bytes(devices[0]))
 
 
 def _find_num_operations(limits):

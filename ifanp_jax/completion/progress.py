@@ -21,7 +21,7 @@ class Progress:
         self.done = self.total = 0
         self._listener = listener
         self._last = self._said = time.monotonic()
-        self._sizes: set[int] = set()  # of the calls so far: the first one of a size compiles
+        self._sizes: set[tuple[int, ...]] = set()  # of the calls so far: the first one of a size compiles
         self._pixels_left = self._pixels_timed = 0
         self._seconds_timed = 0.0
 
@@ -36,19 +36,21 @@ class Progress:
         self._pixels_left += pixels
         self._tell(None)
 
-    def advance(self, pixels: int) -> None:
-        """Counts a call that is done.
+    def advance(self, tiles: list[int]) -> None:
+        """Counts the tiles of a call that is done.
 
         Args:
-          pixels: of it.
+          tiles: pixels of each.
         """
-        self.done += 1
-        self._pixels_left -= pixels
+        if not tiles:
+            return
+        self.done += len(tiles)
+        self._pixels_left -= sum(tiles)
         now = time.monotonic()
-        if pixels in self._sizes:
+        if tuple(tiles) in self._sizes:
             self._seconds_timed += now - self._last
-            self._pixels_timed += pixels
-        self._sizes.add(pixels)
+            self._pixels_timed += sum(tiles)
+        self._sizes.add(tuple(tiles))
         self._last = now
         left = None
         if self._pixels_timed:

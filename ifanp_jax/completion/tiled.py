@@ -6,18 +6,16 @@ the picture is cut, but for the tolerance of the tiles (`tiles`).
 """
 
 import dataclasses
-from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 
 from ifanp_jax.completion import levels
 from ifanp_jax.completion import tiles as cutting
 from ifanp_jax.completion.levels import Level
 from ifanp_jax.completion.progress import Progress
+from ifanp_jax.completion.tile_model import TileModel
 from ifanp_jax.completion.tiles import Tile
-from ifanp_jax.models import answers, rounds
+from ifanp_jax.models import rounds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,26 +23,23 @@ class TiledPicture:
     """A picture cut into levels and tiles, ready to be completed once or several times.
 
     Attributes:
-      model: Flax module with `tile_margin`.
-      variables: its parameters and other collections.
+      model: answers its tiles.
       levels: the picture at several sizes, the largest first.
       tiles: of each level.
       progress: of all that is done with it.
     """
 
-    model: nn.Module
-    variables: Any = dataclasses.field(repr=False)
+    model: TileModel = dataclasses.field(repr=False)
     levels: list[Level] = dataclasses.field(repr=False)
     tiles: list[list[Tile]] = dataclasses.field(repr=False)
     progress: Progress = dataclasses.field(default_factory=Progress, repr=False)
 
     @classmethod
-    def cut(cls, model, variables, image, known, depth, *, max_depth, sides, progress=None) -> "TiledPicture":
+    def cut(cls, model: TileModel, image, known, depth, *, max_depth, sides, progress=None) -> "TiledPicture":
         """Cuts a picture.
 
         Args:
-          model: Flax module with `tile_margin`.
-          variables: its parameters and other collections.
+          model: that will answer its tiles.
           image: float32 (H, W, C) in [0, 1], 0 where unknown.
           known: bool (H, W).
           depth: of `levels.measure_depth`.
@@ -52,10 +47,10 @@ class TiledPicture:
           sides: of the tiles, see `tiles.choose`.
           progress: of what is done with it; None = one that is its own.
         """
-        margin, cell = model.tile_margin(), model.cell
+        margin, cell = model.model.tile_margin(), model.model.cell
         made = levels.make_levels(image, known, depth, max_depth)
         cuts = [cutting.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in made]
-        return cls(model, variables, made, cuts, progress or Progress())
+        return cls(model, made, cuts, progress or Progress())
 
     @property
     def num_tiles(self) -> int:
@@ -149,37 +144,19 @@ class TiledPicture:
           (H, W, C), 0 elsewhere, or None.
         """
         values, scale = image.copy(), None
-        for tile in cut:
-            part = wanted[tile.core]
-            if part.any():
-                completion = self._ask(tile, image, known)
-                mean, deviation, factor = (
-                    None if x is None else tile.cut_core(np.asarray(x[0, 0]))
-                    for x in (completion.samples, completion.scale, completion.cholesky)
-                )
+        due = [tile for tile in cut if wanted[tile.core].any()]
+        self.progress.advance([tile.side**2 for tile in cut if tile not in due])
+        for answered in self.model.answer(due, image, known):
+            for tile, answer in answered:
+                part, mean = wanted[tile.core], answer.mean
                 if noise is not None:
-                    mean = mean + rounds.color_noise(
-                        noise[tile.core], deviation, factor, completion.distribution
-                    )
+                    mean = mean + rounds.color_noise(noise[tile.core], *answer[1:])
                 values[tile.core][part] = np.clip(mean, 0, 1)[part]
-                if deviation is not None:
+                if answer.scale is not None:
                     scale = np.zeros_like(values) if scale is None else scale
-                    scale[tile.core][part] = deviation[part]
-            self.progress.advance(tile.side**2)
+                    scale[tile.core][part] = answer.scale[part]
+            self.progress.advance([tile.side**2 for tile, _ in answered])
         return values, scale
-
-    def _ask(self, tile, image, known):
-        """The model's answer for a tile, with axes for one sample and one image in front."""
-        mask = tile.cut(known[..., None])
-        return answers.complete_batch(
-            jax.random.key(0),  # nothing is drawn without a latent variable
-            self.model,
-            self.variables,
-            np.where(mask, tile.cut(image), np.float32(0)),
-            mask,
-            num_samples=1,
-            inside=tile.cut_inside(known.shape),
-        )
 
 
 def _draw_noise(generator, pixels, channels):

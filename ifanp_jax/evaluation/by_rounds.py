@@ -43,11 +43,11 @@ def evaluate_samples(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict
       float32, one value per image and name: what `measure_samples` answers, and in nats per unobserved value
       the joint log-likelihood by rounds, `rounds_log_prob`, and by one round, `rounds_log_prob_one`.
     """
-    config, variables = run.config.evaluate, run.variables
+    config = run.config.evaluate
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     options = {"num_samples": config.num_samples}
 
-    def measure(image, mask):
+    def measure(variables, image, mask):
         image = sampling.to_float(image)
         drawn = rounds.complete_by_rounds(
             key, run.model, variables, image, mask, rounds=config.rounds, **options
@@ -66,7 +66,7 @@ def evaluate_samples(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict
     # An image's samples are so many rows of one call: no more rows than elsewhere.
     batch_size = max(1, config.batch_size // config.num_samples)
     count = config.rounds_images
-    return batches.measure(measure, images[:count], contexts[:count], batch_size=batch_size)
+    return batches.measure(measure, run.variables, images[:count], contexts[:count], batch_size=batch_size)
 
 
 @jax.jit

@@ -92,8 +92,8 @@ def evaluate_images(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict[
     config = run.config
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
     options = {"num_samples": config.evaluate.num_samples, "target": config.objective.target}
-    measure = functools.partial(evaluate_batch, key, run.model, run.variables, **options)
-    return batches.measure(measure, images, contexts, batch_size=config.evaluate.batch_size)
+    measure = functools.partial(evaluate_batch, key, run.model, **options)
+    return batches.measure(measure, run.variables, images, contexts, batch_size=config.evaluate.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples", "target"))

@@ -62,10 +62,10 @@ def evaluate_images(run: Run, images: np.ndarray, mask: np.ndarray) -> Values:
       images: uint8 (N, H, W, C).
       mask: bool (N, H, W, 1), True = observed.
     """
-    key = jax.random.fold_in(jax.random.key(run.config.evaluate.seed), 1)
-    call = functools.partial(_measure_batch, key, run.model, run.variables)
-    call = functools.partial(call, num_samples=run.config.evaluate.num_samples)
-    return batches.measure(call, images, mask, batch_size=run.config.evaluate.batch_size)
+    config = run.config.evaluate
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    call = functools.partial(_measure_batch, key, run.model, num_samples=config.num_samples)
+    return batches.measure(call, run.variables, images, mask, batch_size=config.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
@@ -94,12 +94,12 @@ def complete_images(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarra
     config = run.config.evaluate
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
-    def complete(image, mask):
-        return {"answer": _predict(key, run.model, run.variables, image, mask, config.num_samples)}
+    def complete(variables, image, mask):
+        return {"answer": _predict(key, run.model, variables, image, mask, config.num_samples)}
 
     # No more at once than in an evaluation, and no filling up of a few images to a whole batch.
     size = max(1, min(config.batch_size, len(images)))
-    answer = batches.measure(complete, images, mask, batch_size=size)["answer"]
+    answer = batches.measure(complete, run.variables, images, mask, batch_size=size)["answer"]
     return np.where(mask, images, answer)
 
 

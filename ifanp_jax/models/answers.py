@@ -20,7 +20,7 @@ def complete_batch(key, model, variables, image, mask, *, num_samples, inside=No
       image: float32 (B, H, W, C).
       mask: bool (B, H, W, 1).
       num_samples: S.
-      inside: bool (1, H, W, 1), False in padding; for models with a `tile_margin` alone.
+      inside: bool (1 or B, H, W, 1), False in padding; for models with a `tile_margin` alone.
 
     Returns:
       Float32 samples (S, B, H, W, C) and, where the model has one, their scale.

@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
     Attributes:
       base: float32 (B, H, W, C), the sharpest kernel's values, or the masked image without kernels.
       features: of each level of the network.
-      valid: float32 (1, H', W', 1), 1 inside the picture and 0 in its padding; None without padding.
+      valid: float32 (1 or B, H', W', 1), 1 inside the picture and 0 in its padding; None without padding.
     """
 
     base: jax.Array
@@ -143,9 +143,9 @@ class MultiscaleNP(nn.Module):
           image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
-          inside: bool (1, H, W, 1), False in padding around the pictures, where `mask` must be False as well.
-            A picture gets the answer that it gets alone where it begins at multiples of the coarsest cell;
-            without a latent variable only.
+          inside: bool (1 or B, H, W, 1), False in padding around the pictures, where `mask` must be False
+            as well. A picture gets the answer that it gets alone where it begins at multiples of the
+            coarsest cell; without a latent variable only.
         """
         check_inputs(image, mask, self.channels)
         context = self.encode(image, mask, inside=inside)
@@ -243,10 +243,10 @@ def pad_to_multiple(
     Args:
       x: float (B, H, W, F).
       multiple: of the sides.
-      inside: bool (1, H, W, 1), False in padding that `x` has already; it is set to zero there.
+      inside: bool (1 or B, H, W, 1), False in padding that `x` has already; it is set to zero there.
 
     Returns:
-      The padded array, and float32 (1, H', W', 1), 1 inside the picture; None where there is no padding.
+      The padded array, and float32 (1 or B, H', W', 1), 1 inside the picture; None where there is no padding.
     """
     chex.assert_rank(x, 4)
     _, h, w, _ = x.shape

@@ -64,12 +64,14 @@ def attend(
     is_any = jax.export.is_symbolic_dim(b)
     if is_any or jax.default_backend() != "cpu":
         return by_head(_attend(*arrays, max(least, entries // (n * h * (1 if is_any else b)))))
-    pairs = b * h
-    at_once = max(k for k in range(1, pairs + 1) if pairs % k == 0 and (k == 1 or k * n**2 <= entries))
-    blocks = [x.reshape(pairs // at_once, at_once, *x.shape[2:]) for x in arrays]
-    block_size = max(least, entries // (n * at_once))
+    pairs, devices = b * h, jax.device_count()
+    most = max(1, entries // n**2) * devices
+    at_once = max(k for k in range(1, min(pairs, most) + 1) if pairs % k == 0)
+    # Each block takes pairs from all parts of the batch, so that devices that share the batch share it.
+    blocks = [x.reshape(at_once, pairs // at_once, *x.shape[2:]).swapaxes(0, 1) for x in arrays]
+    block_size = max(least, devices * entries // (n * at_once))
     out = jax.lax.map(lambda block: _attend(*block, block_size), blocks)
-    return by_head(out.reshape(b, h, n, d))
+    return by_head(out.swapaxes(0, 1).reshape(b, h, n, d))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -157,9 +157,10 @@ def _scan_images(body, carry, images, weights):
         at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
     if at_once == b:
         return body(carry, images)
-    blocks = jax.tree.map(lambda x: x.reshape(b // at_once, at_once, *x.shape[1:]), images)
+    # Each block takes images from all parts of the batch, so that devices that share the batch share it.
+    blocks = jax.tree.map(lambda x: x.reshape(at_once, b // at_once, *x.shape[1:]).swapaxes(0, 1), images)
     carry, out = jax.lax.scan(body, carry, blocks)
-    return carry, out.reshape(b, *out.shape[2:])
+    return carry, out.swapaxes(0, 1).reshape(b, *out.shape[2:])
 
 
 def _product(subscripts, x, y):

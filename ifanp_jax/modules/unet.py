@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, valid: jax.Array | None = None) -> jax.Array:
-        """Maps (B, H, W, D) to (B, H, W, D); `valid` (1, H, W, 1) is 1 inside the picture and 0 outside."""
+        """Maps (B, H, W, D) to (B, H, W, D); `valid` (1 or B, H, W, 1) is 1 inside the picture, else 0."""
         chex.assert_rank(x, 4)
         act: Callable = ACTIVATIONS[self.activation]
         width = x.shape[-1]
@@ -103,8 +103,8 @@ class UNet(nn.Module):
 
         Args:
           x: float (B, H, W, F); H and W multiples of 2^(levels - 1).
-          valid: float (1, H, W, 1), 1 inside the picture, 0 in its padding; None without padding. `x` must be
-            zero where it is 0.
+          valid: float (1 or B, H, W, 1), 1 inside the picture, 0 in its padding; None without padding. `x`
+            must be zero where it is 0.
 
         Returns:
           The features of each level, (B, H / 2^level, W / 2^level, widths[level]).

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ifanp_jax import memory
 from ifanp_jax.errors import UserError, first_line
-from ifanp_jax.runtime import peers
+from ifanp_jax.runtime import cores, peers
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ NUM_PROCESSES_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 def initialize(
     *, coordinator: str = "", num_processes: int = 0, process_id: int = -1, heartbeat_seconds: float = 60
 ) -> None:
-    """Joins the processes of a run; does nothing where there is one. Call it before any other use of JAX.
+    """Joins the processes of a run; a process that works alone makes CPU devices of its cores (`cores`).
+
+    Call it before any other use of JAX.
 
     Args:
       coordinator: host:port of process 0; "" = found by JAX on TPU pods (also on GKE), Slurm and Open MPI.
@@ -43,7 +45,9 @@ def initialize(
       UserError: when only some of the three are given, or they cannot be right.
     """
     arguments = plan_join(coordinator, num_processes, process_id, environ=os.environ, is_tpu_vm=_is_tpu_vm())
-    if arguments is not None:
+    if arguments is None:
+        cores.make_devices()
+    else:
         _join(heartbeat_seconds, **arguments)
 
 
@@ -134,14 +138,25 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def make_mesh(*, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(*, devices: list[jax.Device] | None = None, batch_size: int = 0) -> Mesh:
     """A mesh with the axis "data" over `devices`, or over all of all processes.
 
     The devices of a process stand side by side, so that its rows of a batch are one slice.
     (`jax.make_mesh` orders them otherwise on TPU pods and refuses several GPU hosts.)
+
+    Args:
+      devices: None = all.
+      batch_size: of a process on a CPU that works alone: it takes as many devices as share this equally.
     """
     devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    if batch_size and devices[0].platform == "cpu" and jax.process_count() == 1:
+        devices = devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def make_local_mesh() -> Mesh:
+    """The mesh of the devices of this process, for work that each process does alone."""
+    return make_mesh(devices=jax.local_devices())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -259,11 +274,11 @@ def first_copy(tree: Any) -> Any:
 
 
 def device_bytes(device: jax.Device) -> int:
-    """Memory of a device in bytes; a CPU device has that of the machine, or of its container."""
+    """Memory of a device in bytes; CPU devices share that of the machine, or of its container."""
     stats = device.memory_stats() or {}
     if stats.get("bytes_limit"):
         return stats["bytes_limit"]
-    return memory.machine_bytes()
+    return memory.machine_bytes() // len(jax.local_devices(backend=device.platform))
 
 
 def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> None:

@@ -56,7 +56,8 @@ def run(
         devices cannot share a batch or hold a step, or the loss is not finite.
       SystemExit: after a signal, once its step is on disk.
     """
-    workdir, mesh, streams = pathlib.Path(workdir), device_mesh.make_mesh(), keys.make_streams(config.seed)
+    workdir, streams = pathlib.Path(workdir), keys.make_streams(config.seed)
+    mesh = device_mesh.make_mesh(batch_size=config.train.batch_size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(interruption.deferred())
         new = _check(config, workdir, dataset, mesh, allowed_changes)

@@ -31,9 +31,13 @@ def colour_model():
     return make_completion_model(image_shape=(8, 8, 3))
 
 
-@pytest.fixture(scope="session")
-def tiled_model():
+def make_tiled_model():
     """A model for pictures of any size, with tiles of 32 pixels of which the middle 16 count."""
     fields = {"latent_dim": 0, "widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,), "sigma": 0.2}
     model = make_completion_model("multiscale_np.MultiscaleNP", image_shape=(32, 32, 3), **fields)
     return dataclasses.replace(model, limits=Limits(tile_sides=(32,)))
+
+
+@pytest.fixture(scope="session")
+def tiled_model():
+    return make_tiled_model()

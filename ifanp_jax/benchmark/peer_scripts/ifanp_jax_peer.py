@@ -8,6 +8,7 @@ from flax import traverse_util
 
 from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data import sampling
+from ifanp_jax.runtime import cores, device_mesh
 from ifanp_jax.training import parameters, runs
 
 
@@ -18,13 +19,17 @@ class Peer:
 
     def __init__(self, task, arrays):
         """Takes what `peers.write_task` wrote."""
+        cores.make_devices()
         run = runs.make(*runs.parse_record(task["record"]))
+        mesh = device_mesh.make_mesh(batch_size=len(arrays["image"]))
+        replicated = device_mesh.replicated(mesh)
         flat = {n.removeprefix("weights/"): x for n, x in arrays.items() if n.startswith("weights/")}
         params = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
-        state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(0))
-        self.state = state.replace(params=jax.tree.map(jnp.copy, params))
-        self.batches = sampling.Batch(image=jnp.asarray(arrays["image"])[None], mask=arrays["mask"][None])
-        self.update = jax.jit(run.step.update, donate_argnums=1)
+        init = jax.jit(lambda key: run.step.init(key, run.image_shape), out_shardings=replicated)
+        self.state = init(jax.random.key(0)).replace(params=jax.device_put(params, replicated))
+        batches = sampling.Batch(image=arrays["image"][None], mask=arrays["mask"][None])
+        self.batches = jax.device_put(batches, device_mesh.batched(mesh, axis=1))
+        self.update = jax.jit(run.step.update, donate_argnums=1, out_shardings=replicated)
         self.key = jax.random.key(task["seed"])
         self.run, self.arrays = run, arrays
         num_parameters = parameters.count_parameters(params)
@@ -41,7 +46,8 @@ class Peer:
 
     def complete(self):
         """Completes the picture once."""
-        model = CompletionModel.from_run(dataclasses.replace(self.run, state=self.state))
+        state = device_mesh.first_copy(self.state)
+        model = CompletionModel.from_run(dataclasses.replace(self.run, state=state))
         picture, mask = self.arrays["picture"][0], self.arrays["picture_mask"][0]
         model.complete(picture, mask, num_samples=1, rounds=1, size="own")
 

@@ -1,0 +1,49 @@
+"""What `test_sharing.py` compares: work that devices share, with one and with three of them.
+
+python -m tests.runtime.sharing_worker OUTPUT
+"""
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+
+from ifanp_jax.evaluation import by_rounds, evaluate
+from ifanp_jax.training import runs
+from tests import tiny
+from tests.completion.conftest import make_tiled_model
+from tests.helpers import random_image, random_mask
+
+NUM_DEVICES = 3
+SIZE = (41, 53)  # six tiles
+
+
+def make_run(name):
+    config = tiny.make_config(**{"evaluate.rounds": 2})
+    config.model = tiny.make_model_config(name, likelihood="per_pixel")
+    return runs.make(config, (8, 8, 1))
+
+
+def measure():
+    """Evaluations of 8 images in calls of 6, and a picture in tiles; values by name."""
+    found, images = {}, tiny.digits().evaluation[:8]
+    contexts = np.random.default_rng(0).random((8, 8, 8, 1)) < 0.4
+    for name in ("image_np.IFANP", "point_np.ANP"):
+        run = make_run(name)
+        state = jax.jit(run.step.init, static_argnums=1)(jax.random.key(0), run.image_shape)
+        run = dataclasses.replace(run, state=state)
+        values = evaluate.evaluate_images(run, images, contexts)
+        if name == "image_np.IFANP":
+            values |= by_rounds.evaluate_samples(run, images, contexts)
+        found |= {f"{name}/{key}": value for key, value in values.items()}
+    model = make_tiled_model()
+    for rounds in (1, 2):
+        answer = model.complete(random_image(*SIZE, 3), random_mask(*SIZE), num_samples=2, rounds=rounds)
+        found[f"samples/{rounds}"], found[f"uncertainty/{rounds}"] = answer.samples, answer.uncertainty
+    return found
+
+
+if __name__ == "__main__":
+    assert jax.device_count() == NUM_DEVICES
+    np.savez(sys.argv[1], **measure())
