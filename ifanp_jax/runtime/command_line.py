@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ifanp_jax import errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import config_files, flag_errors, interruption, peers
+from ifanp_jax.runtime import config_files, flag_errors, huge_pages, interruption, peers
 
 logger = logging.getLogger("ifanp_jax")
 
@@ -73,6 +73,8 @@ def run(command: Callable[[], None]) -> None:
     Args:
       command: of the module that the process was started with, or that a console script names.
     """
+    if not HELP & {argument.lstrip("-") for argument in sys.argv}:
+        huge_pages.ask_for_them()
     _show_flags_of(command.__module__)
     config_files.make_importable()
     _quieten_libraries()
