@@ -4,6 +4,7 @@ A batch is split over the axis, parameters are held by every device. The compile
 the same code runs on one CPU and on a pod, with the same result up to rounding.
 """
 
+import functools
 import glob
 import importlib.util
 import logging
@@ -167,6 +168,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     """The devices share the array along `axis`."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
+
+
+def known_to(function: Callable, mesh: Mesh) -> Callable:
+    """`function` for `jit`, traced with the mesh that `share` then knows.
+
+    Args:
+      function: to be compiled.
+      mesh: of the devices that run it.
+    """
+
+    @functools.wraps(function)
+    def with_mesh(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return with_mesh
+
+
+def share(x: jax.Array) -> jax.Array:
+    """Has the devices of the program that is traced share work on `x` along its first axis.
+
+    The same `x` where they cannot equally, and outside of `known_to`.
+    """
+    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
+    return x if size == 1 or x.shape[0] % size else jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

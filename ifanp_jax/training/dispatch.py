@@ -158,7 +158,7 @@ def make_train_steps(
 
     replicated = device_mesh.replicated(mesh)
     return jax.jit(
-        train_steps,
+        device_mesh.known_to(train_steps, mesh),
         static_argnums=2,
         donate_argnums=0,
         in_shardings=(replicated, device_mesh.batched(mesh, axis=int(is_streamed))),

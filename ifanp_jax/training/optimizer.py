@@ -6,6 +6,8 @@ import jax
 import optax
 import optax.contrib
 
+from ifanp_jax.training import stacks
+
 
 def learning_rate_schedule(config) -> optax.Schedule:
     """Linear warm-up from 0, then a cosine to 0 at `num_steps`; `config` = the fields of `config.train`."""
@@ -33,13 +35,13 @@ def make_optimizer(config) -> optax.GradientTransformation:
         weight_decay=config.weight_decay,
         adam_b2=0.99,
         adam_learning_rate=lambda step: config.adam_share * schedule(step),
-        muon_weight_dimension_numbers=kernel_axes,
+        muon_weight_dimension_numbers=_stack_axes,
     )
-    return optax.chain(clip, muon)
+    return optax.chain(clip, stacks.on_stacks(muon, is_kernel))
 
 
-def kernel_axes(params: Any) -> Any:
-    """For each parameter the axes of its kernel as a matrix, or None where it is none.
+def is_kernel(params: Any) -> Any:
+    """For each parameter whether Muon takes it.
 
     Heads (layers whose name ends in "head") are left out too: Muon moves every direction alike, and a scale
     that reaches its floor in the first steps ruins them.
@@ -48,10 +50,17 @@ def kernel_axes(params: Any) -> Any:
       params: tree of arrays: kernels of convolutions (h, w, in, out) and of Dense layers (in, out) count.
     """
 
-    def axes_of(path, x):
+    def is_one(path, x):
         names = [str(getattr(part, "key", part)) for part in path]
-        if x.ndim not in (2, 4) or any(name.endswith("head") for name in names):
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+        return x.ndim in (2, 4) and not any(name.endswith("head") for name in names)
 
-    return jax.tree_util.tree_map_with_path(axes_of, params)
+    return jax.tree_util.tree_map_with_path(is_one, params)
+
+
+def _stack_axes(tree):
+    """The axes of the matrices in stacks of kernels, (n, ..., in, out); None for the rest."""
+    matrix = {
+        name: optax.contrib.MuonDimensionNumbers(tuple(range(1, x.ndim - 1)), x.ndim - 1)
+        for name, x in tree["kernels"].items()
+    }
+    return {"kernels": matrix, "rest": [None] * len(tree["rest"])}

@@ -7,15 +7,24 @@ import dataclasses
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
-from ifanp_jax.training import runs
+from ifanp_jax.runtime import device_mesh
+from ifanp_jax.training import optimizer, runs
 from tests import tiny
 from tests.completion.conftest import make_tiled_model
 from tests.helpers import random_image, random_mask
 
 NUM_DEVICES = 3
+# Three kernels of one shape, two of another and one of its own.
+KERNELS = {
+    "conv": [{"kernel": jnp.full((3, 3, 2, 4), 0.1), "bias": jnp.zeros(4)} for _ in range(3)],
+    "dense": [{"kernel": jnp.full((6, 5), 0.1), "bias": jnp.zeros(5)} for _ in range(2)],
+    "to_image": {"kernel": jnp.full((4, 6), 0.1)},
+    "mean_head": {"kernel": jnp.full((6, 5), 0.1)},
+}
 SIZE = (41, 53)  # six tiles
 
 
@@ -25,9 +34,24 @@ def make_run(name):
     return runs.make(config, (8, 8, 1))
 
 
+def make_updates(tx):
+    """The second update of an optimiser, so that what it keeps counts too; the devices share it."""
+    mesh, generator = device_mesh.make_mesh(), np.random.default_rng(0)
+    replicated = device_mesh.replicated(mesh)
+    update = jax.jit(device_mesh.known_to(tx.update, mesh), out_shardings=replicated)
+    state = jax.device_put(tx.init(KERNELS), replicated)
+    for _ in range(2):
+        gradients = jax.tree.map(lambda x: generator.normal(size=x.shape).astype(np.float32), KERNELS)
+        updates, state = update(gradients, state, KERNELS)
+    return updates
+
+
 def measure():
-    """Evaluations of 8 images in calls of 6, and a picture in tiles; values by name."""
+    """Evaluations of 8 images in calls of 6, a picture in tiles, and an update of Muon; values by name."""
     found, images = {}, tiny.digits().evaluation[:8]
+    config = tiny.make_config(**{"train.optimizer": "muon"})
+    updates = make_updates(optimizer.make_optimizer(config.train))
+    found |= {f"update/{index}": x for index, x in enumerate(jax.tree.leaves(updates))}
     contexts = np.random.default_rng(0).random((8, 8, 8, 1)) < 0.4
     for name in ("image_np.IFANP", "point_np.ANP"):
         run = make_run(name)

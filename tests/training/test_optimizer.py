@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -7,6 +8,7 @@ import optax.contrib
 import pytest
 
 from ifanp_jax.training import optimizer
+from tests.runtime import sharing_worker
 
 
 def make_config(**fields):
@@ -94,11 +96,12 @@ KERNELS = {
 
 
 def test_muon_takes_the_kernels_and_leaves_the_rest_to_adam():
-    axes = optimizer.kernel_axes(KERNELS)
-    assert axes["conv"]["kernel"] == optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
-    assert axes["dense"]["kernel"] == optax.contrib.MuonDimensionNumbers((0,), 1)
-    assert axes["mean_head"]["kernel"] is None
-    assert axes["conv"]["bias"] is None and axes["dense"]["bias"] is None and axes["scale"] is None
+    assert optimizer.is_kernel(KERNELS) == {
+        "conv": {"kernel": True, "bias": False},
+        "dense": {"kernel": True, "bias": False},
+        "scale": False,
+        "mean_head": {"kernel": False},
+    }
 
 
 def test_a_muon_update_is_orthogonal_and_the_rest_moves_by_its_share_of_the_rate():
@@ -121,3 +124,26 @@ def test_weight_decay_of_muon_concerns_kernels_alone():
     update, _ = tx.update(jax.tree.map(jnp.zeros_like, KERNELS), tx.init(KERNELS), KERNELS)
     np.testing.assert_allclose(update["dense"]["kernel"], -0.1 * 0.5, rtol=1e-5)
     np.testing.assert_allclose(update["scale"], 0, atol=1e-7)
+
+
+def test_stacks_of_kernels_move_as_each_kernel_alone_does():
+    config = make_config(optimizer="muon", warmup_steps=0, num_steps=1000, weight_decay=0.5)
+    axes = jax.tree.map(
+        lambda kernel, x: (
+            optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if kernel else None
+        ),
+        optimizer.is_kernel(sharing_worker.KERNELS),
+        sharing_worker.KERNELS,
+    )
+    schedule = optimizer.learning_rate_schedule(config)
+    alone = optax.contrib.muon(
+        schedule,
+        weight_decay=0.5,
+        adam_b2=0.99,
+        adam_learning_rate=lambda step: 0.3 * schedule(step),
+        muon_weight_dimension_numbers=axes,
+    )
+    expected = sharing_worker.make_updates(alone)
+    chex.assert_trees_all_close(
+        sharing_worker.make_updates(optimizer.make_optimizer(config)), expected, rtol=1e-4, atol=1e-6
+    )
