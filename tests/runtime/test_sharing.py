@@ -1,5 +1,7 @@
 """Devices share evaluations and tiles, and change no number but in rounding."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -12,19 +14,29 @@ from tests.runtime import sharing_worker
 
 
 @pytest.fixture(scope="module")
-def by_several(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sharing") / "values.npz"
+def folder(tmp_path_factory):
+    """What several devices found, and the programs that they ran."""
+    folder = tmp_path_factory.mktemp("sharing")
     flags = f"--xla_force_host_platform_device_count={sharing_worker.NUM_DEVICES}"
-    result = helpers.run_python("-m", "tests.runtime.sharing_worker", path, XLA_FLAGS=flags)
+    flags += f" --xla_dump_to={folder} --xla_dump_hlo_as_text"
+    environment = {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    result = helpers.run_python("-m", "tests.runtime.sharing_worker", folder / "values.npz", **environment)
     assert result.returncode == 0, result.stderr
-    return dict(np.load(path))
+    return folder
 
 
-def test_several_devices_find_what_one_finds(by_several):
-    by_one = sharing_worker.measure()
+def test_several_devices_find_what_one_finds(folder):
+    by_one, by_several = sharing_worker.measure(), dict(np.load(folder / "values.npz"))
     assert by_one.keys() == by_several.keys() and len(by_one) > 30
     for name, value in by_one.items():
         np.testing.assert_allclose(by_several[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_devices_meet_in_the_optimiser_alone(folder):
+    programs = list(folder.glob("*after_optimizations.txt"))
+    meeting = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(")
+    found = {path.name.split(".")[1] for path in programs if meeting.search(path.read_text())}
+    assert found == {"jit_update_fn"} and any("evaluate_batch" in path.name for path in programs)
 
 
 @pytest.mark.parametrize(("num_bytes", "count"), [(0, 3), (1, 1), (2.5, 2)])
