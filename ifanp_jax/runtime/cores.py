@@ -10,6 +10,12 @@ import pathlib
 import jax
 
 MAX_DEVICES = 8  # each holds all parameters, and all meet at every step
+# Devices wait for each other. XLA ends the process after a minute of it, which a busy core can take in a long
+# step, and complains after 20 s, as when the machine was asleep.
+PATIENCE = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600 "
+    "--xla_cpu_collective_call_terminate_timeout_seconds=86400"
+)
 CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, or "max", and a period
 
 
@@ -29,6 +35,9 @@ def make_devices() -> None:
 
     Does nothing where XLA_FLAGS or JAX_NUM_CPU_DEVICES says how many there are.
     """
-    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" in flags or jax.config.jax_num_cpu_devices > 0:
         return
+    if "xla_cpu_collective_call" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}".strip()
     jax.config.update("jax_num_cpu_devices", min(count_cores(), MAX_DEVICES))

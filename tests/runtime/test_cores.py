@@ -9,8 +9,13 @@ from tests.helpers import ROOT
 
 COUNT = """
 import jax
+import numpy as np
 from ifanp_jax.runtime import device_mesh
 device_mesh.initialize()
+mesh = device_mesh.make_mesh()
+numbers = device_mesh.put_rows(np.arange(12), mesh)
+total = jax.jit(lambda x: x.sum(), out_shardings=device_mesh.replicated(mesh))(numbers)
+assert total == 66  # XLA knows the flags for devices that wait for each other
 print(jax.device_count())
 """
 
