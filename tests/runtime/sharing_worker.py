@@ -53,18 +53,17 @@ def measure():
     updates = make_updates(optimizer.make_optimizer(config.train))
     found |= {f"update/{index}": x for index, x in enumerate(jax.tree.leaves(updates))}
     contexts = np.random.default_rng(0).random((8, 8, 8, 1)) < 0.4
-    for name in ("image_np.IFANP", "point_np.ANP"):
+    for name, evaluate_some in (
+        ("image_np.IFANP", by_rounds.evaluate_samples),
+        ("point_np.ANP", evaluate.evaluate_images),
+    ):
         run = make_run(name)
         state = jax.jit(run.step.init, static_argnums=1)(jax.random.key(0), run.image_shape)
-        run = dataclasses.replace(run, state=state)
-        values = evaluate.evaluate_images(run, images, contexts)
-        if name == "image_np.IFANP":
-            values |= by_rounds.evaluate_samples(run, images, contexts)
+        values = evaluate_some(dataclasses.replace(run, state=state), images, contexts)
         found |= {f"{name}/{key}": value for key, value in values.items()}
     model = make_tiled_model()
-    for rounds in (1, 2):
-        answer = model.complete(random_image(*SIZE, 3), random_mask(*SIZE), num_samples=2, rounds=rounds)
-        found[f"samples/{rounds}"], found[f"uncertainty/{rounds}"] = answer.samples, answer.uncertainty
+    answer = model.complete(random_image(*SIZE, 3), random_mask(*SIZE), num_samples=2, rounds=2)
+    found |= {name: getattr(answer, name) for name in ("samples", "mean", "uncertainty")}
     return found
 
 
