@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax import memory
 from ifanp_jax.completion import tiles
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
@@ -99,9 +100,9 @@ def find_high_cost(
 
 def find_num_bytes(limits: Limits) -> int:
     """Memory that one call may take, in bytes; on a CPU of all that its devices share."""
-    devices = jax.local_devices()
-    count = len(devices) if devices[0].platform == "cpu" else 1
-    return limits.num_bytes or int(MEMORY_SHARE * count * device_mesh.device_bytes(devices[0]))
+    device = jax.local_devices()[0]
+    available = memory.machine_bytes() if device.platform == "cpu" else device_mesh.device_bytes(device)
+    return limits.num_bytes or int(MEMORY_SHARE * available)
 
 
 def _find_num_operations(limits):

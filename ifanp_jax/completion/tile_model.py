@@ -1,6 +1,7 @@
 """A model that answers tiles: one in a call, or as many at once as there are devices to share them."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,13 +39,11 @@ class TileModel:
       model: Flax module with `tile_margin`.
       variables: its parameters and other collections.
       mesh: of the devices that share tiles.
-      shared_variables: `variables` on each of them.
     """
 
     model: nn.Module
     variables: Any = dataclasses.field(repr=False)
     mesh: jax.sharding.Mesh
-    shared_variables: Any = dataclasses.field(repr=False)
 
     @classmethod
     def make(cls, model: nn.Module, variables, limits: Limits) -> "TileModel":
@@ -58,8 +57,12 @@ class TileModel:
         devices, side = jax.local_devices(), max(limits.tile_sides)
         if devices[0].platform == "cpu":
             devices = devices[: max(1, find_num_bytes(limits) // model.completion_bytes((side, side)))]
-        mesh = device_mesh.make_mesh(devices=devices)
-        return cls(model, variables, mesh, jax.device_put(variables, device_mesh.replicated(mesh)))
+        return cls(model, variables, device_mesh.make_mesh(devices=devices))
+
+    @functools.cached_property  # one tile alone needs no copies
+    def shared_variables(self) -> Any:
+        """`variables` on each device of the mesh."""
+        return jax.device_put(self.variables, device_mesh.replicated(self.mesh))
 
     def answer(
         self, tiles: list[Tile], image: np.ndarray, known: np.ndarray

@@ -144,8 +144,10 @@ class TiledPicture:
           (H, W, C), 0 elsewhere, or None.
         """
         values, scale = image.copy(), None
-        due = [tile for tile in cut if wanted[tile.core].any()]
-        self.progress.advance([tile.side**2 for tile in cut if tile not in due])
+        due, idle = [], []
+        for tile in cut:
+            (due if wanted[tile.core].any() else idle).append(tile)
+        self.progress.advance([tile.side**2 for tile in idle])
         for answered in self.model.answer(due, image, known):
             for tile, answer in answered:
                 part, mean = wanted[tile.core], answer.mean

@@ -16,6 +16,8 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from ifanp_jax.modules import dealing
+
 HIDDEN_LOGIT = -1e30  # finite, so that an empty context weighs all points alike
 # Entries of one block of the matrix of all pairs; a backward pass holds about four such blocks.
 CPU_ENTRIES, ACCELERATOR_ENTRIES = 2**19, 2**27
@@ -67,11 +69,10 @@ def attend(
     pairs, devices = b * h, jax.device_count()
     most = max(1, entries // n**2) * devices
     at_once = max(k for k in range(1, min(pairs, most) + 1) if pairs % k == 0)
-    # Each block takes pairs from all parts of the batch, so that devices that share the batch share it.
-    blocks = [x.reshape(at_once, pairs // at_once, *x.shape[2:]).swapaxes(0, 1) for x in arrays]
+    blocks = [dealing.deal(x.reshape(pairs, *x.shape[2:]), at_once) for x in arrays]
     block_size = max(least, devices * entries // (n * at_once))
     out = jax.lax.map(lambda block: _attend(*block, block_size), blocks)
-    return by_head(out.swapaxes(0, 1).reshape(b, h, n, d))
+    return by_head(dealing.gather(out).reshape(b, h, n, d))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

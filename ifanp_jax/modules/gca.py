@@ -19,7 +19,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from ifanp_jax.modules import points
+from ifanp_jax.modules import dealing, points
 
 EMBEDDINGS = ("mlp", "linear")
 # exp(30) times 2^16 positions, and gradients divided by exp(-30), are far inside float32 and bfloat16.
@@ -157,10 +157,8 @@ def _scan_images(body, carry, images, weights):
         at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
     if at_once == b:
         return body(carry, images)
-    # Each block takes images from all parts of the batch, so that devices that share the batch share it.
-    blocks = jax.tree.map(lambda x: x.reshape(at_once, b // at_once, *x.shape[1:]).swapaxes(0, 1), images)
-    carry, out = jax.lax.scan(body, carry, blocks)
-    return carry, out.swapaxes(0, 1).reshape(b, *out.shape[2:])
+    carry, out = jax.lax.scan(body, carry, jax.tree.map(lambda x: dealing.deal(x, at_once), images))
+    return carry, dealing.gather(out)
 
 
 def _product(subscripts, x, y):

@@ -4,6 +4,7 @@ Muon makes an orthogonal matrix of each kernel by products. Every device would d
 the kernels of one shape in one array, each does it for some.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,10 +13,10 @@ import optax
 
 from ifanp_jax.runtime import device_mesh
 
-Arrays = dict[str, list[jax.Array]]
 
-
-def on_stacks(inner: optax.GradientTransformation, is_kernel: Any) -> optax.GradientTransformation:
+def on_stacks(
+    inner: optax.GradientTransformation, is_kernel: Callable[[Any], Any]
+) -> optax.GradientTransformation:
     """`inner` for a tree in which the kernels of one shape are one array with a leading axis.
 
     Args:

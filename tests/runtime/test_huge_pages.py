@@ -11,7 +11,6 @@ SHOW = """
 import os, sys
 from ifanp_jax.runtime import huge_pages
 sys.argv[0] = os.environ["COMMAND"]
-number = os.getpid()
 huge_pages.ask_for_them()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
 """

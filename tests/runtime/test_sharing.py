@@ -46,6 +46,5 @@ def test_tiles_are_shared_by_as_many_devices_as_have_the_memory(num_bytes, count
     taken = []
     monkeypatch.setattr(jax, "local_devices", lambda **_: 3 * jax.devices())
     monkeypatch.setattr(device_mesh, "make_mesh", lambda devices: taken.append(len(devices)))
-    monkeypatch.setattr(device_mesh, "replicated", lambda mesh: None)
     TileModel.make(model, {}, limits)
     assert taken == [count]
