@@ -42,14 +42,15 @@ def complete(
       listener: is told how far the picture is.
     """
     results, taken, tile_model = [], [], TileModel.make(model, variables, limits)
+    max_depth = sizes.max_depth(image_shape)
     for values, known in zip(image, mask[..., 0], strict=True):
-        depth = levels.measure_depth(known)
+        depth = levels.measure_depth(known, beyond=max_depth)
         picture = TiledPicture.cut(
             tile_model,
             values,
             known,
             depth,
-            max_depth=sizes.max_depth(image_shape),
+            max_depth=max_depth,
             sides=limits.tile_sides,
             progress=Progress(listener=listener),
         )

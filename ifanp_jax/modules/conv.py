@@ -5,6 +5,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.modules.convolution import Conv3x3
+
 
 class ConvEncoder(nn.Module):
     """Feature maps of an image at full resolution: a 1x1 convolution, then residual 3x3 convolutions.
@@ -27,7 +29,7 @@ class ConvEncoder(nn.Module):
         chex.assert_rank(x, 4)
         x = nn.Dense(self.width, dtype=self.dtype)(x)
         for _ in range(self.depth):
-            x = x + nn.Conv(self.width, (3, 3), dtype=self.dtype)(nn.gelu(x))
+            x = x + Conv3x3(self.width, dtype=self.dtype)(nn.gelu(x))
         return x
 
 
@@ -39,7 +41,7 @@ class DeconvDecoder(nn.Module):
 
     Attributes:
       width: D, channels of the hidden maps.
-      depth: number of transposed convolutions, stride 1.
+      depth: number of transposed convolutions; with stride 1 those are convolutions.
       out_channels: channels of the output.
       dtype: of the computation; parameters and the output are float32.
     """
@@ -77,7 +79,7 @@ class DeconvDecoder(nn.Module):
         x = from_z[:, :, None, None, :] + shared[:, None]  # (B, S, H, W, D)
         x = x.reshape(b * s, h, w, self.width)
         for _ in range(self.depth):
-            x = x + nn.ConvTranspose(self.width, (3, 3), dtype=self.dtype)(nn.gelu(x))
+            x = x + Conv3x3(self.width, dtype=self.dtype)(nn.gelu(x))
         x = nn.Dense(self.out_channels, dtype=self.dtype)(nn.gelu(x))
         return jnp.swapaxes(x.astype(jnp.float32).reshape(b, s, h, w, self.out_channels), 0, 1)
 

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.modules.convolution import Conv3x3
+
 ACTIVATIONS = {"gelu": nn.gelu, "silu": nn.silu, "leaky_relu": nn.leaky_relu}
 
 
@@ -57,8 +59,8 @@ class ResidualBlock(nn.Module):
         chex.assert_rank(x, 4)
         act: Callable = ACTIVATIONS[self.activation]
         width = x.shape[-1]
-        hidden = keep_valid(nn.Conv(width, (3, 3), dtype=self.dtype)(act(x)), valid)
-        change = nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros)(act(hidden))
+        hidden = keep_valid(Conv3x3(width, dtype=self.dtype)(act(x)), valid)
+        change = Conv3x3(width, dtype=self.dtype, kernel_init=nn.initializers.zeros)(act(hidden))
         return x + keep_valid(change, valid)
 
 

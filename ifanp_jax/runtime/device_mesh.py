@@ -195,6 +195,27 @@ def share(x: jax.Array) -> jax.Array:
     return x if size == 1 or x.shape[0] % size else jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
 
 
+def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """The sum of what a function finds on each device of the program that is traced, for its share of rows.
+
+    Of all rows at once where the devices cannot share them equally, and outside of `known_to`.
+
+    Args:
+      function: of arrays; over the rows it is a sum.
+      *arrays: of one number of rows.
+    """
+    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
+    if size == 1 or arrays[0].shape[0] % size:
+        return function(*arrays)
+    each = jax.shard_map(
+        lambda *shares: jax.lax.psum(function(*shares), AXIS),
+        in_specs=PartitionSpec(AXIS),
+        out_specs=PartitionSpec(),
+        check_vma=False,  # else a transposed function inside would add up by itself
+    )
+    return each(*arrays)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises a UserError when the devices cannot share a batch equally."""
     if batch_size % mesh.size:

@@ -24,6 +24,20 @@ def test_the_depth_is_the_distance_to_the_nearest_known_pixel():
     np.testing.assert_array_equal(levels.measure_depth(known)[2], np.arange(9))
 
 
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+def test_depths_beyond_a_distance_are_never_missed(share):
+    generator, shortened = np.random.default_rng(0), 0
+    for _ in range(40):
+        known = generator.random((31, 26)) < share
+        exact = levels.measure_depth(known)
+        for beyond in (1.0, 2.5, 14.0):
+            found = levels.measure_depth(known, beyond=beyond)
+            if exact.max() > beyond:
+                np.testing.assert_array_equal(found, exact)
+            shortened += exact.any() and not found.any()
+    assert shortened
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 5)])
 def test_a_half_has_the_means_of_what_is_known(size):
     image, known = random_image(*size, 3) / np.float32(255), random_mask(*size)

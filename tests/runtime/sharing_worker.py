@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
+from ifanp_jax.modules.convolution import Conv3x3
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import optimizer, runs
 from tests import tiny
@@ -46,12 +47,26 @@ def make_updates(tx):
     return updates
 
 
+def make_gradient():
+    """The gradient of a kernel from 6 images, which the devices share."""
+    mesh = device_mesh.make_mesh()
+    x, weights = jax.random.normal(jax.random.key(0), (2, 6, 5, 4, 3))
+    x, weights = jax.device_put((x, weights), device_mesh.batched(mesh))
+    conv = Conv3x3(3, use_bias=False)
+
+    def find_gradient(kernel, x, weights):
+        return jax.grad(lambda k: jnp.vdot(conv.apply({"params": {"kernel": k}}, x), weights))(kernel)
+
+    return jax.jit(device_mesh.known_to(find_gradient, mesh))(jnp.ones((3, 3, 3, 3)), x, weights)
+
+
 def measure():
-    """Evaluations of 8 images in calls of 6, a picture in tiles, and an update of Muon; values by name."""
+    """Evaluations of 8 images in calls of 6, a picture in tiles, gradients and an update of Muon, by name."""
     found, images = {}, tiny.digits().evaluation[:8]
     config = tiny.make_config(**{"train.optimizer": "muon"})
     updates = make_updates(optimizer.make_optimizer(config.train))
     found |= {f"update/{index}": x for index, x in enumerate(jax.tree.leaves(updates))}
+    found["gradient"] = make_gradient()
     contexts = np.random.default_rng(0).random((8, 8, 8, 1)) < 0.4
     for name, evaluate_some in (
         ("image_np.IFANP", by_rounds.evaluate_samples),

@@ -32,11 +32,13 @@ def test_several_devices_find_what_one_finds(folder):
         np.testing.assert_allclose(by_several[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
 
 
-def test_devices_meet_in_the_optimiser_alone(folder):
+def test_devices_meet_for_gradients_and_updates_alone(folder):
     programs = list(folder.glob("*after_optimizations.txt"))
     meeting = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(")
     found = {path.name.split(".")[1] for path in programs if meeting.search(path.read_text())}
-    assert found == {"jit_update_fn"} and any("evaluate_batch" in path.name for path in programs)
+    assert found == {"jit_update_fn", "jit_find_gradient"} and any(
+        "evaluate_batch" in path.name for path in programs
+    )
 
 
 @pytest.mark.parametrize(("num_bytes", "count"), [(0, 3), (1, 1), (2.5, 2)])

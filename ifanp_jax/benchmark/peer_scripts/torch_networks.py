@@ -143,7 +143,7 @@ def ifanp(weights, fields, image, mask, noise, memory_format):
     x = x + dense_map(weights, "decoder/from_coordinates", to_maps(xy[None], memory_format))
     x = x + dense(weights, "decoder/from_z", z)[:, :, None, None]
     for index in range(fields["decoder_depth"]):
-        x = x + conv(weights, f"decoder/ConvTranspose_{index}", gelu(x))
+        x = x + conv(weights, f"decoder/Conv_{index}", gelu(x))
     mean = dense_map(weights, "decoder/Dense_0", gelu(x)).permute(0, 2, 3, 1)
     return _fixed_answer(fields, image, mean, noise, full, context)
 
