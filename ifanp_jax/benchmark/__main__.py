@@ -49,6 +49,9 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         "family": flags.DEFINE_multi_enum(
             "family", [], list(peers.FAMILIES), "peers: only this; may be repeated."
         ),
+        "batch_size": flags.DEFINE_integer(
+            "batch_size", peers.FULL_EFFORT.batch_size, "peers: images of a step.", lower_bound=1
+        ),
         "results": flags.DEFINE_string("results", None, "collect: folder with benchmark_*.json."),
         "model": flags.DEFINE_string("model", "", "protocols: a shipped model, such as mnist28."),
         "workdir": flags.DEFINE_string("workdir", "", "protocols: or the folder of a training."),
@@ -96,7 +99,7 @@ def measure_peers(config: None, given: dict[str, flags.FlagHolder]) -> tuple[dic
     chosen = tuple(name for name in peers.FAMILIES if name in given["family"].value)
     result = peers.run(
         pythons=tuple(given["peers_python"].value),
-        effort=dataclasses.replace(peers.FULL_EFFORT, families=chosen),
+        effort=dataclasses.replace(peers.FULL_EFFORT, families=chosen, batch_size=given["batch_size"].value),
     )
     return result, peers.list_lines(result)
 

@@ -24,9 +24,15 @@ def gradients(convolve, x, kernel, strides, padding):
     return out, *back(jnp.cos(jnp.arange(out.size)).reshape(out.shape).astype(out.dtype))
 
 
-@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
-@pytest.mark.parametrize("padding", ["SAME", [(0, 1), (2, 0)]])
-@pytest.mark.parametrize("block_bytes", [1, 4 * 6 * 5 * 4 * 2, 2**19])  # blocks of 1, 2 or all images
+@pytest.mark.parametrize(
+    ("strides", "padding", "block_bytes"),  # blocks of 1, 2 or all images
+    [
+        ((1, 1), "SAME", 1),
+        ((1, 1), "SAME", 4 * 6 * 5 * 4 * 2),
+        ((2, 1), [(0, 1), (2, 0)], 4 * 3 * 5 * 4 * 2),
+        ((1, 1), "SAME", 2**19),
+    ],
+)
 def test_answers_and_gradients_are_those_of_lax(strides, padding, block_bytes, monkeypatch):
     monkeypatch.setattr(convolution, "BLOCK_BYTES", block_bytes)
     arrays = make_arrays()
