@@ -13,5 +13,5 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128), down_blocks=(1, 1, 2), up_blocks=(1, 1))
     config.data.flips = "none"  # a mirrored digit is another sign
-    config.train.update(num_steps=1000, batch_size=64, ema_decay=0.997)
+    config.train.update(num_steps=3200, batch_size=64, ema_decay=0.999)
     return config
