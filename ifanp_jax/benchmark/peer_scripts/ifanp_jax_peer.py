@@ -29,7 +29,8 @@ class Peer:
         self.state = init(jax.random.key(0)).replace(params=jax.device_put(params, replicated))
         batches = sampling.Batch(image=arrays["image"][None], mask=arrays["mask"][None])
         self.batches = jax.device_put(batches, device_mesh.batched(mesh, axis=1))
-        self.update = jax.jit(run.step.update, donate_argnums=1, out_shardings=replicated)
+        update = device_mesh.known_to(run.step.update, mesh)
+        self.update = jax.jit(update, donate_argnums=1, out_shardings=replicated)
         self.key = jax.random.key(task["seed"])
         self.run, self.arrays = run, arrays
         num_parameters = parameters.count_parameters(params)
