@@ -43,7 +43,7 @@ def list_untrained(
             f"{format_share(float(least))}."
         )
     if how != "trained" and _is_scattered(config.mask):
-        depth = max(levels.measure_depth(mask).max() for mask in masks)
+        depth = max(levels.measure_depth(mask, beyond=MAX_SCATTERED_DEPTH).max() for mask in masks)
         if depth > MAX_SCATTERED_DEPTH:
             notes.append(
                 "The model was trained on scattered pixels alone, never on a hole like this one: a missing "

@@ -51,7 +51,7 @@ def measure_depth(known: np.ndarray, *, beyond: float = 0.0) -> np.ndarray:
     """
     from scipy import ndimage
 
-    if not known.any() or known.all() or _all_within(known, beyond):
+    if not known.any() or _all_within(known, beyond):
         return np.zeros(known.shape, np.float32)
     depth = np.zeros(known.shape, np.float32)
     hidden = ~known
@@ -93,7 +93,7 @@ def make_levels(image: np.ndarray, known: np.ndarray, depth: np.ndarray, max_dep
         parts = {"weight": np.minimum(further, 1), "share": np.minimum(further / 2, 1)}
         levels.append(Level(image, known, deep & grid, **parts))
         image, known = halve(image, known)
-        depth = measure_depth(known)
+        depth = measure_depth(known, beyond=max_depth)
     return [*levels, Level(image, known)]
 
 

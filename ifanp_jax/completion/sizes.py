@@ -59,8 +59,9 @@ def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray
         return Choice("trained", f"the model does not take {size[0]}x{size[1]} pixels")
     if cost := find_high_cost(model, image_shape, size, limits):
         return Choice("trained", f"at its own size the picture would cost this model {cost}")
-    deepest = max(float(levels.measure_depth(x).max()) for x in mask[..., 0])
-    if max(size) > max(trained) and deepest > DEEP_WITHOUT_TILES * min(trained):
+    allowed = DEEP_WITHOUT_TILES * min(trained)
+    deepest = max(float(levels.measure_depth(x, beyond=allowed).max()) for x in mask[..., 0])
+    if max(size) > max(trained) and deepest > allowed:
         return Choice(
             "trained",
             f"a missing pixel is {deepest:.0f} pixels from the nearest observed one, further than in the "

@@ -191,8 +191,7 @@ def share(x: jax.Array) -> jax.Array:
 
     The same `x` where they cannot equally, and outside of `known_to`.
     """
-    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
-    return x if size == 1 or x.shape[0] % size else jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS)) if _can_share(x) else x
 
 
 def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
@@ -204,8 +203,7 @@ def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
       function: of arrays; over the rows it is a sum.
       *arrays: of one number of rows.
     """
-    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
-    if size == 1 or arrays[0].shape[0] % size:
+    if not _can_share(arrays[0]):
         return function(*arrays)
     each = jax.shard_map(
         lambda *shares: jax.lax.psum(function(*shares), AXIS),
@@ -214,6 +212,12 @@ def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
         check_vma=False,  # else a transposed function inside would add up by itself
     )
     return each(*arrays)
+
+
+def _can_share(x):
+    """Whether the program that is traced has several devices, and they can share the rows of `x` equally."""
+    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
+    return size > 1 and x.shape[0] % size == 0
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
