@@ -10,7 +10,7 @@ import numpy as np
 from ifanp_jax import objectives
 from ifanp_jax.benchmark import inputs, timing
 from ifanp_jax.models import image_np, multiscale_np
-from ifanp_jax.modules import grid
+from ifanp_jax.modules import conv, grid
 from ifanp_jax.training import dispatch, keys, optimizer, runs
 
 
@@ -79,7 +79,8 @@ def _list_modules(run, variables):
 
     add("encoder 1, context and full", bound.encoder1, double(masked))
     if bound.encoder_extra == "lpa":
-        add("LPA, context and full", bound.extra, double(features))
+        extra, own = bound.extra.unbind()
+        rows.append(("LPA and mean, context and full", _make_pooled_mean(extra), (own, double(features))))
     if bound.has_deterministic_path:
         add("encoder 2", bound.encoder2, masked)
         add("GCA", bound.attention[0], features, fixed=(mask, positions))
@@ -87,6 +88,14 @@ def _list_modules(run, variables):
     else:
         add("decoder", bound.decoder, z, fixed=(None, positions))
     return rows
+
+
+def _make_pooled_mean(module):
+    def find_mean(own, features):
+        shares = module.apply(own, features.shape[1:], method="shares")
+        return conv.masked_mean_pool(features, jnp.ones((*features.shape[:3], 1), bool), shares=shares)
+
+    return find_mean
 
 
 def _list_multiscale(run, variables):

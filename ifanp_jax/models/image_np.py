@@ -144,9 +144,12 @@ class ImageNeuralProcess(nn.Module):
     def latent(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Latent path: mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
         features = self.encoder1(_masked_input(image, mask))  # R', (B, H, W, D)
-        if self.encoder_extra != "none":
+        shares = None
+        if self.encoder_extra == "lpa":
+            shares = self.extra.shares(features.shape[1:])  # only the mean of the pooled map is asked for
+        elif self.encoder_extra == "squeeze_excitation":
             features = self.extra(features)
-        r = conv.masked_mean_pool(features, mask)  # (B, D)
+        r = conv.masked_mean_pool(features, mask, shares=shares)  # (B, D)
         return heads.latent_gaussian(self.encoder3(r))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:

@@ -84,7 +84,7 @@ class DeconvDecoder(nn.Module):
         return jnp.swapaxes(x.astype(jnp.float32).reshape(b, s, h, w, self.out_channels), 0, 1)
 
 
-def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:
+def masked_mean_pool(features: jax.Array, mask: jax.Array, *, shares: jax.Array | None = None) -> jax.Array:
     """The division module, r = r' / m_bar: the sum over all features, per observed pixel.
 
     r' is the global average of `features`, m_bar that of `mask`, both in float32. It is the mean over
@@ -93,12 +93,15 @@ def masked_mean_pool(features: jax.Array, mask: jax.Array) -> jax.Array:
     Args:
       features: (B, H, W, D).
       mask: bool (B, H, W, 1), True = observed.
+      shares: float32 (H, W, D), what each value counts in r'; None = 1.
 
     Returns:
       float32 (B, D). An empty context divides by one pixel's share and stays finite.
     """
     chex.assert_rank([features, mask], 4)
     _, h, w, _ = features.shape
+    if shares is not None:
+        features = features * shares[None]
     pooled = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)
     observed_share = jnp.mean(mask, axis=(1, 2), dtype=jnp.float32)
     return pooled / jnp.maximum(observed_share, 1 / (h * w))

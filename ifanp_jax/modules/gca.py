@@ -13,6 +13,8 @@ Memory is linear in N: beyond MAX_ENTRIES the matrix is made in blocks of target
 pass.
 """
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -20,6 +22,7 @@ import jax.export
 import jax.numpy as jnp
 
 from ifanp_jax.modules import dealing, points
+from ifanp_jax.runtime import device_mesh
 
 EMBEDDINGS = ("mlp", "linear")
 # exp(30) times 2^16 positions, and gradients divided by exp(-30), are far inside float32 and bfloat16.
@@ -72,10 +75,17 @@ def attend(
     """
     chex.assert_rank([theta, values, observed], [2, 3, 2])
     chex.assert_type([theta, observed], [jnp.float32, bool])
-    n, b, d = theta.shape[0], *values.shape[::2]
     theta = to_ball(theta)
     targets = theta if targets is None else to_ball(targets)
     chex.assert_equal_shape([theta, targets])
+    # Each device makes E for itself: the gradient of theta is far less to send than that of E.
+    apart = functools.partial(_attend, max_entries=max_entries)
+    return device_mesh.by_share(apart, (theta, targets), values, observed)
+
+
+def _attend(embedded, values, observed, *, max_entries):
+    theta, targets = embedded
+    n, b, d = theta.shape[0], *values.shape[::2]
 
     def attend_from(targets):
         # Full precision: exp turns an absolute error of the logits into a relative one of the weights.

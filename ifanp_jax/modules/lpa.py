@@ -57,12 +57,29 @@ class LocalPoolingAggregation(nn.Module):
 
     learned_scale: bool = False
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, D) to (B, H, W, D)."""
         chex.assert_rank(x, 4)
-        features = x.shape[-1]
+        return pool(x, self.window(x.shape[-1]))
+
+    def shares(self, shape: tuple[int, int, int]) -> jax.Array:
+        """What each value counts in the sum over a pooled map: 1 inside, less at the border.
+
+        sum_i x*_i = sum_j shares_j x_j, so a global mean needs no pooled map.
+
+        Args:
+          shape: (H, W, D) of the map.
+
+        Returns:
+          float32 (H, W, D).
+        """
+        turned = self.window(shape[-1])[::-1, ::-1]
+        return pool(jnp.ones((1, *shape)), turned)[0]
+
+    @nn.compact
+    def window(self, features: int) -> jax.Array:
+        """The `window_weights` of so many features."""
         log_scale = jnp.zeros((features,))
         if self.learned_scale:
             log_scale = self.param("log_scale", nn.initializers.zeros, (features,))
-        return pool(x, window_weights(jnp.exp(log_scale)))
+        return window_weights(jnp.exp(log_scale))

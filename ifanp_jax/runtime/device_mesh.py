@@ -214,6 +214,28 @@ def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     return each(*arrays)
 
 
+def by_share(function: Callable[..., jax.Array], common: Any, *arrays: jax.Array) -> jax.Array:
+    """`function(common, *arrays)`, each device of the program that is traced for its share of rows alone.
+
+    The gradient of `common` is then added up over the devices, and nothing that was made of it on the way.
+    All rows at once where the devices cannot share them equally, and outside of `known_to`.
+
+    Args:
+      function: of what all rows have in common and of arrays; each row of its answer is made of theirs.
+      common: tree of arrays.
+      *arrays: of one number of rows.
+    """
+    if not _can_share(arrays[0]):
+        return function(common, *arrays)
+    each = jax.shard_map(
+        function,
+        in_specs=(PartitionSpec(), *[PartitionSpec(AXIS)] * len(arrays)),
+        out_specs=PartitionSpec(AXIS),
+        check_vma=False,  # else a gradient that is written out would have to say so
+    )
+    return each(common, *arrays)
+
+
 def _can_share(x):
     """Whether the program that is traced has several devices, and they can share the rows of `x` equally."""
     size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)

@@ -86,6 +86,16 @@ def test_masked_mean_pool_sums_what_an_encoder_says_elsewhere():
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
+def test_masked_mean_pool_counts_each_value_by_its_share():
+    features, shares = jax.random.normal(jax.random.key(0), (2, 2, 4, 5, 3))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (2, 4, 5, 1))
+    pooled = conv.masked_mean_pool(features.astype(jnp.bfloat16), mask, shares=shares[0])
+    chex.assert_type(pooled, jnp.float32)
+    np.testing.assert_allclose(
+        pooled, conv.masked_mean_pool(features * shares[:1], mask), rtol=0.02, atol=0.02
+    )
+
+
 def test_masked_mean_pool_divides_an_empty_context_by_one_pixel():
     features = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
     pooled = conv.masked_mean_pool(features, jnp.zeros((1, 3, 4, 1), bool))

@@ -54,12 +54,33 @@ def test_weights_sum_to_one_and_fall_with_the_distance():
     assert np.all(centre > side) and np.all(side > corner)
 
 
-def test_before_a_global_mean_only_the_border_weighs_less():
-    x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
-    pooled = lpa.LocalPoolingAggregation().apply({}, x).mean(axis=(1, 2))
-    weights = lpa.LocalPoolingAggregation().apply({}, jnp.ones((1, 5, 6, 2)))
-    np.testing.assert_allclose(weights[0, 1:-1, 1:-1], 1, rtol=1e-6)
-    np.testing.assert_allclose(pooled, (weights * x).mean(axis=(1, 2)), atol=1e-6)
+@pytest.mark.parametrize("size", [(5, 6), (1, 3)])
+def test_in_a_sum_over_the_map_only_the_border_counts_less(size):
+    x = jax.random.normal(jax.random.key(0), (1, *size, 3))
+    log_scale = np.array([-1.0, 0.0, 0.7], np.float32)
+    for module, variables in (
+        (lpa.LocalPoolingAggregation(), {}),
+        (lpa.LocalPoolingAggregation(learned_scale=True), {"params": {"log_scale": log_scale}}),
+    ):
+        shares = module.apply(variables, (*size, 3), method="shares")
+        np.testing.assert_allclose(shares[1:-1, 1:-1], 1, rtol=1e-6)
+        assert jnp.all(shares[0] < 0.95) and jnp.all(shares[:, -1] < 0.95)
+        expected = module.apply(variables, x).sum(axis=(1, 2))
+        np.testing.assert_allclose((shares[None] * x).sum(axis=(1, 2)), expected, atol=1e-5)
+
+
+def test_shares_follow_a_window_that_is_turned():
+    weights = jax.random.uniform(jax.random.key(0), (3, 3, 2))
+    x = jax.random.normal(jax.random.key(1), (1, 4, 5, 2))
+
+    class Lopsided(lpa.LocalPoolingAggregation):
+        def window(self, features):
+            return weights
+
+    shares = Lopsided().apply({}, (4, 5, 2), method="shares")
+    np.testing.assert_allclose(
+        (shares[None] * x).sum(axis=(1, 2)), lpa.pool(x, weights).sum(axis=(1, 2)), rtol=1e-4
+    )
 
 
 def test_bfloat16_stays_and_is_close():

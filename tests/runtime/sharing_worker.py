@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
+from ifanp_jax.modules import gca, grid
 from ifanp_jax.modules.convolution import Conv3x3
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import optimizer, runs
@@ -60,6 +61,25 @@ def make_gradient():
     return jax.jit(device_mesh.known_to(find_gradient, mesh))(jnp.ones((3, 3, 3, 3)), x, weights)
 
 
+def make_attention():
+    """What GCA says of 6 images, which the devices share, and its gradients."""
+    mesh, batch = device_mesh.make_mesh(), (6, 4, 4)
+    values, weights = jax.random.normal(jax.random.key(1), (2, *batch, 2))
+    mask = jax.random.bernoulli(jax.random.key(2), 0.5, (*batch, 1))
+    module, coordinates = gca.GlobalCrossAttention(2), grid.coordinates(4, 4)
+    variables = module.init(jax.random.key(3), values, mask, coordinates)
+    values, mask, weights = jax.device_put((values, mask, weights), device_mesh.batched(mesh))
+
+    def attend(variables, values, mask, weights):
+        def score(variables, values):
+            answer = module.apply(variables, values, mask, coordinates)
+            return jnp.vdot(answer, weights), answer
+
+        return jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(variables, values)
+
+    return jax.tree.leaves(jax.jit(device_mesh.known_to(attend, mesh))(variables, values, mask, weights))
+
+
 def measure():
     """Evaluations of 8 images in calls of 6, a picture in tiles, gradients and an update of Muon, by name."""
     found, images = {}, tiny.digits().evaluation[:8]
@@ -67,6 +87,7 @@ def measure():
     updates = make_updates(optimizer.make_optimizer(config.train))
     found |= {f"update/{index}": x for index, x in enumerate(jax.tree.leaves(updates))}
     found["gradient"] = make_gradient()
+    found |= {f"attention/{index}": x for index, x in enumerate(make_attention())}
     contexts = np.random.default_rng(0).random((8, 8, 8, 1)) < 0.4
     for name, evaluate_some in (
         ("image_np.IFANP", by_rounds.evaluate_samples),
