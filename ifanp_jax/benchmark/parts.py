@@ -10,7 +10,7 @@ import numpy as np
 from ifanp_jax import objectives
 from ifanp_jax.benchmark import inputs, timing
 from ifanp_jax.models import image_np, multiscale_np
-from ifanp_jax.modules import conv, grid
+from ifanp_jax.modules import grid
 from ifanp_jax.training import dispatch, keys, optimizer, runs
 
 
@@ -67,20 +67,18 @@ def _list_modules(run, variables):
     config, model, (h, w, c) = run.config, run.model, run.image_shape
     b, width, positions, mask = config.train.batch_size, model.width, grid.coordinates(h, w), _draw_mask(run)
     features = _shape(b, h, w, width, dtype=jnp.dtype(model.compute_dtype))
-    masked, z = _shape(b, h, w, c + 2), _shape(config.objective.num_samples, b, model.latent_dim)
+    masked, image = _shape(b, h, w, c + 2), _shape(2 * b, h, w, c)
+    z = _shape(config.objective.num_samples, b, model.latent_dim)
     bound, rows = model.bind(variables), []
 
     def add(name, bound_module, *inputs, fixed=()):
         module, own = bound_module.unbind()
         rows.append((name, lambda own, *inputs: module.apply(own, *inputs, *fixed), (own, *inputs)))
 
-    def double(x):
-        return _shape(2 * b, *x.shape[1:], dtype=x.dtype)
+    def find_latent(variables, image):
+        return model.apply(variables, image, jnp.repeat(mask, 2, axis=0), method="latent")
 
-    add("encoder 1, context and full", bound.encoder1, double(masked))
-    if bound.encoder_extra == "lpa":
-        extra, own = bound.extra.unbind()
-        rows.append(("LPA and mean, context and full", _make_pooled_mean(extra), (own, double(features))))
+    rows.append(("latent path, context and full", find_latent, (variables, image)))
     if bound.has_deterministic_path:
         add("encoder 2", bound.encoder2, masked)
         add("GCA", bound.attention[0], features, fixed=(mask, positions))
@@ -88,14 +86,6 @@ def _list_modules(run, variables):
     else:
         add("decoder", bound.decoder, z, fixed=(None, positions))
     return rows
-
-
-def _make_pooled_mean(module):
-    def find_mean(own, features):
-        shares = module.apply(own, features.shape[1:], method="shares")
-        return conv.masked_mean_pool(features, jnp.ones((*features.shape[:3], 1), bool), shares=shares)
-
-    return find_mean
 
 
 def _list_multiscale(run, variables):

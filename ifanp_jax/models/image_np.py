@@ -143,13 +143,17 @@ class ImageNeuralProcess(nn.Module):
 
     def latent(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Latent path: mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
-        features = self.encoder1(_masked_input(image, mask))  # R', (B, H, W, D)
-        shares = None
-        if self.encoder_extra == "lpa":
-            shares = self.extra.shares(features.shape[1:])  # only the mean of the pooled map is asked for
-        elif self.encoder_extra == "squeeze_excitation":
-            features = self.extra(features)
-        r = conv.masked_mean_pool(features, mask, shares=shares)  # (B, D)
+        inputs = _masked_input(image, mask)
+        if self.encoder_extra == "squeeze_excitation":
+            mean = jnp.mean(self.extra(self.encoder1(inputs)), axis=(1, 2), dtype=jnp.float32)
+        else:
+            # Only the mean of the pooled map is asked for.
+            h, w = image.shape[1:3]
+            shares = (
+                self.extra.shares(h, w, self.width) if self.encoder_extra == "lpa" else jnp.ones((h, w, 1))
+            )
+            mean = self.encoder1.mean(inputs, shares)
+        r = conv.divide_by_observed(mean, mask)  # (B, D)
         return heads.latent_gaussian(self.encoder3(r))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:

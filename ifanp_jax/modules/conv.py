@@ -23,14 +23,39 @@ class ConvEncoder(nn.Module):
     depth: int
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, F) to (B, H, W, D)."""
+        x, last = self._before_last(x)
+        return x if last is None else x + last(nn.gelu(x))
+
+    def mean(self, x: jax.Array, shares: jax.Array) -> jax.Array:
+        """The mean over all pixels of `shares` times the map.
+
+        The last convolution is a sum. Where all channels have the same shares, its taps are averaged first, and
+        no map is made of it.
+
+        Args:
+          x: (B, H, W, F).
+          shares: float32 (H, W, 1 or D), what each value counts.
+
+        Returns:
+          float32 (B, D).
+        """
+        if self.depth == 0 or shares.shape[-1] > 1:
+            return weighted_mean(self(x), shares)
+        x, last = self._before_last(x)
+        whole = jnp.mean(shares)  # what a bias counts
+        taps = mean_taps(nn.gelu(x), shares[:, :, 0] / whole)
+        return whole * (weighted_mean(x, shares / whole) + last(taps)[:, 1, 1])
+
+    @nn.compact
+    def _before_last(self, x: jax.Array) -> tuple[jax.Array, nn.Module | None]:
         chex.assert_rank(x, 4)
         x = nn.Dense(self.width, dtype=self.dtype)(x)
-        for _ in range(self.depth):
-            x = x + Conv3x3(self.width, dtype=self.dtype)(nn.gelu(x))
-        return x
+        convolutions = [Conv3x3(self.width, dtype=self.dtype) for _ in range(self.depth)]
+        for convolution in convolutions[:-1]:
+            x = x + convolution(nn.gelu(x))
+        return x, convolutions[-1] if convolutions else None
 
 
 class DeconvDecoder(nn.Module):
@@ -84,24 +109,47 @@ class DeconvDecoder(nn.Module):
         return jnp.swapaxes(x.astype(jnp.float32).reshape(b, s, h, w, self.out_channels), 0, 1)
 
 
-def masked_mean_pool(features: jax.Array, mask: jax.Array, *, shares: jax.Array | None = None) -> jax.Array:
-    """The division module, r = r' / m_bar: the sum over all features, per observed pixel.
+def weighted_mean(features: jax.Array, shares: jax.Array) -> jax.Array:
+    """The mean over all pixels of (B, H, W, D) times `shares`, float32 (H, W, 1 or D); float32 (B, D)."""
+    return jnp.mean(features * shares[None], axis=(1, 2), dtype=jnp.float32)
 
-    r' is the global average of `features`, m_bar that of `mask`, both in float32. It is the mean over
-    observed pixels where `features` are 0 elsewhere; those of an encoder are not: it sees around each pixel.
+
+def mean_taps(features: jax.Array, shares: jax.Array) -> jax.Array:
+    """What a 3x3 convolution sees on average: t_ab = mean_i s_i x_(i + (a, b)), a and b from -1 to 1.
+
+    The convolution of this 3x3 map has in its centre the mean over i of s_i times the convolution of x.
 
     Args:
-      features: (B, H, W, D).
+      features: x, (B, H, W, D), zero outside.
+      shares: s, float32 (H, W).
+
+    Returns:
+      float32 (B, 3, 3, D).
+    """
+    chex.assert_rank([features, shares], [4, 2])
+    b, h, w, d = features.shape
+    padded = jnp.pad(shares, 1)
+    # Pixel j is seen in tap (a, b) by pixel j - (a, b).
+    seen_by = [padded[1 - i : 1 - i + h, 1 - j : 1 - j + w] for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    weights = (jnp.stack(seen_by) / (h * w)).reshape(9, h * w).astype(features.dtype)
+    flat = features.reshape(b, h * w, d)
+    taps = jnp.einsum("tn,bnd->btd", weights, flat, preferred_element_type=jnp.float32)
+    return taps.reshape(b, 3, 3, d)
+
+
+def divide_by_observed(mean: jax.Array, mask: jax.Array) -> jax.Array:
+    """The division module, r = r' / m_bar: the sum over all features, per observed pixel.
+
+    r' is the global average of the features, m_bar that of `mask`. It is the mean over observed pixels where
+    the features are 0 elsewhere; those of an encoder are not: it sees around each pixel.
+
+    Args:
+      mean: r', float32 (B, D).
       mask: bool (B, H, W, 1), True = observed.
-      shares: float32 (H, W, D), what each value counts in r'; None = 1.
 
     Returns:
       float32 (B, D). An empty context divides by one pixel's share and stays finite.
     """
-    chex.assert_rank([features, mask], 4)
-    _, h, w, _ = features.shape
-    if shares is not None:
-        features = features * shares[None]
-    pooled = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)
+    chex.assert_rank([mean, mask], [2, 4])
     observed_share = jnp.mean(mask, axis=(1, 2), dtype=jnp.float32)
-    return pooled / jnp.maximum(observed_share, 1 / (h * w))
+    return mean / jnp.maximum(observed_share, 1 / (mask.shape[1] * mask.shape[2]))

@@ -25,13 +25,13 @@ def window_weights(length_scale: jax.Array) -> jax.Array:
 
 
 def pool(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """Applies one window per channel: x*_i = sum_j alpha_j x_j, stride 1, zero padding, shape kept.
+    """Applies a window per channel: x*_i = sum_j alpha_j x_j, stride 1, zero padding, shape kept.
 
     A sum of shifted slices: in XLA on CPU it is many times faster than a depthwise convolution.
 
     Args:
       x: (B, H, W, D).
-      weights: (3, 3, D).
+      weights: (3, 3, D), or (3, 3, 1) for all channels.
 
     Returns:
       (B, H, W, D) in the dtype of `x`.
@@ -62,24 +62,26 @@ class LocalPoolingAggregation(nn.Module):
         chex.assert_rank(x, 4)
         return pool(x, self.window(x.shape[-1]))
 
-    def shares(self, shape: tuple[int, int, int]) -> jax.Array:
+    def shares(self, h: int, w: int, features: int) -> jax.Array:
         """What each value counts in the sum over a pooled map: 1 inside, less at the border.
 
         sum_i x*_i = sum_j shares_j x_j, so a global mean needs no pooled map.
 
         Args:
-          shape: (H, W, D) of the map.
+          h: H of the map.
+          w: W.
+          features: D.
 
         Returns:
-          float32 (H, W, D).
+          float32 (H, W, 1), or (H, W, D) with a learned scale.
         """
-        turned = self.window(shape[-1])[::-1, ::-1]
-        return pool(jnp.ones((1, *shape)), turned)[0]
+        turned = self.window(features)[::-1, ::-1]
+        return pool(jnp.ones((1, h, w, turned.shape[-1])), turned)[0]
 
     @nn.compact
     def window(self, features: int) -> jax.Array:
-        """The `window_weights` of so many features."""
-        log_scale = jnp.zeros((features,))
+        """The `window_weights` of so many features, (3, 3, 1) where they are the same for all."""
+        log_scale = jnp.zeros((1,))
         if self.learned_scale:
             log_scale = self.param("log_scale", nn.initializers.zeros, (features,))
         return window_weights(jnp.exp(log_scale))

@@ -29,7 +29,7 @@ def test_the_table_has_every_part_and_the_step():
     result = roofline.run(config, (6, 6, 1))
     assert result["dtype"] == "float32"
     names = [row["part"].split(",")[0] for row in result["rows"]]
-    assert names == ["encoder 1", "decoder", "objective", "whole step"]
+    assert names == ["latent path", "decoder", "objective", "whole step"]
     *found, step = (row["products"] for row in result["rows"])
     # The step does not need the gradient of its masked input.
     np.testing.assert_allclose(sum(found), step, rtol=0.1)

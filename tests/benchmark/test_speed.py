@@ -70,11 +70,10 @@ def test_rates_follow_from_times(result):
 
 def test_the_parts_are_those_of_the_model(result):
     assert names_of(result["parts"]) == [
-        "encoder 1", "LPA and mean", "encoder 2", "GCA", "decoder", "objective", "optimiser",
-        "batch and contexts",
+        "latent path", "encoder 2", "GCA", "decoder", "objective", "optimiser", "batch and contexts",
     ]  # fmt: skip
     without = parts.measure_parts(make_case(**{"model.name": "image_np.IFNP"}))
-    assert names_of(without) == ["encoder 1", "decoder", "objective", "optimiser", "batch and contexts"]
+    assert names_of(without) == ["latent path", "decoder", "objective", "optimiser", "batch and contexts"]
 
 
 def test_operations_of_the_parts_add_up_to_the_step(result):

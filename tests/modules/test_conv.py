@@ -67,36 +67,54 @@ def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_masked_mean_pool_is_the_mean_over_observed_pixels(dtype):
-    features = jax.random.normal(jax.random.key(0), (3, 4, 5, 2), dtype)
+def test_the_division_module_gives_the_mean_over_observed_pixels():
+    features = jax.random.normal(jax.random.key(0), (3, 4, 5, 2))
     mask = jax.random.bernoulli(jax.random.key(1), 0.4, (3, 4, 5, 1))
-    pooled = conv.masked_mean_pool(jnp.where(mask, features, 0), mask)
-    chex.assert_type(pooled, jnp.float32)
+    pooled = conv.divide_by_observed(jnp.where(mask, features, 0).mean(axis=(1, 2)), mask)
     for image, observed, mean in zip(features, mask[..., 0], pooled, strict=True):
         squeezed = np.asarray(image, np.float64)[np.asarray(observed)]
         np.testing.assert_allclose(mean, squeezed.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_masked_mean_pool_sums_what_an_encoder_says_elsewhere():
-    features = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
-    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (2, 4, 5, 1))
-    pooled = conv.masked_mean_pool(features, mask)
-    expected = np.sum(features, axis=(1, 2)) / np.sum(mask, axis=(1, 2))
-    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+def test_the_division_module_divides_an_empty_context_by_one_pixel():
+    mean = jax.random.normal(jax.random.key(0), (1, 2))
+    pooled = conv.divide_by_observed(mean, jnp.zeros((1, 3, 4, 1), bool))
+    np.testing.assert_allclose(pooled, 12 * mean, rtol=1e-6)
 
 
-def test_masked_mean_pool_counts_each_value_by_its_share():
-    features, shares = jax.random.normal(jax.random.key(0), (2, 2, 4, 5, 3))
-    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (2, 4, 5, 1))
-    pooled = conv.masked_mean_pool(features.astype(jnp.bfloat16), mask, shares=shares[0])
-    chex.assert_type(pooled, jnp.float32)
-    np.testing.assert_allclose(
-        pooled, conv.masked_mean_pool(features * shares[:1], mask), rtol=0.02, atol=0.02
+@pytest.mark.parametrize("size", [(4, 5), (1, 3), (2, 1)])
+def test_mean_taps_are_what_a_convolution_sees_on_average(size):
+    x, shares = (
+        jax.random.normal(jax.random.key(0), (2, *size, 3)),
+        jax.random.uniform(jax.random.key(1), size),
     )
+    padded, expected = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), np.zeros((2, 3, 3, 3))
+    for row, column in np.ndindex(size):
+        expected += float(shares[row, column]) * padded[:, row : row + 3, column : column + 3]
+    np.testing.assert_allclose(conv.mean_taps(x, shares), expected / shares.size, atol=1e-6)
 
 
-def test_masked_mean_pool_divides_an_empty_context_by_one_pixel():
-    features = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
-    pooled = conv.masked_mean_pool(features, jnp.zeros((1, 3, 4, 1), bool))
-    np.testing.assert_allclose(pooled, features.sum(axis=(1, 2)), rtol=1e-5)
+@pytest.mark.parametrize(
+    ("depth", "channels", "dtype"),
+    [(2, 1, "float32"), (2, 4, "float32"), (0, 1, "float32"), (2, 1, "bfloat16")],
+)
+def test_the_mean_of_an_encoder_is_that_of_its_map(depth, channels, dtype):
+    encoder = conv.ConvEncoder(4, depth, dtype=jnp.dtype(dtype))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
+    shares = jax.random.uniform(jax.random.key(1), (5, 6, channels))
+    variables = encoder.init(jax.random.key(2), x, shares, method="mean")
+    chex.assert_trees_all_equal_shapes_and_dtypes(variables, encoder.init(jax.random.key(2), x))
+    bias = jax.tree.map(lambda leaf: leaf + 0.3, variables)  # none of them 0
+
+    def of_map(variables):
+        return (encoder.apply(variables, x).astype(jnp.float32) * shares[None]).mean(axis=(1, 2))
+
+    def directly(variables):
+        return encoder.apply(variables, x, shares, method="mean")
+
+    tolerance = 1e-5 if dtype == "float32" else 0.03
+    found, expected = directly(bias), of_map(bias)
+    chex.assert_type(found, jnp.float32)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    gradients = [jax.grad(lambda v, f=f: jnp.square(f(v)).sum())(bias) for f in (directly, of_map)]
+    chex.assert_trees_all_close(*gradients, rtol=10 * tolerance, atol=10 * tolerance)

@@ -62,7 +62,7 @@ def test_in_a_sum_over_the_map_only_the_border_counts_less(size):
         (lpa.LocalPoolingAggregation(), {}),
         (lpa.LocalPoolingAggregation(learned_scale=True), {"params": {"log_scale": log_scale}}),
     ):
-        shares = module.apply(variables, (*size, 3), method="shares")
+        shares = module.apply(variables, *size, 3, method="shares")
         np.testing.assert_allclose(shares[1:-1, 1:-1], 1, rtol=1e-6)
         assert jnp.all(shares[0] < 0.95) and jnp.all(shares[:, -1] < 0.95)
         expected = module.apply(variables, x).sum(axis=(1, 2))
@@ -77,7 +77,7 @@ def test_shares_follow_a_window_that_is_turned():
         def window(self, features):
             return weights
 
-    shares = Lopsided().apply({}, (4, 5, 2), method="shares")
+    shares = Lopsided().apply({}, 4, 5, 2, method="shares")
     np.testing.assert_allclose(
         (shares[None] * x).sum(axis=(1, 2)), lpa.pool(x, weights).sum(axis=(1, 2)), rtol=1e-4
     )
