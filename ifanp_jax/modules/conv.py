@@ -31,8 +31,8 @@ class ConvEncoder(nn.Module):
     def mean(self, x: jax.Array, shares: jax.Array) -> jax.Array:
         """The mean over all pixels of `shares` times the map.
 
-        The last convolution is a sum. Where all channels have the same shares, its taps are averaged first, and
-        no map is made of it.
+        The last convolution is a sum. Where all channels have the same shares, its taps are averaged first,
+        and no map is made of it.
 
         Args:
           x: (B, H, W, F).
