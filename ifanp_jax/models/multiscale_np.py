@@ -13,10 +13,6 @@ value_1 that of the sharpest kernel, L_i a lower-triangular C x C factor. The tw
 The first term is the Gaussian log-likelihood with one scale per image at its maximum-likelihood value, so an
 uncertain scale never slows the mean.
 
-With `is_mirrored` the network looks at the context and at its mirror image, and the heads read the mean of
-both. A training looks at one of them, since an image is mirrored half of the time as it is: the second view
-costs time where a picture is completed, and none before.
-
 With `latent_dim` a latent variable z, pooled from the coarsest features and added to them, makes it a latent
 neural process, trained by the ELBO; without it the answers to one context differ by rounds alone (`rounds`).
 """
@@ -40,14 +36,13 @@ class Encoded(NamedTuple):
 
     Attributes:
       base: float32 (B, H, W, C), the sharpest kernel's values, or the masked image without kernels.
-      features: of each level of the network, for each view: the context itself, and perhaps its mirror image.
-      valid: for each view, float32 (1 or B, H', W', 1), 1 inside the picture and 0 in its padding; None
-        without padding.
+      features: of each level of the network.
+      valid: float32 (1 or B, H', W', 1), 1 inside the picture and 0 in its padding; None without padding.
     """
 
     base: jax.Array
-    features: list[list[jax.Array]]
-    valid: list[jax.Array | None]
+    features: list[jax.Array]
+    valid: jax.Array | None
 
 
 class MultiscaleNP(nn.Module):
@@ -67,7 +62,6 @@ class MultiscaleNP(nn.Module):
       sigma_floor: lower bound of the factor's diagonal; it caps the log-likelihood.
       scale_weight: w, of the scale's log-likelihood in the objective.
       has_covariance: correlated channels of a pixel; of no effect on one channel.
-      is_mirrored: completes by the mean over a picture and its mirror image, in twice the time.
       compute_dtype: of the network, "float32" or "bfloat16"; kernels, heads and objective are float32.
     """
 
@@ -85,7 +79,6 @@ class MultiscaleNP(nn.Module):
     sigma_floor: float = 0.004
     scale_weight: float = 0.3
     has_covariance: bool = True
-    is_mirrored: bool = False
     compute_dtype: str = "float32"
 
     def __post_init__(self):
@@ -131,7 +124,7 @@ class MultiscaleNP(nn.Module):
           target: "all" or "unobserved" pixels.
         """
         check_inputs(image, mask, self.channels)
-        context = self.encode(image, mask, both_views=self.is_mirrored and not train)
+        context = self.encode(image, mask)
         z, kl_per_dim = None, None
         if self.latent_dim > 0:
             prior = self.latent(context)
@@ -155,45 +148,28 @@ class MultiscaleNP(nn.Module):
             coarsest cell; without a latent variable only.
         """
         check_inputs(image, mask, self.channels)
-        context = self.encode(image, mask, both_views=self.is_mirrored, inside=inside)
+        context = self.encode(image, mask, inside=inside)
         z = None
         if self.latent_dim > 0:
             z = self.sample_latent(self.latent(context), train=False, num_samples=num_samples)
         completion = self.decode(context, z)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_samples, *x.shape[1:])), completion)
 
-    def encode(
-        self,
-        image: jax.Array,
-        mask: jax.Array,
-        *,
-        both_views: bool = False,
-        inside: jax.Array | None = None,
-    ) -> Encoded:
-        """Kernel interpolation and the network's way down.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          both_views: whether the mirror image is encoded too.
-          inside: bool (1 or B, H, W, 1), as of `complete`.
-        """
+    def encode(self, image: jax.Array, mask: jax.Array, *, inside: jax.Array | None = None) -> Encoded:
+        """Kernel interpolation and the network's way down; `inside` as of `complete`."""
         b, h, w, _ = image.shape
         values, confidences = self.kernels(image, mask)  # (B, H, W, K, C) and (B, H, W, K)
         observed = jnp.where(mask, image, 0).astype(jnp.float32)
         inputs = [observed, mask.astype(jnp.float32), values.reshape(b, h, w, -1), confidences]
         inputs, valid = pad_to_multiple(jnp.concatenate(inputs, axis=-1), self.cell, inside=inside)
         base = values[:, :, :, 0] if self.length_scales else observed
-        # Mirrored with its padding, so that cells of the coarsest map stay what they are.
-        views = [(inputs, valid), mirror((inputs, valid))] if both_views else [(inputs, valid)]
-        features = [self.network.down(view, valid=part) for view, part in views]
-        return Encoded(base, features, [part for _, part in views])
+        return Encoded(base, self.network.down(inputs, valid=valid), valid)
 
     def latent(self, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of q(z | what was encoded), float32 (B, Z) each."""
         # The padding is shorter than a coarsest cell, so each of them holds a part of the picture.
-        pooled = [jnp.mean(view[-1], axis=(1, 2), dtype=jnp.float32) for view in encoded.features]
-        return heads.latent_gaussian(self.latent_head(sum(pooled) / len(pooled)))
+        pooled = jnp.mean(encoded.features[-1], axis=(1, 2), dtype=jnp.float32)
+        return heads.latent_gaussian(self.latent_head(pooled))
 
     def sample_latent(self, gaussian, *, train: bool, num_samples: int) -> jax.Array:
         """Draws z by `heads.sample_latent` from the rng stream `sample`; float32 (S, B, Z)."""
@@ -207,26 +183,21 @@ class MultiscaleNP(nn.Module):
           encoded: from `encode`.
           z: (S, B, Z), or None without a latent variable: then S = 1.
         """
-        views = zip(encoded.features, encoded.valid, strict=True)
-        own, *mirrored = [self._decode_view(features, valid, z) for features, valid in views]
-        x = (own + mirror(mirrored[0])) / 2 if mirrored else own
         b, h, w, _ = encoded.base.shape
-        x = x[:, :h, :w].astype(jnp.float32)
-        x = jnp.swapaxes(x.reshape(b, -1, h, w, x.shape[-1]), 0, 1)  # (S, B, H, W, D)
-        outputs = [encoded.base[None] + self.mean_head(x)]
-        if self.head.num_outputs > self.channels:
-            outputs.append(self.scale_head(x))
-        return self.head(jnp.concatenate(outputs, axis=-1))
-
-    def _decode_view(self, features, valid, z):
-        """The network's way up, (B S, H', W', D): what the heads read."""
+        features, s = list(encoded.features), 1
         if z is not None:
-            s, b, _ = z.shape
+            s = z.shape[0]
             # An image's samples lie side by side, so that all stay on the device that holds the image.
             features = [jnp.repeat(x, s, axis=0) for x in features]
             from_z = jnp.swapaxes(self.from_z(z), 0, 1).reshape(b * s, 1, 1, -1)
             features[-1] = features[-1] + from_z
-        return unet.ACTIVATIONS[self.activation](self.network.up(features, valid=valid))
+        x = self.network.up(features, valid=encoded.valid)[:, :h, :w]
+        x = unet.ACTIVATIONS[self.activation](x).astype(jnp.float32)
+        x = jnp.swapaxes(x.reshape(b, s, h, w, -1), 0, 1)  # (S, B, H, W, D)
+        outputs = [encoded.base[None] + self.mean_head(x)]
+        if self.head.num_outputs > self.channels:
+            outputs.append(self.scale_head(x))
+        return self.head(jnp.concatenate(outputs, axis=-1))
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
         """Why a picture of `size` (H, W) cannot be completed: it always can."""
@@ -259,9 +230,9 @@ class MultiscaleNP(nn.Module):
         """Memory that one sample of one picture of `size` (H, W) takes, about: maps, and kernels' sums."""
         n = size[0] * size[1]
         kernels = len(self.length_scales) * (self.channels + 1)
-        maps = 6 * n * self.widths[0] * (1 + self.is_mirrored)
-        sums = 4 * n * kernels + len(self.length_scales) * sum(s * s for s in size)
-        return 4 * (maps + sums)
+        return 4 * (
+            6 * n * self.widths[0] + 4 * n * kernels + len(self.length_scales) * sum(s * s for s in size)
+        )
 
 
 def pad_to_multiple(
@@ -286,8 +257,3 @@ def pad_to_multiple(
     valid = jnp.ones((1, h, w, 1)) if inside is None else inside.astype(jnp.float32)
     x = x if inside is None else jnp.where(inside, x, 0)
     return jnp.pad(x, padding), jnp.pad(valid, padding)
-
-
-def mirror(maps):
-    """Each (B, H, W, D) of a tree with its columns in the opposite order."""
-    return jax.tree.map(lambda x: x[:, :, ::-1], maps)

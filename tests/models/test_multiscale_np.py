@@ -90,9 +90,8 @@ def test_a_part_that_is_unobserved_padding_does_not_change_the_answer(size):
     np.testing.assert_allclose(alone.cholesky, other.cholesky, atol=2e-4)
 
 
-@pytest.mark.parametrize("is_mirrored", [False, True])
-def test_a_picture_in_a_larger_frame_gets_the_answer_that_it_gets_alone(is_mirrored):
-    model, variables, image, mask = make(3, (6, 7), is_mirrored=is_mirrored)
+def test_a_picture_in_a_larger_frame_gets_the_answer_that_it_gets_alone():
+    model, variables, image, mask = make(3, (6, 7))
     frame = ((0, 0), (4, 6), (8, 1), (0, 0))  # it begins at a multiple of 4, the coarsest cell
     inside = jnp.pad(jnp.ones((1, 6, 7, 1), bool), frame)
     wide = jnp.pad(image, frame, constant_values=0.7), jnp.pad(mask, frame)
@@ -101,33 +100,6 @@ def test_a_picture_in_a_larger_frame_gets_the_answer_that_it_gets_alone(is_mirro
     for name in ("samples", "cholesky"):
         part = getattr(framed, name)[:, :, 4:10, 8:15]
         np.testing.assert_allclose(part, getattr(alone, name), atol=2e-4)
-
-
-@pytest.mark.parametrize("latent_dim", [0, 2])
-def test_with_both_views_a_mirrored_picture_gets_the_mirrored_answer(latent_dim):
-    model, variables, image, mask = make(3, (8, 12), is_mirrored=True, latent_dim=latent_dim)
-    answer = complete(model, variables, image, mask)
-    other = complete(model, variables, image[:, :, ::-1], mask[:, :, ::-1])
-    one_view = complete(model.copy(is_mirrored=False), variables, image, mask)
-    for name in ("samples", "cholesky"):
-        back = getattr(other, name)[:, :, :, ::-1]
-        np.testing.assert_allclose(getattr(answer, name), back, atol=1e-4, rtol=1e-5)
-        assert jnp.abs(getattr(one_view, name) - back).max() > 1e-2
-
-
-def test_a_training_looks_at_one_view_and_an_evaluation_at_both():
-    model, variables, image, mask = make(3, (8, 8), is_mirrored=True)
-
-    @functools.partial(jax.jit, static_argnames=("model", "train"))
-    def predict(model, train):
-        return model.apply(variables, image, mask, train=train).prediction
-
-    one_view = predict(model.copy(is_mirrored=False), False)
-    np.testing.assert_array_equal(predict(model, True), one_view)
-    np.testing.assert_allclose(
-        predict(model, False), complete(model, variables, image, mask).samples[0], atol=1e-6
-    )
-    assert jnp.abs(predict(model, False) - one_view).max() > 1e-2
 
 
 def test_what_is_further_away_than_the_margin_does_not_reach_the_network():
