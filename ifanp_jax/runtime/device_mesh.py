@@ -194,6 +194,11 @@ def share(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS)) if _can_share(x) else x
 
 
+def replicate(x: jax.Array) -> jax.Array:
+    """Has each device of the program that is traced hold all of `x`; the same `x` outside of `known_to`."""
+    return jax.lax.with_sharding_constraint(x, PartitionSpec()) if _count_devices() > 1 else x
+
+
 def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """The sum of what a function finds on each device of the program that is traced, for its share of rows.
 
@@ -238,8 +243,12 @@ def by_share(function: Callable[..., jax.Array], common: Any, *arrays: jax.Array
 
 def _can_share(x):
     """Whether the program that is traced has several devices, and they can share the rows of `x` equally."""
-    size = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
-    return size > 1 and x.shape[0] % size == 0
+    return _count_devices() > 1 and x.shape[0] % _count_devices() == 0
+
+
+def _count_devices():
+    """Of the program that is traced; 1 outside of `known_to`."""
+    return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -42,15 +42,14 @@ def _stack(tree, is_kernel):
     rest, groups = [], {}
     for x, stacks in zip(jax.tree.leaves(tree), jax.tree.leaves(is_kernel), strict=True):
         (groups.setdefault(_name(x), []) if stacks else rest).append(x)
-    return {
-        "kernels": {name: device_mesh.share(jnp.stack(group)) for name, group in groups.items()},
-        "rest": rest,
-    }
+    # XLA would else cut the stack where it pleases, and send parts of kernels to and fro.
+    whole = {name: device_mesh.replicate(jnp.stack(group)) for name, group in groups.items()}
+    return {"kernels": {name: device_mesh.share(stack) for name, stack in whole.items()}, "rest": rest}
 
 
 def _unstack(stacked, like, is_kernel):
     rest = iter(stacked["rest"])
-    kernels = {name: iter(group) for name, group in stacked["kernels"].items()}
+    kernels = {name: iter(device_mesh.replicate(group)) for name, group in stacked["kernels"].items()}
     leaves, structure = jax.tree.flatten(like)
     which = jax.tree.leaves(is_kernel)
     return structure.unflatten(
