@@ -28,7 +28,12 @@ def load(path):
 
     from ifanp_jax.completion import CompletionModel, export  # here, so that importing the package is cheap
 
-    return CompletionModel.from_run(export.read_any(pathlib.Path(path).expanduser()))
+    path = pathlib.Path(path).expanduser()
+    if str(path) in list_pretrained() and not path.exists():
+        raise UserError(
+            f"{path} is no folder but a shipped model; ifanp_jax.from_pretrained({str(path)!r}) loads it."
+        )
+    return CompletionModel.from_run(export.read_any(path))
 
 
 def list_pretrained():

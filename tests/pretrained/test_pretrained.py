@@ -228,6 +228,17 @@ def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(run, fol
         pretrained.read_any(str(tmp_path))
 
 
+def test_load_says_how_a_shipped_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"^photos is no folder but a shipped model; .*from_pretrained\('photos'\)"
+    ):
+        ifanp_jax.load("photos")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="holds no run"):
+        ifanp_jax.load("photos")
+
+
 @pytest.mark.parametrize("name", pretrained.list_names())
 def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
     _, record = weights.read(pretrained.find(name))
