@@ -147,11 +147,10 @@ class ImageNeuralProcess(nn.Module):
         if self.encoder_extra == "squeeze_excitation":
             mean = jnp.mean(self.extra(self.encoder1(inputs)), axis=(1, 2), dtype=jnp.float32)
         else:
-            # Only the mean of the pooled map is asked for.
             h, w = image.shape[1:3]
-            shares = (
-                self.extra.shares(h, w, self.width) if self.encoder_extra == "lpa" else jnp.ones((h, w, 1))
-            )
+            shares = jnp.ones((h, w, 1))
+            if self.encoder_extra == "lpa":  # only the mean of the pooled map is asked for
+                shares = self.extra.shares(h, w, self.width)
             mean = self.encoder1.mean(inputs, shares)
         r = conv.divide_by_observed(mean, mask)  # (B, D)
         return heads.latent_gaussian(self.encoder3(r))
