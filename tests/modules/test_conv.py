@@ -67,19 +67,33 @@ def test_decoder_first_layer_is_the_pointwise_map_of_the_concatenation():
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-def test_the_division_module_gives_the_mean_over_observed_pixels():
-    features = jax.random.normal(jax.random.key(0), (3, 4, 5, 2))
+def divided_mean(features, mask):
+    """Mean over all pixels, then the division module."""
+    return conv.divide_by_observed(conv.weighted_mean(features, jnp.ones((*features.shape[1:3], 1))), mask)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_division_module_gives_the_mean_over_observed_pixels(dtype):
+    features = jax.random.normal(jax.random.key(0), (3, 4, 5, 2), dtype)
     mask = jax.random.bernoulli(jax.random.key(1), 0.4, (3, 4, 5, 1))
-    pooled = conv.divide_by_observed(jnp.where(mask, features, 0).mean(axis=(1, 2)), mask)
+    pooled = divided_mean(jnp.where(mask, features, 0), mask)
+    chex.assert_type(pooled, jnp.float32)
     for image, observed, mean in zip(features, mask[..., 0], pooled, strict=True):
         squeezed = np.asarray(image, np.float64)[np.asarray(observed)]
         np.testing.assert_allclose(mean, squeezed.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+def test_the_division_module_sums_what_an_encoder_says_elsewhere():
+    features = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.4, (2, 4, 5, 1))
+    expected = np.sum(features, axis=(1, 2)) / np.sum(mask, axis=(1, 2))
+    np.testing.assert_allclose(divided_mean(features, mask), expected, rtol=1e-5)
+
+
 def test_the_division_module_divides_an_empty_context_by_one_pixel():
-    mean = jax.random.normal(jax.random.key(0), (1, 2))
-    pooled = conv.divide_by_observed(mean, jnp.zeros((1, 3, 4, 1), bool))
-    np.testing.assert_allclose(pooled, 12 * mean, rtol=1e-6)
+    features = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
+    pooled = divided_mean(features, jnp.zeros((1, 3, 4, 1), bool))
+    np.testing.assert_allclose(pooled, features.sum(axis=(1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(4, 5), (1, 3), (2, 1)])
