@@ -16,6 +16,7 @@ def get_config(model="multiscale_np.MultiscaleNP"):
     config = _recipe.apply(default.get_config(model))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128, 192), down_blocks=(1, 1, 2, 2), up_blocks=(1, 1, 2))
+        config.model.temperature = 1.1  # else samples are smoother than photographs
     config.data.update(
         source="folder",
         name="photos",

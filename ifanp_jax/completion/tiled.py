@@ -91,7 +91,7 @@ class TiledPicture:
           seed: with `sample` it decides all draws.
           sample: its number.
           num_rounds: R, as of `rounds.complete_by_rounds`.
-          temperature: factor of the noise's standard deviation.
+          temperature: as of `rounds.complete_by_rounds`.
 
         Returns:
           float32 (H, W, C) in [0, 1], known pixels kept.
@@ -105,7 +105,7 @@ class TiledPicture:
                 reached = np.zeros(known.shape, bool)
                 reached.flat[order[start:end]] = True
                 noise = _draw_noise(generator, reached, image.shape[-1])
-                noise *= np.float32(0 if r == num_rounds - 1 else temperature)
+                noise *= np.float32(rounds.find_noise_scale(self.model.model, r, num_rounds, temperature))
                 image, _ = self._sweep(image, known, reached, cut, noise)
                 known = known | reached
             return image, None

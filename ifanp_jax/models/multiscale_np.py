@@ -62,6 +62,8 @@ class MultiscaleNP(nn.Module):
       sigma_floor: lower bound of the factor's diagonal; it caps the log-likelihood.
       scale_weight: w, of the scale's log-likelihood in the objective.
       has_covariance: correlated channels of a pixel; of no effect on one channel.
+      temperature: factor of the noise of samples by rounds, chosen on held-out images; what a caller asks for
+        multiplies it.
       compute_dtype: of the network, "float32" or "bfloat16"; kernels, heads and objective are float32.
     """
 
@@ -79,6 +81,7 @@ class MultiscaleNP(nn.Module):
     sigma_floor: float = 0.004
     scale_weight: float = 0.3
     has_covariance: bool = True
+    temperature: float = 1.0
     compute_dtype: str = "float32"
 
     def __post_init__(self):
@@ -92,6 +95,7 @@ class MultiscaleNP(nn.Module):
         fields.check_choice(self, "activation", tuple(unet.ACTIVATIONS))
         fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         fields.check_range(self, "latent_dim", 0)
+        fields.check_range(self, "temperature", 0)
         heads.check_likelihood(self)
         super().__post_init__()
 

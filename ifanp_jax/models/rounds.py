@@ -67,7 +67,8 @@ def complete_by_rounds(
       mask: bool (B, H, W, 1), True = observed.
       num_samples: S.
       rounds: R, at least 1.
-      temperature: factor of the noise's standard deviation; 0 takes the mean in every round.
+      temperature: factor of the noise's standard deviation, on top of the model's own; 0 takes the mean in
+        every round.
 
     Returns:
       float32 (S, B, H, W, C), observed pixels as they are in `image`.
@@ -82,7 +83,7 @@ def complete_by_rounds(
     hidden = jnp.repeat(_count(~mask), num_samples)
     known, answer = jnp.repeat(mask, num_samples, axis=0), start
     for r in range(rounds):
-        noise_scale = jnp.float32(0.0 if r == rounds - 1 else temperature)
+        noise_scale = jnp.float32(find_noise_scale(model, r, rounds, temperature))
         reached = rank < _threshold(hidden, r, rounds)
         answer = _draw(
             jax.random.fold_in(round_key, r),
@@ -179,6 +180,18 @@ def rank_unobserved(key: jax.Array, mask: jax.Array) -> jax.Array:
 def share_known(r: int, rounds: int) -> float:
     """Share of the unobserved pixels that are known after round r = 0 ... R - 1."""
     return ((r + 1) / rounds) ** SHARE_POWER
+
+
+def find_noise_scale(model: nn.Module, r: int, rounds: int, temperature: float) -> float:
+    """Factor of the noise in round r = 0 ... R - 1: 0 in the last one.
+
+    Args:
+      model: with a field `temperature` where its own is not 1.
+      r: the round.
+      rounds: R.
+      temperature: that a caller asks for, at least 0.
+    """
+    return 0.0 if r == rounds - 1 else temperature * getattr(model, "temperature", 1.0)
 
 
 def _threshold(hidden, r, rounds):

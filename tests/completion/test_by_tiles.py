@@ -84,6 +84,8 @@ def test_samples_by_rounds(tiled_model):
     np.testing.assert_allclose(again.uncertainty, spread, atol=1e-6)
     cold = tiled_model.complete(image, mask, num_samples=2, rounds=3, temperature=0.0)
     assert np.abs(cold.samples - cold.mean).max() < np.abs(first.samples - first.mean).max()
+    own = dataclasses.replace(tiled_model, model=tiled_model.model.clone(temperature=0.0))
+    np.testing.assert_array_equal(own.complete(image, mask, num_samples=2, rounds=3).samples, cold.samples)
 
 
 def test_a_deep_hole_is_completed_coarse_to_fine(tiled_model, caplog):

@@ -17,6 +17,7 @@ class ContextMean(nn.Module):
     """Answers the mean of the context at every pixel, with one constant covariance."""
 
     kind: str = "cholesky"
+    temperature: float = 1.0
 
     def complete(self, image, mask, *, num_samples):
         chex.assert_shape(image, (*mask.shape[:3], C))
@@ -106,6 +107,22 @@ def test_without_noise_every_round_takes_the_mean(data):
     mean = jnp.sum(image * mask, axis=(1, 2), keepdims=True) / jnp.sum(mask, axis=(1, 2), keepdims=True)
     expected = jnp.where(mask, image, mean)
     np.testing.assert_allclose(out, jnp.broadcast_to(expected, out.shape), atol=1e-6)
+
+
+def test_the_models_own_temperature_multiplies_the_callers(data):
+    image, mask = data
+    draw = lambda own, asked: rounds.complete_by_rounds(  # noqa: E731
+        jax.random.key(3),
+        ContextMean(temperature=own),
+        {},
+        image,
+        mask,
+        num_samples=2,
+        rounds=4,
+        temperature=asked,
+    )
+    np.testing.assert_allclose(draw(0.5, 1.5), draw(1.0, 0.75), atol=1e-6)
+    assert np.abs(draw(0.5, 1.0) - draw(1.0, 1.0)).max() > 0.01
 
 
 def test_one_round_is_the_direct_prediction(data):
