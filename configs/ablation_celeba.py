@@ -7,11 +7,15 @@ r"""What each part of the multi-scale model is worth on CelebA 32x32, each in te
 `celeba_multiscale`, with batches of 32; a name behind the model's takes one part away, or adds one. Each has
 as many steps as fit in ten minutes of the processor (`study.minutes`), found by a short training that is
 thrown away; the last table gives them. With the evaluation the study takes about two hours.
+
+`--config=configs/ablation_celeba.py:shape` compares the model with a cheaper shape of it instead, at equal
+steps and with three seeds.
 """
 
 import ml_collections
 
 from configs import celeba_multiscale
+from ifanp_jax.errors import UserError
 from ifanp_jax.study import one_run
 
 NAME = "multiscale_np.MultiscaleNP"
@@ -26,30 +30,41 @@ CHANGES = {
     # At full resolution only what enters and leaves the network, pixel by pixel.
     "no_full_resolution": {"model": {"down_blocks": (0, 1, 2, 2), "up_blocks": (0, 1, 2)}},
 }
+SHAPES = {"half_of_full_resolution": {"model": {"down_blocks": (0, 1, 2, 2)}}}  # a block on the way up alone
+SHAPE_STEPS = 1500
 
 
-def get_config():
-    """Returns the configuration."""
+def get_config(which="parts"):
+    """Returns the configuration.
+
+    Args:
+      which: "parts" or "shape".
+    """
+    if which not in ("parts", "shape"):
+        raise UserError(f"{which!r} names no part of this study; give parts or shape.")
+    changes = CHANGES if which == "parts" else SHAPES
     config = celeba_multiscale.get_config(NAME)
     own = config.model.to_dict()
     del own["name"]
     config.model = ml_collections.ConfigDict({"compute_dtype": own.pop("compute_dtype")})
     family, variant = NAME.split(".")
-    names = (NAME, *(f"{NAME}{one_run.CHANGE}{change}" for change in CHANGES))
+    names = (NAME, *(f"{NAME}{one_run.CHANGE}{change}" for change in changes))
     config.study = ml_collections.ConfigDict(
         {
             "models": names,
-            "seeds": (0,),
-            "minutes": 10.0,
+            "seeds": (0,) if which == "parts" else (0, 1, 2),
+            "minutes": 10.0 if which == "parts" else 0.0,
             "variants": names,
             "figure_a": names,
-            "figure_b": (NAME, f"{NAME}{one_run.CHANGE}latent"),
+            "figure_b": names[:2],
             "order": tuple((name, NAME) for name in names[1:]),
             "published": (),
             "fields": {family: {variant: own}},
-            "changes": CHANGES,
+            "changes": changes,
         }
     )
     config.train.update(batch_size=32, ema_decay=0.995, validate_every=0)
+    if which == "shape":
+        config.train.num_steps = SHAPE_STEPS
     config.evaluate.update(num_images=300, classical_images=300, rounds_images=16, figure_images=0)
     return config

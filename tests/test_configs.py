@@ -116,6 +116,16 @@ def test_every_run_of_the_ablation_differs_in_what_its_name_says():
     assert len(config.study.models) == 7 and len(config.study.order) == 6
 
 
+def test_the_cheaper_shape_is_compared_at_equal_steps_with_three_seeds():
+    config = ablation_celeba.get_config("shape")
+    whole, cheaper = (one_run.config_of(config, name, 2) for name in config.study.models)
+    assert whole.train == cheaper.train and config.study.minutes == 0 and len(config.study.seeds) == 3
+    assert cheaper.model.to_dict() == whole.model.to_dict() | {"down_blocks": (0, 1, 2, 2)}
+    take_step(cheaper, (32, 32, 3))
+    with pytest.raises(UserError, match="'x' names no part of this study; give parts or shape"):
+        ablation_celeba.get_config("x")
+
+
 @pytest.mark.parametrize("module", [study_inpainting, study_inpainting_cpu])
 def test_every_run_of_a_study_over_holes_is_another_model_or_training(module):
     config = module.get_config()
