@@ -30,7 +30,7 @@ CHANGES = {
     # At full resolution only what enters and leaves the network, pixel by pixel.
     "no_full_resolution": {"model": {"down_blocks": (0, 1, 2, 2), "up_blocks": (0, 1, 2)}},
 }
-SHAPES = {"half_of_full_resolution": {"model": {"down_blocks": (0, 1, 2, 2)}}}  # a block on the way up alone
+SHAPES = {"one_coarsest_block": {"model": {"down_blocks": (1, 1, 2, 1)}}}  # in place of two
 SHAPE_STEPS = 1500
 
 
