@@ -74,19 +74,25 @@ class Family:
     Attributes:
       config: as --config takes it; "" = nothing of ours.
       torch: layouts in which the same network runs in PyTorch.
+      shapes: cheaper ones of our network, by what they lack; and the fields that make them.
       others: kind and name of the other members.
     """
 
     config: str = ""
     torch: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, dict], ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
 
 FAMILIES = {
     "IFANP": Family("celeba:image_np.IFANP", ("channels_last", "contiguous")),
-    "MultiscaleNP": Family("celeba_multiscale", ("channels_last", "contiguous")),
-    "ANP": Family("celeba:point_np.ANP", ("contiguous",), (("dl4bi", "ANP"), ("dl4bi", "TNPD"))),
-    "CNP": Family("celeba:point_np.CNP", (), (("dl4bi", "CNP"),)),
+    "MultiscaleNP": Family(
+        "celeba_multiscale",
+        ("channels_last", "contiguous"),
+        shapes=(("a block less at the coarsest level", {"down_blocks": (1, 1, 2, 1)}),),
+    ),
+    "ANP": Family("celeba:point_np.ANP", ("contiguous",), others=(("dl4bi", "ANP"), ("dl4bi", "TNPD"))),
+    "CNP": Family("celeba:point_np.CNP", others=(("dl4bi", "CNP"),)),
     "no training": Family(others=(("opencv", "telea"), ("classical", "biharmonic"))),
 }
 HEAD = (
@@ -216,20 +222,30 @@ def make_members(name: str, folder: pathlib.Path, effort: Effort) -> list[Peer]:
         run = make_run(family, effort)
         weights = draw_weights(run)
         arrays["noise"], expected = expect(run, weights, arrays)
-        flat = traverse_util.flatten_dict(weights, sep="/")
-        ours = arrays | {f"weights/{path}": np.asarray(x) for path, x in flat.items()}
-        record = {"record": runs.make_record(run.config, run.image_shape), "model": run.config.model.name}
-        record |= {"fields": run.config.model.to_dict(), "per_value": run.config.objective.per_value}
-        members.append(_write_task(folder / "ours", "this package", "ifanp_jax", record, ours))
+        record, ours = _make_task(run, weights)
+        members.append(_write_task(folder / "ours", "this package", "ifanp_jax", record, arrays | ours))
         for layout in family.torch:
             task = record | {"layout": layout}
             label = f"PyTorch, {layout.replace('_', ' ')}" if len(family.torch) > 1 else "PyTorch"
-            members.append(_write_task(folder / layout, label, "torch", task, ours))
+            members.append(_write_task(folder / layout, label, "torch", task, arrays | ours))
             np.savez(folder / layout / "expected.npz", **expected)
+        for number, (lack, fields) in enumerate(family.shapes):
+            other = make_run(family, effort, fields=fields)
+            task, others = _make_task(other, draw_weights(other))
+            place = folder / f"shape_{number}"
+            members.append(_write_task(place, f"this package, {lack}", "ifanp_jax", task, arrays | others))
     for kind, model in family.others:
         label = f"{NEEDS[kind]} {model}"
         members.append(_write_task(folder / model, label, kind, {"model": model}, arrays))
     return members
+
+
+def _make_task(run, weights) -> tuple[dict, dict]:
+    """What a peer is told of a training, and its weights as arrays."""
+    task = {"record": runs.make_record(run.config, run.image_shape), "model": run.config.model.name}
+    task |= {"fields": run.config.model.to_dict(), "per_value": run.config.objective.per_value}
+    flat = traverse_util.flatten_dict(weights, sep="/")
+    return task, {f"weights/{path}": np.asarray(x) for path, x in flat.items()}
 
 
 def _write_task(folder, name, kind, task, arrays) -> Peer:
@@ -239,16 +255,17 @@ def _write_task(folder, name, kind, task, arrays) -> Peer:
     return Peer(name, kind, folder)
 
 
-def make_run(family: Family, effort: Effort) -> runs.Run:
+def make_run(family: Family, effort: Effort, *, fields: dict | None = None) -> runs.Run:
     """The training of our member, by Adam.
 
     Args:
       family: with a configuration.
       effort: its batch and fields.
+      fields: that make another shape of the model; None = its own.
     """
     config = config_files.load(family.config)
     known = {field: value for field, value in effort.model_fields.items() if field in config.model}
-    config.model.update(known)
+    config.model.update(known | (fields or {}))
     config.train.update(optimizer="adam", ema_decay=0.0, weight_decay=0.0, batch_size=effort.batch_size)
     return runs.make(inputs.prepare(config), (32, 32, 3))
 

@@ -1,6 +1,7 @@
 """Our models beside others."""
 
 import dataclasses
+import json
 import os
 
 import numpy as np
@@ -31,6 +32,17 @@ def test_the_networks_in_pytorch_are_ours(name, tmp_path):
                 worker.ask("check")
                 assert peers.largest_difference(peer.folder) < 1e-5
                 assert worker.ask("complete")["milliseconds"][0] > 0
+
+
+def test_a_cheaper_shape_takes_its_turn_beside_the_model_and_its_peers(tmp_path):
+    own, *peers_in_torch, cheaper = peers.make_members("MultiscaleNP", tmp_path, TINY)
+    assert [peer.kind for peer in peers_in_torch] == ["torch", "torch"]
+    assert cheaper.name == "this package, a block less at the coarsest level"
+    counts = []
+    for peer in (own, cheaper):
+        task, weights = json.loads((peer.folder / "task.json").read_text()), np.load(peer.folder / "task.npz")
+        counts.append((task["fields"]["down_blocks"], sum(name.startswith("weights/") for name in weights)))
+    assert counts == [([1, 1, 2, 2], 65), ([1, 1, 2, 1], 61)]
 
 
 def test_all_members_see_as_many_observed_pixels():
