@@ -166,3 +166,5 @@ def test_fields_that_do_not_fit_are_one_sentence():
         multiscale_np.MultiscaleNP(channels=3, widths=(4, 6))
     with pytest.raises(UserError, match="activation"):
         multiscale_np.MultiscaleNP(channels=3, activation="tanh")
+    with pytest.raises(UserError, match=r"config.model.temperature is -1.0; it must be at least 0"):
+        multiscale_np.MultiscaleNP(channels=3, temperature=-1.0)
