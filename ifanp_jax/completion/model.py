@@ -105,8 +105,7 @@ class CompletionModel:
             what "auto" chose, and why.
           rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`, but
             one where tiles would take more than `limits.draws_at_once` draws. 1 is enough for `mean`.
-          temperature: factor of the noise's standard deviation, at least 0, on top of the model's own
-            (`config.model.temperature`); of no effect with one round.
+          temperature: at least 0, a factor of the noise, as is the model's own; of no effect with one round.
           uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
             `CompletionResult`.
           on_progress: called after each tile with the tiles that are done, all of them, and the seconds left
