@@ -31,7 +31,6 @@ CHANGES = {
     "no_full_resolution": {"model": {"down_blocks": (0, 1, 2, 2), "up_blocks": (0, 1, 2)}},
 }
 SHAPES = {"one_coarsest_block": {"model": {"down_blocks": (1, 1, 2, 1)}}}  # in place of two
-SHAPE_STEPS = 1500
 
 
 def get_config(which="parts"):
@@ -52,11 +51,11 @@ def get_config(which="parts"):
     config.study = ml_collections.ConfigDict(
         {
             "models": names,
-            "seeds": (0,) if which == "parts" else (0, 1, 2),
-            "minutes": 10.0 if which == "parts" else 0.0,
+            "seeds": (0,),
+            "minutes": 10.0,
             "variants": names,
             "figure_a": names,
-            "figure_b": names[:2],
+            "figure_b": (NAME, f"{NAME}{one_run.CHANGE}latent"),
             "order": tuple((name, NAME) for name in names[1:]),
             "published": (),
             "fields": {family: {variant: own}},
@@ -65,6 +64,7 @@ def get_config(which="parts"):
     )
     config.train.update(batch_size=32, ema_decay=0.995, validate_every=0)
     if which == "shape":
-        config.train.num_steps = SHAPE_STEPS
+        config.study.update(seeds=(0, 1, 2), minutes=0.0, figure_b=names)
+        config.train.num_steps = 1500
     config.evaluate.update(num_images=300, classical_images=300, rounds_images=16, figure_images=0)
     return config

@@ -230,7 +230,7 @@ def make_members(name: str, folder: pathlib.Path, effort: Effort) -> list[Peer]:
             members.append(_write_task(folder / layout, label, "torch", task, arrays | ours))
             np.savez(folder / layout / "expected.npz", **expected)
         for number, (lack, fields) in enumerate(family.shapes):
-            other = make_run(family, effort, fields=fields)
+            other = make_run(family, dataclasses.replace(effort, model_fields=effort.model_fields | fields))
             task, others = _make_task(other, draw_weights(other))
             place = folder / f"shape_{number}"
             members.append(_write_task(place, f"this package, {lack}", "ifanp_jax", task, arrays | others))
@@ -255,17 +255,16 @@ def _write_task(folder, name, kind, task, arrays) -> Peer:
     return Peer(name, kind, folder)
 
 
-def make_run(family: Family, effort: Effort, *, fields: dict | None = None) -> runs.Run:
+def make_run(family: Family, effort: Effort) -> runs.Run:
     """The training of our member, by Adam.
 
     Args:
       family: with a configuration.
       effort: its batch and fields.
-      fields: that make another shape of the model; None = its own.
     """
     config = config_files.load(family.config)
     known = {field: value for field, value in effort.model_fields.items() if field in config.model}
-    config.model.update(known | (fields or {}))
+    config.model.update(known)
     config.train.update(optimizer="adam", ema_decay=0.0, weight_decay=0.0, batch_size=effort.batch_size)
     return runs.make(inputs.prepare(config), (32, 32, 3))
 

@@ -1,8 +1,8 @@
 """Samples by autoregressive rounds under the test protocol, and the joint log-likelihood by rounds.
 
 Of every cell the first `config.evaluate.rounds_images` images are completed `config.evaluate.num_samples`
-times by `config.evaluate.rounds` rounds, temperature 1. Order and noise follow from `config.evaluate.seed`
-and are the same for all images, cells and models.
+times by `config.evaluate.rounds` rounds, at the model's own temperature. Order and noise follow from
+`config.evaluate.seed` and are the same for all images, cells and models.
 """
 
 import jax

@@ -67,8 +67,8 @@ def complete_by_rounds(
       mask: bool (B, H, W, 1), True = observed.
       num_samples: S.
       rounds: R, at least 1.
-      temperature: factor of the noise's standard deviation, on top of the model's own; 0 takes the mean in
-        every round.
+      temperature: factor of the noise's standard deviation, times the model's own; 0 takes the mean in every
+        round.
 
     Returns:
       float32 (S, B, H, W, C), observed pixels as they are in `image`.
