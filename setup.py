@@ -17,8 +17,7 @@ setuptools.setup(
     license="Apache-2.0",
     packages=[*setuptools.find_packages(include=["ifanp_jax", "ifanp_jax.*"]), "ifanp_jax.configs"],
     package_data={
-        "ifanp_jax.benchmark": ["peer_scripts/*.py"],  # run by the Pythons of others
-        "ifanp_jax.pretrained": ["*.safetensors", "*.md", "*.txt"],
+        "ifanp_jax.shipped": ["*.safetensors", "*.md", "*.txt"],
         "ifanp_jax.web": ["*.html", "*.css", "*.js", "*.svg"],
     },
     package_dir={"ifanp_jax.configs": "configs"},

@@ -4,7 +4,7 @@ The variants of IFANP share its width, as in the paper's ablation, and are small
 MultiscaleNP is larger. A model that is not listed keeps its defaults.
 """
 
-from ifanp_jax.models import context_encoder, glcic, shift_net
+from ifanp_jax.inpainters.networks import context_encoder, glcic, shift_net
 
 IMAGE_NP = {"width": 32}
 POINT_NP = {

@@ -12,7 +12,7 @@ from ifanp_jax.version import __version__
 __all__ = ["UserError", "__version__", "from_pretrained", "list_pretrained", "load", "train"]
 
 # What is imported when it is asked for, so that importing the package is cheap.
-_ELSEWHERE = {"calibration": ("ifanp_jax.metrics.calibration", ""), "train": ("ifanp_jax.trained", "train")}
+_ELSEWHERE = {"calibration": ("ifanp_jax.metrics.calibration", ""), "train": ("ifanp_jax.api", "train")}
 
 
 def load(path):
@@ -26,7 +26,8 @@ def load(path):
     """
     import pathlib
 
-    from ifanp_jax.completion import CompletionModel, export  # here, so that importing the package is cheap
+    from ifanp_jax.completion import CompletionModel
+    from ifanp_jax.inference import export
 
     path = pathlib.Path(path).expanduser()
     if str(path) in list_pretrained() and not path.exists():
@@ -38,24 +39,24 @@ def load(path):
 
 def list_pretrained():
     """Names of the models that come with the package."""
-    from ifanp_jax import pretrained
+    from ifanp_jax import shipped
 
-    return pretrained.list_names()
+    return shipped.list_names()
 
 
 def from_pretrained(name):
     """Loads a model that comes with the package, as a `completion.CompletionModel`; nothing is downloaded.
 
     Args:
-      name: of `list_pretrained()`, or the path of a file that `python -m ifanp_jax.pretrained` wrote.
+      name: of `list_pretrained()`, or the path of a file that `python -m benchmarks.release` wrote.
 
     Raises:
       UserError: when there is none of that name, or its file is damaged.
     """
-    from ifanp_jax import pretrained
+    from ifanp_jax import shipped
     from ifanp_jax.completion import CompletionModel
 
-    return CompletionModel.from_run(pretrained.read(name))
+    return CompletionModel.from_run(shipped.read(name))
 
 
 def __getattr__(name):

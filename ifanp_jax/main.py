@@ -110,7 +110,7 @@ def _check_source():
 
 
 def _train():
-    from ifanp_jax import pretrained, training
+    from ifanp_jax import shipped, training
     from ifanp_jax.evaluation import validation
     from ifanp_jax.training import runs
 
@@ -129,7 +129,7 @@ def _train():
             dataset,
             allowed_changes=_ALLOW_CONFIG_CHANGE.value,
             validate=validate,
-            read_source=pretrained.read_any,
+            read_source=shipped.read_any,
         )
     _report(run, dataset, _WORKDIR.value)
 
@@ -150,7 +150,7 @@ def _evaluate():
 
 
 def _evaluate_shipped():
-    from ifanp_jax import pretrained
+    from ifanp_jax import shipped
     from ifanp_jax.training import runs
 
     config = command_line.get_config()
@@ -159,7 +159,7 @@ def _evaluate_shipped():
             f"--mode=evaluate --model={_MODEL.value} needs --config for the data, such as "
             "--config=mnist_multiscale, and --output for the tables."
         )
-    run = pretrained.read(_MODEL.value)
+    run = shipped.read(_MODEL.value)
     config.model, config.step = run.config.model, run.config.step
     logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
     _prepare(config, trained=run.config)
@@ -170,7 +170,7 @@ def _evaluate_shipped():
 
 
 def _study():
-    from ifanp_jax import pretrained, training
+    from ifanp_jax import shipped, training
     from ifanp_jax.study import run
 
     config = command_line.get_config()
@@ -179,15 +179,14 @@ def _study():
     _prepare(config)
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
-        train_run = functools.partial(training.run, read_source=pretrained.read_any)
+        train_run = functools.partial(training.run, read_source=shipped.read_any)
         study = run.run(config, _WORKDIR.value, dataset, train_run=train_run)
     print("\n".join(run.terminal_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 
 def _complete():
-    from ifanp_jax import methods
-    from ifanp_jax.completion import pictures
+    from ifanp_jax.completion import methods, pictures
 
     for flag in (_INPUT, _OUTPUT):
         if not flag.value:
@@ -214,14 +213,14 @@ def _complete():
 
 
 def _export():
-    from ifanp_jax import pretrained
-    from ifanp_jax.completion import export
+    from ifanp_jax import shipped
+    from ifanp_jax.inference import export
     from ifanp_jax.training import runs
 
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")
     with errors.full_device("lower --num_samples"):
-        run = pretrained.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value)
+        run = shipped.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value)
         export.write(run, _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 

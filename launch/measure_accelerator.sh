@@ -35,7 +35,7 @@ cd "$(dirname "$0")/.."
 
 benchmark() {  # benchmark NAME CONFIG DTYPE BATCH_SIZE FLAGS...
   local file="$results/benchmark_$1_$3"
-  python -m ifanp_jax.benchmark --config="$2" --config.model.compute_dtype="$3" \
+  python -m benchmarks --config="$2" --config.model.compute_dtype="$3" \
     --config.train.batch_size="$4" --output="$file.json" "${@:5}" "${benchmark_flags[@]}" | tee "$file.md"
 }
 
@@ -52,7 +52,7 @@ for dtype in bfloat16 float32; do
   benchmark mnist_ifanp configs/mnist_ifanp.py "$dtype" 512
   benchmark celeba_multiscale configs/celeba_multiscale.py "$dtype" 512 "${step[@]}" --section=parts
   benchmark deepfill64 configs/faces64.py:deepfill.DeepFill64 "$dtype" 64 "${step[@]}" "${inpainter_flags[@]}"
-  python -m ifanp_jax.benchmark collect --results="$results" > "$results/accelerator.md"
+  python -m benchmarks collect --results="$results" > "$results/accelerator.md"
 done
 if [[ -n "$tfds_dir" ]]; then
   train mnist configs/mnist_ifanp.py --config.data.dir="$tfds_dir"

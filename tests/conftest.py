@@ -1,7 +1,10 @@
 """Settings of every test; warnings are turned into errors in pyproject.toml."""
 
+import hashlib
 import os
-import tempfile
+import pathlib
+import platform
+import time
 
 # Tests compile much and compute little: three times faster; processes that they start do the same.
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 undoes it.
@@ -10,20 +13,38 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 
+MAX_AGE = 14 * 24 * 3600  # seconds that an unused program is kept
+
 # Silent broadcasting between ranks hides a forgotten axis.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_configure(config):
-    """Keeps compiled programs for the other tests of this process and the processes that they start."""
-    folder = tempfile.TemporaryDirectory(prefix="programs_")
-    config.add_cleanup(folder.cleanup)
+def pytest_configure():
+    """Keeps compiled programs for other tests, for processes that they start, and for later runs."""
     for name, value in (
-        ("jax_compilation_cache_dir", folder.name),
-        ("jax_persistent_cache_min_compile_time_secs", 0.15),
+        ("jax_compilation_cache_dir", str(_programs_folder())),
+        ("jax_persistent_cache_min_compile_time_secs", 0),
     ):
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+def _programs_folder():
+    """A folder of the user alone, for this JAX on this processor; what no run used for long is forgotten."""
+    if given := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return pathlib.Path(given)
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    flags = (
+        next((line for line in cpuinfo.open() if line.startswith("flags")), "") if cpuinfo.exists() else ""
+    )
+    machine = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:8]
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    folder = cache / "ifanp_jax_tests" / f"jax-{jax.__version__}-{machine}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.stat().st_mtime < time.time() - MAX_AGE:
+            path.unlink(missing_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True, scope="module")

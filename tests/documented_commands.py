@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "ifanp_jax.benchmark", "ifanp_jax.pretrained"
+MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "benchmarks", "benchmarks.release"
 BENCHMARKS = ("collect", "peers", "protocols", "quality", "reliability", "roofline", "tiles")
 OTHERS = (  # of no flags of ours
     ". ", "export ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ",

@@ -35,16 +35,16 @@ def imports_of(module_name, *, top_level_only=False):
 LEVELS = (
     ("errors", "files", "memory", "version"),
     ("objectives", "metrics", "runtime", "data"),
-    ("modules",),
+    ("classical", "modules"),
     ("models",),
     ("configuration",),
     ("training",),
-    ("evaluation", "completion"),
-    ("study", "methods"),
-    ("pretrained",),
-    ("benchmark",),
+    ("inpainters",),
+    ("evaluation", "completion", "inference"),
+    ("study",),
+    ("shipped",),
     ("web",),
-    ("trained",),
+    ("api",),
     ("__init__", "main", "configs"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -19,7 +19,7 @@ from tests import documented_commands as commands
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text()
-    for folder in ("", "docs/", "ifanp_jax/pretrained/")
+    for folder in ("", "docs/", "ifanp_jax/shipped/")
     for page in ROOT.glob(f"{folder}*.md")
 }
 MAX_README_LINES = 150
@@ -53,7 +53,7 @@ python -m ifanp_jax.main --config=configs/missing.py --workdir=runs/digits
 python -m ifanp_jax.main --config=configs/digits_ifanp.py --config.train.steps=3
 python -m ifanp_jax.main --config=configs/digits.py:point_np.MISSING
 ifanp-jax --config=digits_ifanp --wrok_dir=runs/digits
-python -m ifanp_jax.benchmark reliabilty --config=digits_ifanp
+python -m benchmarks reliabilty --config=digits_ifanp
 launch/missing.sh && pip install -e '.[missing]'
 """
 

@@ -240,7 +240,7 @@ def list_children(pid):
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="there is no /proc")
 def test_a_terminated_benchmark_leaves_no_training_behind(tmp_path):
-    command = [sys.executable, "-m", "ifanp_jax.benchmark", "reliability", "--config=configs/digits_ifanp.py"]
+    command = [sys.executable, "-m", "benchmarks", "reliability", "--config=configs/digits_ifanp.py"]
     environ = os.environ | ENVIRONMENT | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         command, cwd=helpers.ROOT, env=environ, stderr=subprocess.PIPE, text=True

@@ -92,8 +92,8 @@ def test_shipped_configurations_are_listed_and_can_be_imported(binaries, tmp_pat
     code += "print(c.get_config().mask.kind)"
     page = "import importlib.resources as r; print(r.files('ifanp_jax.web').joinpath('page.html').is_file())"
     assert run(binaries / "python", "-c", page, cwd=tmp_path).stdout.strip() == "True"
-    shipped = {path.name for path in (helpers.ROOT / "ifanp_jax" / "pretrained").glob("*[!.py]")}
-    names = "import ifanp_jax.pretrained as p; print(*(path.name for path in p.FOLDER.iterdir()))"
+    shipped = {path.name for path in (helpers.ROOT / "ifanp_jax" / "shipped").glob("*[!.py]")}
+    names = "import ifanp_jax.shipped as p; print(*(path.name for path in p.FOLDER.iterdir()))"
     assert shipped <= set(run(binaries / "python", "-c", names, cwd=tmp_path).stdout.split())
     file, kind = run(binaries / "python", "-c", code, cwd=tmp_path).stdout.split()
     assert pathlib.Path(file).is_relative_to(binaries.parent) and kind == "mixed"

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax.completion import levels
+from ifanp_jax.completion import pyramid
 from ifanp_jax.completion.mask_files import format_share
 
 MAX_SCATTERED_DEPTH = 8.0  # pixels; scattered contexts have hardly any pixel so far from an observed one
@@ -43,7 +43,7 @@ def list_untrained(
             f"{format_share(float(least))}."
         )
     if how != "trained" and _is_scattered(config.mask):
-        depth = max(levels.measure_depth(mask, beyond=MAX_SCATTERED_DEPTH).max() for mask in masks)
+        depth = max(pyramid.measure_depth(mask, beyond=MAX_SCATTERED_DEPTH).max() for mask in masks)
         if depth > MAX_SCATTERED_DEPTH:
             notes.append(
                 "The model was trained on scattered pixels alone, never on a hole like this one: a missing "

@@ -5,7 +5,7 @@ import logging
 import flax.linen as nn
 import numpy as np
 
-from ifanp_jax.completion import levels, sizes
+from ifanp_jax.completion import pyramid, sizes
 from ifanp_jax.completion.arguments import Options
 from ifanp_jax.completion.limits import Limits
 from ifanp_jax.completion.progress import Listener, Progress
@@ -44,7 +44,7 @@ def complete(
     results, taken, tile_model = [], [], TileModel.make(model, variables, limits)
     max_depth = sizes.max_depth(image_shape)
     for values, known in zip(image, mask[..., 0], strict=True):
-        depth = levels.measure_depth(known, beyond=max_depth)
+        depth = pyramid.measure_depth(known, beyond=max_depth)
         picture = TiledPicture.cut(
             tile_model,
             values,

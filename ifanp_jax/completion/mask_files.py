@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ifanp_jax.data import masks, pictures
+from ifanp_jax.data import image_ops, masks
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 
@@ -88,9 +88,9 @@ def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
     """
     if path.suffix.lower() == ".npy":
         return Mask(masks.load(str(path)), str(path))
-    values = pictures.read_picture(path)
+    values = image_ops.read_picture(path)
     check_opaque(values, f"The mask {path}")
-    warnings, grey = [], pictures.to_channels(values, 1)[..., 0]
+    warnings, grey = [], image_ops.to_channels(values, 1)[..., 0]
     if picture is not None and grey.shape == picture.shape[:2] and _is_same(grey, picture):
         warnings.append(f"The mask {path} is the picture itself: give a black and white one.")
     elif (share := np.mean((grey > BLACK) & (grey < WHITE))) > MAX_GREY:
@@ -169,7 +169,7 @@ def _find_own(root, name, picture):
     """The alpha channel where it hides anything, else a file beside the picture, else an opaque alpha."""
     beside = root / f"{without_suffix(name)}{BESIDE}"
     has_alpha = picture.shape[-1] in (2, 4)
-    observed = picture[..., -1] >= pictures.OPAQUE if has_alpha else None
+    observed = picture[..., -1] >= image_ops.OPAQUE if has_alpha else None
     if beside.is_file() and (not has_alpha or observed.all()):
         return read(beside, picture)
     if has_alpha:
@@ -182,5 +182,5 @@ def _find_own(root, name, picture):
 
 def _is_same(grey, picture):
     """Whether a mask shows a picture: but for the small changes of another file format."""
-    own = pictures.to_channels(picture, 1)[..., 0]
+    own = image_ops.to_channels(picture, 1)[..., 0]
     return own.min() < own.max() and np.abs(grey.astype(np.int16) - own).mean() < 2

@@ -26,18 +26,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax.completion import advice, arguments, by_tiles, sizes
-from ifanp_jax.completion.limits import (
-    DEFAULT_LIMITS,
-    Limits,
-    check_own_size,
-    check_rounds,
-    count_at_once,
-)
+from ifanp_jax.completion.limits import DEFAULT_LIMITS, Limits, check_own_size, check_rounds, count_at_once
 from ifanp_jax.completion.progress import Listener
 from ifanp_jax.completion.result import CompletionResult
-from ifanp_jax.data import pictures
-from ifanp_jax.models import answers, heads
-from ifanp_jax.models import rounds as by_rounds
+from ifanp_jax.data import image_ops
+from ifanp_jax.inference import autoregressive as by_rounds
+from ifanp_jax.inference import predict
+from ifanp_jax.models import heads
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -206,7 +201,7 @@ class CompletionModel:
         raw_samples = np.clip(predicted, 0, 1)
         samples = np.where(mask, image, raw_samples)
         mean = np.where(mask, image, raw_samples.mean(axis=0))
-        uncertainty = answers.predictive_deviation(predicted, scale)
+        uncertainty = predict.predictive_deviation(predicted, scale)
         if options.rounds > 1:
             draw = functools.partial(
                 self._draw_by_rounds, rounds=options.rounds, temperature=options.temperature
@@ -214,7 +209,7 @@ class CompletionModel:
             samples = self._in_calls(draw, image, mask, options)
             raw_samples = np.where(mask, raw_samples, samples)
             if options.uncertainty == "samples":
-                uncertainty = answers.sample_deviation(samples, mean)
+                uncertainty = predict.sample_deviation(samples, mean)
         return CompletionResult(samples, mean, uncertainty, raw_samples)
 
     def _in_calls(self, ask, image: np.ndarray, mask: np.ndarray, options: arguments.Options):
@@ -234,7 +229,7 @@ class CompletionModel:
 
     def _predict(self, key, image, mask, num_samples):
         """Predicted means and scales of one round, float32 (S, B, H, W, C) each; None without a scale."""
-        completion = answers.complete_batch(
+        completion = predict.complete_batch(
             key, self.model, self.variables, image, mask, num_samples=num_samples
         )
         return completion.samples, completion.scale
@@ -268,7 +263,7 @@ class CompletionModel:
         answer = self._answer(small_image, small_mask, options)
         names = ("samples", "mean", "uncertainty", "raw_samples")
         return CompletionResult(
-            **{name: pictures.resize_area(getattr(answer, name), height, width) for name in names}
+            **{name: image_ops.resize_area(getattr(answer, name), height, width) for name in names}
         )
 
 
@@ -294,8 +289,8 @@ def _to_grid(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tu
     Returns:
       float32 (B, height, width, C) in [0, 1] and bool (B, height, width, 1).
     """
-    share = pictures.resize_area(mask.astype(np.float32), height, width)
-    total = pictures.resize_area(image, height, width)
+    share = image_ops.resize_area(mask.astype(np.float32), height, width)
+    total = image_ops.resize_area(image, height, width)
     small_mask = share > MIN_OBSERVED_SHARE - 1e-6  # float32 sums of exactly that share may fall short of it
     small_image = np.clip(total / np.where(small_mask, share, 1), 0, 1)
     return np.where(small_mask, small_image, np.float32(0)), small_mask

@@ -8,7 +8,7 @@ import pathlib
 import jax
 
 from ifanp_jax import errors, files
-from ifanp_jax.completion import mask_files, originals, preview, rendering
+from ifanp_jax.completion import mask_files, picture_file, preview, rendering
 from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
@@ -94,7 +94,7 @@ class _Job:
 
     def complete(self, name: str, stem: str) -> None:
         """Reads a picture, completes it and writes the answers."""
-        original = originals.read(self.root / name)
+        original = picture_file.read(self.root / name)
         mask = self.find_mask(name, original.eight_bits)
         observed = mask.observed ^ self.invert_mask
         mask_files.check_size(observed, original.values)
@@ -125,7 +125,7 @@ class _Job:
         for name, values in drawn.items():
             with files.replacing(path.with_name(f"{path.name}_{name}.png")) as unfinished:
                 is_own = name not in ("uncertainty", "preview")
-                originals.write(unfinished, values, metadata=metadata if is_own else None)
+                picture_file.write(unfinished, values, metadata=metadata if is_own else None)
         logger.info("Wrote %s to %s.", ", ".join(f"{path.name}_{name}.png" for name in drawn), path.parent)
 
 

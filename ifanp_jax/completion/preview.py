@@ -3,7 +3,7 @@
 import numpy as np
 
 from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY, to_uint8
-from ifanp_jax.data import pictures
+from ifanp_jax.data import image_ops
 
 MISSING = (214, 93, 177)  # the colour of what is missing, one that photographs hardly have
 PAPER, INK = (255, 255, 255), (32, 32, 32)
@@ -82,7 +82,7 @@ def _find_part(mask):
 
 def _to_rgb(values):
     """uint8 (H, W, 3) of uint8 or uint16 (H, W, 1 to 4), alpha left out."""
-    return pictures.to_channels(pictures.to_eight_bits(values), 3)
+    return image_ops.to_channels(image_ops.to_eight_bits(values), 3)
 
 
 def _to_panel(values):
@@ -92,7 +92,7 @@ def _to_panel(values):
         factor = max(1, SMALLEST // longest)
         return values.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = (max(1, round(side * PANEL / longest)) for side in values.shape[:2])
-    return pictures.resize_area(values, height, width)
+    return image_ops.resize_area(values, height, width)
 
 
 def _draw_scale(sheet, pen, y):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ifanp_jax.completion.originals import Original
+from ifanp_jax.completion.picture_file import Original
 from ifanp_jax.completion.result import CompletionResult
 
 # Standard deviation drawn white, in units of the picture's values from 0 to 1: a grey value of v is one of

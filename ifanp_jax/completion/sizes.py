@@ -5,7 +5,7 @@ import dataclasses
 import flax.linen as nn
 import numpy as np
 
-from ifanp_jax.completion import levels
+from ifanp_jax.completion import pyramid
 from ifanp_jax.completion.limits import Limits, find_high_cost
 
 # How deep in a hole a pixel may be, of the trained pictures' shorter side. In tiles, coarse to fine completes
@@ -60,7 +60,7 @@ def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray
     if cost := find_high_cost(model, image_shape, size, limits):
         return Choice("trained", f"at its own size the picture would cost this model {cost}")
     allowed = DEEP_WITHOUT_TILES * min(trained)
-    deepest = max(float(levels.measure_depth(x, beyond=allowed).max()) for x in mask[..., 0])
+    deepest = max(float(pyramid.measure_depth(x, beyond=allowed).max()) for x in mask[..., 0])
     if max(size) > max(trained) and deepest > allowed:
         return Choice(
             "trained",

@@ -11,7 +11,7 @@ import numpy as np
 
 from ifanp_jax.completion.limits import Limits, find_num_bytes
 from ifanp_jax.completion.tiles import Tile
-from ifanp_jax.models import answers
+from ifanp_jax.inference import predict
 from ifanp_jax.runtime import device_mesh
 
 
@@ -99,7 +99,7 @@ class TileModel:
             variables = self.shared_variables
             batch = jax.device_put(batch, device_mesh.batched(self.mesh))
         # Nothing is drawn without a latent variable.
-        return answers.complete_batch(
+        return predict.complete_batch(
             jax.random.key(0), self.model, variables, *batch[:2], num_samples=1, inside=batch[2]
         )
 

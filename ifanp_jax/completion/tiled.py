@@ -9,13 +9,13 @@ import dataclasses
 
 import numpy as np
 
-from ifanp_jax.completion import levels
+from ifanp_jax.completion import pyramid
 from ifanp_jax.completion import tiles as cutting
-from ifanp_jax.completion.levels import Level
 from ifanp_jax.completion.progress import Progress
+from ifanp_jax.completion.pyramid import Level
 from ifanp_jax.completion.tile_model import TileModel
 from ifanp_jax.completion.tiles import Tile
-from ifanp_jax.models import rounds
+from ifanp_jax.inference import autoregressive
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class TiledPicture:
           progress: of what is done with it; None = one that is its own.
         """
         margin, cell = model.model.tile_margin(), model.model.cell
-        made = levels.make_levels(image, known, depth, max_depth)
+        made = pyramid.make_levels(image, known, depth, max_depth)
         cuts = [cutting.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in made]
         return cls(model, made, cuts, progress or Progress())
 
@@ -100,12 +100,14 @@ class TiledPicture:
 
         def fill(image, known, wanted, cut):
             order = generator.permutation(np.flatnonzero(wanted))
-            ends = [round(len(order) * rounds.share_known(r, num_rounds)) for r in range(num_rounds)]
+            ends = [round(len(order) * autoregressive.share_known(r, num_rounds)) for r in range(num_rounds)]
             for r, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
                 reached = np.zeros(known.shape, bool)
                 reached.flat[order[start:end]] = True
                 noise = _draw_noise(generator, reached, image.shape[-1])
-                noise *= np.float32(rounds.find_noise_scale(self.model.model, r, num_rounds, temperature))
+                noise *= np.float32(
+                    autoregressive.find_noise_scale(self.model.model, r, num_rounds, temperature)
+                )
                 image, _ = self._sweep(image, known, reached, cut, noise)
                 known = known | reached
             return image, None
@@ -118,8 +120,8 @@ class TiledPicture:
         values, scale = fill(level.image, level.known, ~level.known, cut)
         for level, cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
             guide, size = level.guide, level.known.shape
-            coarse = levels.enlarge(values, size)
-            coarse_scale = None if scale is None else level.weight * levels.enlarge(scale, size)
+            coarse = pyramid.enlarge(values, size)
+            coarse_scale = None if scale is None else level.weight * pyramid.enlarge(scale, size)
             context = np.where(guide[..., None], coarse, level.image)
             values, scale = fill(context, level.known | guide, ~level.known & ~guide, cut)
             values, guide_scale = self._sweep(values, ~guide, guide, cut)
@@ -152,7 +154,7 @@ class TiledPicture:
             for tile, answer in answered:
                 part, mean = wanted[tile.core], answer.mean
                 if noise is not None:
-                    mean = mean + rounds.color_noise(noise[tile.core], *answer[1:])
+                    mean = mean + autoregressive.color_noise(noise[tile.core], *answer[1:])
                 values[tile.core][part] = np.clip(mean, 0, 1)[part]
                 if answer.scale is not None:
                     scale = np.zeros_like(values) if scale is None else scale

@@ -277,11 +277,11 @@ def load(path: str):
     """
     import numpy as np
 
-    from ifanp_jax.data import pictures
+    from ifanp_jax.data import image_ops
     from ifanp_jax.data.sources import arrays
 
     if not path.lower().endswith(".npy"):
-        return from_picture(pictures.read_picture(path))
+        return from_picture(image_ops.read_picture(path))
     try:
         array = np.load(path, allow_pickle=False)
     except arrays.DAMAGED as error:
@@ -304,6 +304,6 @@ def from_picture(picture):
     Args:
       picture: uint8 (H, W, C), C in 1..4; alpha is not used.
     """
-    from ifanp_jax.data import pictures
+    from ifanp_jax.data import image_ops
 
-    return pictures.to_channels(picture, 1)[..., 0] >= 128
+    return image_ops.to_channels(picture, 1)[..., 0] >= 128

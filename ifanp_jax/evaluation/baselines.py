@@ -6,8 +6,9 @@ import math
 import numpy as np
 from ml_collections import ConfigDict
 
+from ifanp_jax.classical import interpolation
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import classical, image_values
+from ifanp_jax.evaluation import image_values
 from ifanp_jax.evaluation.cells import draw_contexts, list_cells
 
 logger = logging.getLogger(__name__)
@@ -28,16 +29,16 @@ def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, o
     images = first_images(config, dataset)
     if not len(images) or not list_cells(config):
         return []
-    methods = classical.methods_for(*images.shape[1:3])
+    methods = interpolation.methods_for(*images.shape[1:3])
     logger.info("Evaluating interpolation (%s) on %d of them.", ", ".join(methods), len(images))
     options = {}
     if "gaussian_process" in methods:
         training_images = np.asarray(dataset.train[:NUM_TRAINING_IMAGES], np.float32) / 255
-        options["length_scale"] = classical.select_length_scale(training_images, seed=config.seed)
+        options["length_scale"] = interpolation.select_length_scale(training_images, seed=config.seed)
     rows = []
     for kind, fraction in list_cells(config):
         context = draw_contexts(config.seed, kind, fraction, images.shape[:3])
-        completed = classical.complete_images(images, context, methods=methods, **options)
+        completed = interpolation.complete_images(images, context, methods=methods, **options)
         for method, prediction in completed.items():
             measured = image_values.measure(prediction, images, context)
             summary = image_values.summarise(

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from ifanp_jax import metrics
 from ifanp_jax.data import sampling
 from ifanp_jax.evaluation import batches
+from ifanp_jax.inference import autoregressive, predict
 from ifanp_jax.metrics import calibration
-from ifanp_jax.models import answers, rounds
 from ifanp_jax.training import Run
 
 PREFIX = "rounds_"  # of the names of what is measured
@@ -49,17 +49,17 @@ def evaluate_samples(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict
 
     def measure(variables, image, mask):
         image = sampling.to_float(image)
-        drawn = rounds.complete_by_rounds(
+        drawn = autoregressive.complete_by_rounds(
             key, run.model, variables, image, mask, rounds=config.rounds, **options
         )
-        direct = answers.complete_batch(key, run.model, variables, image, mask, **options)
+        direct = predict.complete_batch(key, run.model, variables, image, mask, **options)
         predicted, scale = jax.device_get((direct.samples, direct.scale))
         prediction = np.clip(predicted.mean(axis=0), 0, 1)
-        deviation = answers.predictive_deviation(predicted, scale)
+        deviation = predict.predictive_deviation(predicted, scale)
         values = dict(measure_samples(drawn, prediction, deviation, image, mask))
         num_values = np.maximum((~mask).sum(axis=(1, 2, 3)), 1) * image.shape[-1]
         for name, count in (("log_prob", config.rounds), ("log_prob_one", 1)):
-            log_prob = rounds.log_prob_by_rounds(key, run.model, variables, image, mask, rounds=count)
+            log_prob = autoregressive.log_prob_by_rounds(key, run.model, variables, image, mask, rounds=count)
             values[name] = log_prob / num_values
         return {PREFIX + name: value for name, value in values.items()}
 

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax import metrics
+from ifanp_jax.classical import interpolation, opencv
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import baselines, batches, classical, holes, opencv_inpainting
+from ifanp_jax.evaluation import baselines, batches, holes
+from ifanp_jax.inference import predict
 from ifanp_jax.metrics import inpainting
-from ifanp_jax.models import answers
 from ifanp_jax.training import Run
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def _measure_batch(key, model, variables, images, mask, *, num_samples):
 
 def _predict(key, model, variables, image, mask, num_samples):
     """The mean of the samples, float32 (B, H, W, C) in [0, 1]."""
-    completion = answers.complete_batch(key, model, variables, image, mask, num_samples=num_samples)
+    completion = predict.complete_batch(key, model, variables, image, mask, num_samples=num_samples)
     return jnp.clip(completion.samples.mean(axis=0), 0, 1)
 
 
@@ -117,12 +118,12 @@ def evaluate_classical(config, dataset: Dataset, masks: holes.Holes) -> tuple[li
     images = baselines.first_images(config, dataset)
     if not len(images) or not masks:
         return [], {}
-    methods, _ = classical.hole_methods()
+    methods, _ = interpolation.hole_methods()
     logger.info("Completing holes by classical methods (%s), %d images.", ", ".join(methods), len(images))
     rows, values = [], {}
     for kind, mask in masks.items():
         mask = mask[: len(images)]
-        for method, answer in classical.complete_images(images, mask, methods=methods).items():
+        for method, answer in interpolation.complete_images(images, mask, methods=methods).items():
             found = measure(answer, images, mask)
             rows.append(make_row(kind, method, found, mask, seed=config.seed))
             values |= {value_name(kind, name, method=method): value for name, value in found.items()}
@@ -135,19 +136,19 @@ def missing_methods(rows: list[dict]) -> list[str]:
     Args:
       rows: from `evaluate_classical`.
     """
-    return list(classical.hole_methods()[1]) if rows else []
+    return list(interpolation.hole_methods()[1]) if rows else []
 
 
 def _evaluate_finished(run, dataset, masks):
     """The same of a model whose paper blends its answers by OpenCV afterwards."""
     config = run.config.evaluate
     images = dataset.evaluation[: config.num_images or None][:FINISHED_IMAGES].astype(np.float32) / 255
-    is_finished = getattr(run.model, "is_finished_by_blending", False) and not classical.hole_methods()[1]
+    is_finished = getattr(run.model, "is_finished_by_blending", False) and not interpolation.hole_methods()[1]
     rows, values = [], {}
     for kind, mask in masks.items() if is_finished and len(images) else ():
         mask = mask[: len(images)]
         completed = complete_images(run, images, mask)
-        blended = [opencv_inpainting.blend(*one) for one in zip(completed, images, mask, strict=True)]
+        blended = [opencv.blend(*one) for one in zip(completed, images, mask, strict=True)]
         found = measure(np.stack(blended), images, mask)
         name = f"{run.config.model.name}, blended"
         rows.append(make_row(kind, name, found, mask, seed=config.seed))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.evaluation import figures
-from ifanp_jax.models import answers, rounds
+from ifanp_jax.inference import autoregressive, predict
 from ifanp_jax.models.outputs import Completion
 from ifanp_jax.training import Run
 
@@ -23,7 +23,7 @@ def complete(run: Run, images: np.ndarray, mask: np.ndarray) -> Completion:
     """
     key, config = jax.random.key(run.config.evaluate.seed), run.config.evaluate
     num_samples = max(config.num_samples, figures.NUM_SAMPLES_SHOWN)
-    completion = answers.complete_batch(key, run.model, run.variables, images, mask, num_samples=num_samples)
+    completion = predict.complete_batch(key, run.model, run.variables, images, mask, num_samples=num_samples)
     return jax.device_get(completion)
 
 
@@ -52,7 +52,7 @@ def draw_samples(run: Run, images: np.ndarray, mask: np.ndarray, completion: Com
     num_rounds = count_rounds(run, completion)
     if not num_rounds:
         return completion.samples
-    drawn = rounds.complete_by_rounds(
+    drawn = autoregressive.complete_by_rounds(
         jax.random.key(run.config.evaluate.seed),
         run.model,
         run.variables,
@@ -94,4 +94,4 @@ def _measure_deviation(completion):
     samples, scale = completion.samples, completion.scale
     if scale is None and np.ptp(samples, axis=0).max() == 0:
         return None
-    return answers.predictive_deviation(samples, scale)
+    return predict.predictive_deviation(samples, scale)

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.errors import UserError
 
+# Packages whose files hold models; a file is found by its name alone.
+_PACKAGES = ("ifanp_jax.models", "ifanp_jax.inpainters.networks")
 _NO_FIELDS = ("parent", "name", "channels")  # what Flax and the images decide
 
 
@@ -68,8 +70,7 @@ def default_fields(name: str) -> dict[str, Any]:
 
 def list_models() -> list[str]:
     """Names of all models, file by file, in the order of the file."""
-    files = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [f"{file}.{name}" for file in files for name in _models_of(_import(file))]
+    return [f"{file}.{name}" for file in sorted(_find_files()) for name in _models_of(_import(file))]
 
 
 def _check_known(name, given):
@@ -85,7 +86,7 @@ def _check_known(name, given):
 def _find(name):
     """The class, or the variant of one, that "file.Class" names."""
     file, _, class_name = str(name).partition(".")
-    if any(module.name == file for module in pkgutil.iter_modules(__path__)):
+    if file in _find_files():
         found = _models_of(_import(file))
         if class_name in found:
             return found[class_name]
@@ -94,8 +95,14 @@ def _find(name):
     )
 
 
+def _find_files() -> dict[str, str]:
+    """Names of all files that may hold models, with the packages that they lie in."""
+    paths = {package: importlib.import_module(package).__path__ for package in _PACKAGES}
+    return {module.name: package for package in paths for module in pkgutil.iter_modules(paths[package])}
+
+
 def _import(file) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{file}")
+    return importlib.import_module(f"{_find_files()[file]}.{file}")
 
 
 def _models_of(module):

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
-from ifanp_jax.modules import conv, gca, grid, lpa, points, squeeze_excitation
+from ifanp_jax.modules import encoder_decoder, gca, grid, lpa, points, squeeze_excitation
 
 ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
@@ -90,20 +90,22 @@ class ImageNeuralProcess(nn.Module):
     def setup(self):
         """Builds the parts."""
         dtype = jnp.dtype(self.compute_dtype)
-        self.encoder1 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
+        self.encoder1 = encoder_decoder.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
         if self.encoder_extra == "lpa":
             self.extra = lpa.LocalPoolingAggregation(learned_scale=self.lpa_learned_scale)
         elif self.encoder_extra == "squeeze_excitation":
             self.extra = squeeze_excitation.SqueezeExcitation(self.se_reduction, dtype=dtype)
         self.encoder3 = points.PointwiseEncoder((self.width, 2 * self.latent_dim))
         if self.has_deterministic_path:
-            self.encoder2 = conv.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
+            self.encoder2 = encoder_decoder.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
             self.attention = [
                 gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
                 for _ in range(self.gca_blocks)
             ]
         self.head = heads.make_head(self)
-        self.decoder = conv.DeconvDecoder(self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype)
+        self.decoder = encoder_decoder.DeconvDecoder(
+            self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype
+        )
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
@@ -152,7 +154,7 @@ class ImageNeuralProcess(nn.Module):
             if self.encoder_extra == "lpa":  # only the mean of the pooled map is asked for
                 shares = self.extra.shares(h, w, self.width)
             mean = self.encoder1.mean(inputs, shares)
-        r = conv.divide_by_observed(mean, mask)  # (B, D)
+        r = encoder_decoder.divide_by_observed(mean, mask)  # (B, D)
         return heads.latent_gaussian(self.encoder3(r))
 
     def deterministic(self, image: jax.Array, mask: jax.Array) -> jax.Array | None:

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
 from ifanp_jax.models.outputs import Completion, Terms, check_inputs
-from ifanp_jax.modules import blocked_attention, gca, grid, points
+from ifanp_jax.modules import gca, grid, points
+from ifanp_jax.modules.fast import blocked_attention
 
 
 class PointNeuralProcess(nn.Module):

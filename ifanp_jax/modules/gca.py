@@ -21,7 +21,8 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from ifanp_jax.modules import dealing, points
+from ifanp_jax.modules import points
+from ifanp_jax.modules.fast import blocks
 from ifanp_jax.runtime import device_mesh
 
 EMBEDDINGS = ("mlp", "linear")
@@ -97,8 +98,8 @@ def _attend(embedded, values, observed, *, max_entries):
         return attend_from(targets)
     num_blocks = -(-n // block_size)
     padded = jnp.pad(targets, ((0, num_blocks * block_size - n), (0, 0)))
-    blocks = jax.lax.map(jax.checkpoint(attend_from), padded.reshape(num_blocks, block_size, -1))
-    return jnp.moveaxis(blocks, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
+    answered = jax.lax.map(jax.checkpoint(attend_from), padded.reshape(num_blocks, block_size, -1))
+    return jnp.moveaxis(answered, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
 
 
 @jax.custom_vjp
@@ -167,8 +168,8 @@ def _scan_images(body, carry, images, weights):
         at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
     if at_once == b:
         return body(carry, images)
-    carry, out = jax.lax.scan(body, carry, jax.tree.map(lambda x: dealing.deal(x, at_once), images))
-    return carry, dealing.gather(out)
+    carry, out = jax.lax.scan(body, carry, jax.tree.map(lambda x: blocks.deal(x, at_once), images))
+    return carry, blocks.gather(out)
 
 
 def _product(subscripts, x, y):

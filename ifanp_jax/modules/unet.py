@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.modules.convolution import Conv3x3
+from ifanp_jax.modules.fast.conv3x3 import Conv3x3
 
 ACTIVATIONS = {"gelu": nn.gelu, "silu": nn.silu, "leaky_relu": nn.leaky_relu}
 

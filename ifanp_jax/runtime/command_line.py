@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ifanp_jax import errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import config_files, flag_errors, huge_pages, interruption, peers
+from ifanp_jax.runtime import config_files, flag_errors, heartbeat, huge_pages, signals
 
 logger = logging.getLogger("ifanp_jax")
 
@@ -61,8 +61,8 @@ def start_jax() -> None:
         process_id=_PROCESS_ID.value,
         heartbeat_seconds=_HEARTBEAT.value,
     )
-    interruption.install()  # again: JAX has taken SIGTERM for itself
-    peers.watch(heartbeat_seconds=_HEARTBEAT.value, stall_seconds=_STALL.value)
+    signals.install()  # again: JAX has taken SIGTERM for itself
+    heartbeat.watch(heartbeat_seconds=_HEARTBEAT.value, stall_seconds=_STALL.value)
     if not device_mesh.is_first_process():
         logger.setLevel(logging.WARNING)  # one process tells of all
 
@@ -83,7 +83,7 @@ def run(command: Callable[[], None]) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    interruption.install()
+    signals.install()
     app.run(functools.partial(_run_command, command), flags_parser=_parse_flags)
 
 
@@ -123,13 +123,13 @@ def _run_command(command, argv):
             raise
         _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
     except Exception as error:
-        peers.await_verdict(error)
+        heartbeat.await_verdict(error)
         raise
 
 
 def _exit_with(error: UserError):
     print(f"error: {error}", file=sys.stderr, flush=True)
-    peers.leave(error.exit_status)
+    heartbeat.leave(error.exit_status)
     sys.exit(error.exit_status)
 
 

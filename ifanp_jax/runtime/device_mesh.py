@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ifanp_jax import memory
 from ifanp_jax.errors import UserError, first_line
-from ifanp_jax.runtime import cores, peers
+from ifanp_jax.runtime import cores, heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _join(heartbeat_seconds, **arguments):
         "them again with the same command."
     )
     try:
-        with peers.deadline(JOIN_SECONDS, late):
+        with heartbeat.deadline(JOIN_SECONDS, late):
             jax.distributed.initialize(
                 heartbeat_timeout_seconds=int(3 * heartbeat_seconds + 10),
                 initialization_timeout=JOIN_SECONDS + 60,

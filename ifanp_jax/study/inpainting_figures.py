@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ifanp_jax.classical import interpolation
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import classical, figures, hole_values, holes
-from ifanp_jax.modules import offset_wheel
+from ifanp_jax.evaluation import figures, hole_values, holes
+from ifanp_jax.inpainters.layers import offset_wheel
 from ifanp_jax.study.one_run import run_dir, short_name
 from ifanp_jax.training import Run, metrics_file, runs
 
@@ -56,11 +57,11 @@ def draw_completions(
       images: float32 (B, H, W, C) in [0, 1].
       masks: bool (B, H, W, 1), True = observed, by kind; one block of rows each.
     """
-    methods = [method for method in CLASSICAL if method in classical.hole_methods()[0]]
+    methods = [method for method in CLASSICAL if method in interpolation.hole_methods()[0]]
     rows, labels = [], []
     for kind, mask in masks.items():
         answers = [hole_values.complete_images(run, images, mask) for run in trained.values()]
-        answers += classical.complete_images(images, mask, methods=methods).values()
+        answers += interpolation.complete_images(images, mask, methods=methods).values()
         for index, image in enumerate(images):
             shown = figures.show_context(image, mask[index])
             rows.append([shown, *(answer[index] for answer in answers), image])

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import device_mesh, interruption, peers
-from ifanp_jax.training import dispatch, guards, keys, parameters, runs, start
+from ifanp_jax.runtime import device_mesh, heartbeat, signals
+from ifanp_jax.training import dispatch, guards, init_from, keys, parameters, runs
 from ifanp_jax.training import feed as feeds
 from ifanp_jax.training.guards import SaveClock, Wish, is_due
 from ifanp_jax.training.log import MetricLog
@@ -59,7 +59,7 @@ def run(
     workdir, streams = pathlib.Path(workdir), keys.make_streams(config.seed)
     mesh = device_mesh.make_mesh(batch_size=config.train.batch_size)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(interruption.deferred())
+        stack.enter_context(signals.deferred())
         new = _check(config, workdir, dataset, mesh, allowed_changes)
         checkpoints = stack.enter_context(runs.open_checkpoints(workdir, config, is_writer=True))
         record = runs.make_record(config, new.image_shape) | describe_images(dataset.train)
@@ -72,11 +72,11 @@ def run(
         current, wish = _do_steps(
             current, wrap_steps(train_steps), feed, log, checkpoints, record, guards.make_vote(mesh), validate
         )
-        peers.report_progress(0)  # from here on no step is due
+        heartbeat.report_progress(0)  # from here on no step is due
         if wish.signal:
             checkpoints.wait()
             logger.warning("Saved step %d; the same command goes on from there.", current.num_steps_done)
-            raise SystemExit(interruption.exit_status(wish.signal))
+            raise SystemExit(signals.exit_status(wish.signal))
     return _first_copy(current)
 
 
@@ -89,8 +89,8 @@ def _do_steps(current, train_steps, feed, log, checkpoints, record, vote, valida
     for first, count, state, metrics in dispatch.run_dispatches(train_steps, current.state, feed):
         step, current = first + count, dataclasses.replace(current, state=state)
         log.add(first, metrics)
-        peers.report_progress(step)
-        wish = vote(Wish(interruption.received(), clock.is_late() or checkpoints.must_save_again()))
+        heartbeat.report_progress(step)
+        wish = vote(Wish(signals.received(), clock.is_late() or checkpoints.must_save_again()))
         must_validate = validate is not None and is_due(step, config.validate_every, config.num_steps)
         must_save = any(wish) or any(is_due(step, period, config.num_steps) for period in _periods(config))
         if must_save or must_validate:
@@ -150,7 +150,7 @@ def _read_variables(key, new, read_source):
         raise UserError(
             f"config.train.init_from is {name!r}, but this command draws the parameters; leave it empty."
         )
-    return start.take_variables(key, new, read_source(name))
+    return init_from.take_variables(key, new, read_source(name))
 
 
 def _tell_start(run, dataset, mesh):

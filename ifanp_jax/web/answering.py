@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.completion import arguments, mask_files, originals, rendering
+from ifanp_jax.completion import arguments, mask_files, picture_file, rendering
 from ifanp_jax.completion.progress import Listener
-from ifanp_jax.data import masks, pictures
+from ifanp_jax.data import image_ops, masks
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.settings import Served, Settings
 
@@ -66,11 +66,11 @@ class Answering:
                 raise UserError(f"The field {name} is missing; send a picture file.")
         options, rounds = self._read_options(fields)
         max_pixels = self.settings.max_pixels
-        original = originals.decode(fields["image"], name="The picture", max_pixels=max_pixels)
+        original = picture_file.decode(fields["image"], name="The picture", max_pixels=max_pixels)
         picture = original.values
         observed = self._read_mask(fields, picture)
         if picture[..., 0].size * options.num_samples > self.settings.max_answer_pixels:
-            raise pictures.TooLargeError(
+            raise image_ops.TooLargeError(
                 f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
@@ -96,7 +96,7 @@ class Answering:
         if white not in WHITE:
             raise UserError(f'white is {white[:20]!r} but must be "missing" or "observed".')
         max_pixels = self.settings.max_pixels
-        mask = pictures.decode_picture(fields["mask"], name="The mask", max_pixels=max_pixels)
+        mask = image_ops.decode_picture(fields["mask"], name="The mask", max_pixels=max_pixels)
         mask_files.check_opaque(mask, "The mask")
         mask_files.check_size(mask[..., 0], picture)
         is_white = masks.from_picture(mask)
@@ -163,5 +163,5 @@ def _list_equal(options, rounds):
 
 def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:
     file = io.BytesIO()
-    originals.write(file, values, metadata=metadata, compress_level=3)
+    picture_file.write(file, values, metadata=metadata, compress_level=3)
     return base64.b64encode(file.getbuffer()).decode()

@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ifanp_jax.data import pictures
+from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError, first_line
-from ifanp_jax.runtime import interruption
+from ifanp_jax.runtime import signals
 from ifanp_jax.version import __version__
 from ifanp_jax.web import answering
 from ifanp_jax.web.completing import Complete
@@ -91,7 +91,7 @@ async def _explain_http(_, error):
 
 
 async def _explain_user_error(_, error):
-    return JSONResponse({"error": str(error)}, 413 if isinstance(error, pictures.TooLargeError) else 400)
+    return JSONResponse({"error": str(error)}, 413 if isinstance(error, image_ops.TooLargeError) else 400)
 
 
 async def _drop(*_):
@@ -141,11 +141,11 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
     )
     # In another thread uvicorn leaves the signals alone.
     thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
-    with interruption.noted():
+    with signals.noted():
         thread.start()
         for url in list_urls(host, listener.getsockname()[1]):
             logger.info("The page is at %s", url)
-        while thread.is_alive() and not interruption.received():
+        while thread.is_alive() and not signals.received():
             thread.join(0.2)
         app.jobs.is_closing = True
         server.should_exit = True

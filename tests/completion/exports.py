@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from configs import default
-from ifanp_jax.completion import export
+from ifanp_jax.inference import export
 from ifanp_jax.training import runs
 from ifanp_jax.training.steps.elbo import TrainState
 from tests import helpers, tiny

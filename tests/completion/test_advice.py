@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ifanp_jax import pretrained
+from ifanp_jax import shipped
 from ifanp_jax.completion import advice, model
-from ifanp_jax.pretrained import weights
+from ifanp_jax.inference import weights
 from tests.helpers import random_image, random_mask
 
 
 def read(name):
     """Configuration and size of the training of a shipped model."""
-    record = weights.list_values(weights.read_record(pretrained.find(name)))
+    record = weights.list_values(weights.read_record(shipped.find(name)))
     return ConfigDict(record["config"]), tuple(record["image_shape"])
 
 

@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 import ifanp_jax
-from ifanp_jax.completion import export
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import export
 from tests.completion.exports import export_all, make_run
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax import methods
-from ifanp_jax.completion import pictures
+from ifanp_jax.completion import methods, pictures
 from ifanp_jax.completion.arguments import SIZES
 from ifanp_jax.errors import UserError
 from tests.helpers import left_half, random_image, random_mask

@@ -11,7 +11,7 @@ from ifanp_jax.completion import CompletionModel
 from ifanp_jax.completion.arguments import SIZES
 from ifanp_jax.completion.limits import Limits
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import rounds
+from ifanp_jax.inference import autoregressive
 from ifanp_jax.models.outputs import Completion
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask
@@ -125,7 +125,7 @@ def test_one_compiled_round_serves_every_number_and_picture():
     ],
 )
 def test_default_rounds(name, channels, fields, expected):
-    assert rounds.default_rounds(tiny.make_model(name, channels=channels, **fields)) == expected
+    assert autoregressive.default_rounds(tiny.make_model(name, channels=channels, **fields)) == expected
 
 
 def test_the_default_is_what_complete_takes(sharp):

@@ -18,7 +18,7 @@ from PIL import Image
 from configs import default
 from ifanp_jax.completion import CompletionModel
 from ifanp_jax.completion.pictures import complete_files
-from ifanp_jax.data import masks, pictures, sources
+from ifanp_jax.data import image_ops, masks, sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.training import runs
 from tests import helpers, tiny
@@ -131,7 +131,7 @@ def odd_pictures(tmp_path):
         "float.tif": encode(grey.astype(np.float32), "TIFF"),
         "notes.txt": b"left alone",
     }
-    assert len(contents["bomb.png"]) < 20_000 and 9_000**2 > pictures.MAX_PIXELS
+    assert len(contents["bomb.png"]) < 20_000 and 9_000**2 > image_ops.MAX_PIXELS
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name, content in contents.items():

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from ifanp_jax.classical import interpolation
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import classical, evaluate, hole_tables, hole_values, holes, report, validation
+from ifanp_jax.evaluation import evaluate, hole_tables, hole_values, holes, report, validation
 from ifanp_jax.metrics import inpainting
 from tests import helpers, tiny
 
@@ -90,13 +91,13 @@ def test_every_method_meets_the_same_holes(evaluated):
     assert [(row["hole"], row["method"]) for row in found["rows"]] == [
         (kind, "image_np.IFANP") for kind in holes.KINDS
     ]
-    available, missing = classical.hole_methods()
+    available, missing = interpolation.hole_methods()
     assert found["missing"] == list(missing)
     assert [(row["hole"], row["method"]) for row in found["classical"]] == [
         (kind, method) for kind in holes.KINDS for method in available
     ]
     image, mask = NOISE.evaluation[:2] / np.float32(255), holes.draw("box", (2, 16, 16), seed=0)
-    mean = classical.complete_images(image, mask, methods=["mean"])["mean"]
+    mean = interpolation.complete_images(image, mask, methods=["mean"])["mean"]
     expected = np.asarray(inpainting.measure(mean, image, mask)["hole_psnr"])
     np.testing.assert_array_equal(values[hole_values.value_name("box", "hole_psnr", method="mean")], expected)
     row = next(row for row in found["classical"] if (row["hole"], row["method"]) == ("box", "mean"))

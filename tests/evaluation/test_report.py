@@ -8,7 +8,7 @@ import pytest
 from ifanp_jax.evaluation import evaluate, figures, panels, report, validation
 from ifanp_jax.training import metrics_file
 from tests import helpers, tiny
-from tests.training import inpainters
+from tests.inpainters import trainings as inpainters
 
 
 @pytest.fixture(scope="module")

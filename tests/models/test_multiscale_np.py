@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import answers, multiscale_np
+from ifanp_jax.inference import predict
+from ifanp_jax.models import multiscale_np
 
 KEY = jax.random.key(5)
 TINY = {"widths": (4, 6, 8), "down_blocks": (1, 1, 1), "up_blocks": (1, 1)}
@@ -95,8 +96,8 @@ def test_a_picture_in_a_larger_frame_gets_the_answer_that_it_gets_alone():
     frame = ((0, 0), (4, 6), (8, 1), (0, 0))  # it begins at a multiple of 4, the coarsest cell
     inside = jnp.pad(jnp.ones((1, 6, 7, 1), bool), frame)
     wide = jnp.pad(image, frame, constant_values=0.7), jnp.pad(mask, frame)
-    framed = answers.complete_batch(KEY, model, variables, *wide, num_samples=1, inside=inside)
-    alone = answers.complete_batch(KEY, model, variables, image, mask, num_samples=1)
+    framed = predict.complete_batch(KEY, model, variables, *wide, num_samples=1, inside=inside)
+    alone = predict.complete_batch(KEY, model, variables, image, mask, num_samples=1)
     for name in ("samples", "cholesky"):
         part = getattr(framed, name)[:, :, 4:10, 8:15]
         np.testing.assert_allclose(part, getattr(alone, name), atol=2e-4)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
 from ifanp_jax.modules import gca, grid
-from ifanp_jax.modules.convolution import Conv3x3
+from ifanp_jax.modules.fast.conv3x3 import Conv3x3
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import optimizer, runs
 from tests import tiny

@@ -8,12 +8,13 @@ import pytest
 
 from configs import study_inpainting, study_inpainting_cpu
 from ifanp_jax import metrics
+from ifanp_jax.classical import interpolation
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import classical, hole_values, holes
+from ifanp_jax.evaluation import hole_values, holes
 from ifanp_jax.metrics import inpainting
 from ifanp_jax.study import inpainting_summary, inpainting_tables, run
 from tests import tiny
-from tests.training import inpainters
+from tests.inpainters import trainings as inpainters
 
 DATASET = tiny.noise(num_evaluation=4, shape=(16, 16, 3))
 MODELS = ("shift_net.ShiftNet", "se_shift_net.SEShiftNet", "glcic.GLCIC-no_critics")
@@ -83,7 +84,7 @@ def test_differences_are_paired_with_models_and_with_classical_methods(made_up):
     assert one["interval"] == list(metrics.bootstrap_interval(expected, seed=0))
     one = by_pair["mean", "shift_net.ShiftNet", "box"]
     images, mask = DATASET.evaluation[:3] / np.float32(255), box_masks()["box"][:3]
-    filled = classical.complete_images(images, mask, methods=["mean"])["mean"]
+    filled = interpolation.complete_images(images, mask, methods=["mean"])["mean"]
     theirs = hole_values.measure(filled, images, mask)["hole_psnr"]
     expected = values["shift_net.ShiftNet"][name][:3] - theirs
     assert one["difference"] == pytest.approx(expected.mean(), rel=1e-5) and one["num_images"] == 3

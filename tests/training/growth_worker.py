@@ -9,7 +9,7 @@ import sys
 
 import jax
 
-from ifanp_jax.runtime import peers
+from ifanp_jax.runtime import heartbeat
 from ifanp_jax.training import loop
 from tests import tiny
 
@@ -49,7 +49,7 @@ def run(workdir):
             record["bytes"].append(resident_bytes())
             record["compilations"].append(len(compilations))
 
-    peers.report_progress = sample  # called once per dispatch
+    heartbeat.report_progress = sample  # called once per dispatch
     loop.run(config, workdir, tiny.digits())
     print(json.dumps(record))
 

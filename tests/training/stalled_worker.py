@@ -4,10 +4,10 @@ import runpy
 import sys
 import time
 
-from ifanp_jax.runtime import peers
+from ifanp_jax.runtime import heartbeat
 
 STALLED_AFTER = 30  # steps
-report = peers.report_progress
+report = heartbeat.report_progress
 
 
 def report_and_stall(step):
@@ -17,5 +17,5 @@ def report_and_stall(step):
 
 
 if __name__ == "__main__":
-    peers.report_progress = report_and_stall
+    heartbeat.report_progress = report_and_stall
     runpy.run_module("ifanp_jax.main", run_name="__main__", alter_sys=True)

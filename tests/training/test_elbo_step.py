@@ -10,7 +10,8 @@ import pytest
 
 from ifanp_jax import metrics
 from ifanp_jax.data import masks, sampling
-from ifanp_jax.models import answers, image_np
+from ifanp_jax.inference import predict
+from ifanp_jax.models import image_np
 from ifanp_jax.training import parameters
 from ifanp_jax.training.steps import elbo
 from tests import tiny
@@ -146,7 +147,7 @@ def test_a_short_overfit_reaches_13_db():
         state = step(state)
     mask = masks.random(jax.random.key(4), (8, 8, 8), 32)
     variables = elbo.evaluation_variables(state)
-    answer = answers.complete_batch(jax.random.key(3), model, variables, images, mask, num_samples=4)
+    answer = predict.complete_batch(jax.random.key(3), model, variables, images, mask, num_samples=4)
     assert metrics.psnr(answer.samples.mean(axis=0), images).mean() > 13
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ifanp_jax
-from ifanp_jax.completion import export
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import export
 from ifanp_jax.training import loop, runs, steps
 from tests import helpers, tiny
 from tests.training import short_run, two_networks

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax.completion import export
+from ifanp_jax.inference import export
 from tests import helpers
 from tests.completion import exports
 from tests.web import client

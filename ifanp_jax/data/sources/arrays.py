@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from ifanp_jax.data import pictures
+from ifanp_jax.data import image_ops
 from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
 
@@ -32,7 +32,7 @@ def load(config_data) -> Dataset:
     Raises:
       UserError: a file or split is missing, damaged, pickled, or of the wrong dtype, rank or channels.
     """
-    recipe = pictures.make_recipe(config_data)
+    recipe = image_ops.make_recipe(config_data)
     if not config_data.dir:
         raise UserError(
             "data.dir is empty but must name an .npz file or a folder of .npy or .npz files: set it."
@@ -48,14 +48,14 @@ def load(config_data) -> Dataset:
     return Dataset(name=name_data(config_data, root), train=train, evaluation=evaluation)
 
 
-def _read_part(root: pathlib.Path, split: str, limit: int, recipe: pictures.Recipe) -> np.ndarray:
+def _read_part(root: pathlib.Path, split: str, limit: int, recipe: image_ops.Recipe) -> np.ndarray:
     images, source = find_array(root, split)
     images = _to_images(images, source)
     images = images[:limit] if limit > 0 else images
     if images.shape[1:3] == (recipe.image_size, recipe.image_size):
         # Already prepared: a crop in the source's own pixels does not apply a second time.
-        recipe = pictures.Recipe(channels=recipe.channels)
-    return pictures.apply_recipe_in_chunks(images, recipe)
+        recipe = image_ops.Recipe(channels=recipe.channels)
+    return image_ops.apply_recipe_in_chunks(images, recipe)
 
 
 def find_array(root: pathlib.Path, split: str) -> tuple[np.ndarray, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ifanp_jax.data import pictures
+from ifanp_jax.data import image_ops
 from ifanp_jax.data.dataset import Dataset
 
 NUM_TRAIN = 1497
@@ -29,5 +29,5 @@ def load(config_data) -> Dataset:
     values = datasets.load_digits().images  # (1797, 8, 8) float64 in 0..16
     images = np.round(values * (255 / 16)).astype(np.uint8)[..., None]
     order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(len(images)), kind="stable")
-    images = pictures.apply_recipe_in_chunks(images[order], pictures.make_recipe(config_data))
+    images = image_ops.apply_recipe_in_chunks(images[order], image_ops.make_recipe(config_data))
     return Dataset(name=config_data.name, train=images[:NUM_TRAIN], evaluation=images[NUM_TRAIN:])

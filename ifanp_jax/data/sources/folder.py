@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from ifanp_jax import memory
-from ifanp_jax.data import cache, pictures, tiles
+from ifanp_jax.data import cache, image_ops, squares
 from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
 
@@ -45,7 +45,7 @@ def load(config_data) -> Dataset:
       UserError: the folder is missing or empty, nothing can be read, one part is empty, or sizes differ and
         `image_size` is 0.
     """
-    recipe = pictures.make_recipe(config_data)
+    recipe = image_ops.make_recipe(config_data)
     root = pathlib.Path(config_data.dir).expanduser() if config_data.dir else None
     if root is None or not root.is_dir():
         raise UserError(
@@ -288,7 +288,7 @@ def _read_parts(
     root: pathlib.Path,
     parts: dict[str, list[str]],
     limits: dict[str, int],
-    recipe: pictures.Recipe,
+    recipe: image_ops.Recipe,
     tile_size: int,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     images: dict[str, list[np.ndarray]] = {}
@@ -317,14 +317,14 @@ def _read_parts(
         )
     channels = recipe.channels or max(image.shape[-1] for image in every)
     arrays = {
-        part: np.stack([pictures.to_channels(image, channels) for image in images[part]]) for part in images
+        part: np.stack([image_ops.to_channels(image, channels) for image in images[part]]) for part in images
     }
     arrays["changes"] = np.frombuffer(json.dumps(changes).encode(), np.uint8)
     return arrays, tuple(skipped)
 
 
 def _read_names(
-    root: pathlib.Path, names: list[str], limit: int, recipe: pictures.Recipe, tile_size: int
+    root: pathlib.Path, names: list[str], limit: int, recipe: image_ops.Recipe, tile_size: int
 ) -> tuple[list[np.ndarray], list[str], list[tuple[float, float]]]:
     """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn.
 
@@ -354,17 +354,17 @@ def _read_names(
                         "set data.image_size, the number of pixels to which the shorter side of each is "
                         "reduced."
                     )
-    return tiles.deal([images for images, _ in good]), skipped, [changed for _, changed in good]
+    return squares.deal([images for images, _ in good]), skipped, [changed for _, changed in good]
 
 
-def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, tile_size: int) -> int:
+def _choose_side(root: pathlib.Path, names: list[str], recipe: image_ops.Recipe, tile_size: int) -> int:
     """Side of the tiles, 0 = none: what is asked for, or what every picture has where all are smaller."""
     if not tile_size or recipe.has_geometry:
         return min(tile_size, recipe.image_size or tile_size)
     sides = []
     for name in names:
         try:
-            sides.append(pictures.read_with(root / name, lambda picture: min(picture.size)))
+            sides.append(image_ops.read_with(root / name, lambda picture: min(picture.size)))
         except UserError:  # it is named later
             continue
         if sides[-1] >= tile_size:
@@ -373,22 +373,22 @@ def _choose_side(root: pathlib.Path, names: list[str], recipe: pictures.Recipe, 
 
 
 def _read_images(
-    path: pathlib.Path, recipe: pictures.Recipe, tile_size: int
+    path: pathlib.Path, recipe: image_ops.Recipe, tile_size: int
 ) -> tuple[list[np.ndarray], tuple[float, float]]:
     """The image of a picture, or its tiles; the share that is left out unasked, the factor of its size."""
-    image = pictures.read_picture(path)
+    image = image_ops.read_picture(path)
     (h, w), is_cropped = image.shape[:2], recipe.crop_size or recipe.crop_box
-    cropped = pictures.crop(image, size=recipe.crop_size, box=recipe.crop_box)
+    cropped = image_ops.crop(image, size=recipe.crop_size, box=recipe.crop_box)
     factor = recipe.image_size / min(cropped.shape[:2]) if recipe.image_size else 1.0
     if not tile_size:
         share = 0.0 if is_cropped else 1 - min(h, w) ** 2 / (h * w)
-        return [pictures.apply_recipe(image, recipe).copy()], (share, factor)
+        return [image_ops.apply_recipe(image, recipe).copy()], (share, factor)
     image = cropped if is_cropped else image
-    image = pictures.to_channels(image, recipe.channels)
+    image = image_ops.to_channels(image, recipe.channels)
     if recipe.image_size:
-        image = pictures.resize_area(image, *(round(factor * side) for side in image.shape[:2]))
+        image = image_ops.resize_area(image, *(round(factor * side) for side in image.shape[:2]))
     if min(image.shape[:2]) < tile_size:
         raise UserError(
             f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
         )
-    return list(tiles.cut_tiles(image, tile_size)), (0.0, factor)
+    return list(squares.cut_tiles(image, tile_size)), (0.0, factor)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.data import cache, pictures
+from ifanp_jax.data import cache, image_ops
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
@@ -41,7 +41,7 @@ def load(config_data) -> Dataset:
         prepared, or in a format that needs it; there is no "image", or its pictures differ in size and
         `image_size` is 0.
     """
-    recipe = pictures.make_recipe(config_data)
+    recipe = image_ops.make_recipe(config_data)
     builder = _find_builder(config_data.name, config_data.dir)
     _check_has_image(builder)
     parts = {
@@ -225,11 +225,13 @@ def _read_chunks_with_tensorflow(builder, split, count, decoders):
         yield list(batch["image"])
 
 
-def _decode(chunks: Iterator[list[bytes]], num_images: int, recipe: pictures.Recipe, name: str) -> np.ndarray:
+def _decode(
+    chunks: Iterator[list[bytes]], num_images: int, recipe: image_ops.Recipe, name: str
+) -> np.ndarray:
     """Returns uint8 (N, H, W, C)."""
 
     def decode_one(encoded: bytes) -> np.ndarray:
-        return pictures.apply_recipe(pictures.decode_picture(encoded, name=f"A picture of {name}"), recipe)
+        return image_ops.apply_recipe(image_ops.decode_picture(encoded, name=f"A picture of {name}"), recipe)
 
     def decode_some(share: list[bytes]) -> list[np.ndarray]:
         return [decode_one(encoded) for encoded in share]

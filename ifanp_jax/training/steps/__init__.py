@@ -1,4 +1,4 @@
-"""Ways of training, one file each. A step is found by the name of its file."""
+"""Ways of training, one file each. A step is found by its name."""
 
 import dataclasses
 import importlib
@@ -12,6 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from ifanp_jax.errors import UserError
+
+_ELSEWHERE = {"adversarial": "ifanp_jax.inpainters.step"}  # steps that lie in the folder of their models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +98,9 @@ def default_fields(name: str, model: nn.Module) -> dict[str, Any]:
 def _import(name: str) -> ModuleType:
     if name not in list_steps():
         raise UserError(f"config.step.name is {name!r}; choose one of {', '.join(list_steps())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(_ELSEWHERE.get(name, f"{__name__}.{name}"))
 
 
 def list_steps() -> list[str]:
     """Names of all steps."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted([module.name for module in pkgutil.iter_modules(__path__)] + list(_ELSEWHERE))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax.data import pictures, sources
+from ifanp_jax.data import image_ops, sources
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 from tests.data.sources.data import make_config, random_images, write_pictures
@@ -168,7 +168,7 @@ def test_small_or_reduced_pictures_stay_whole(tmp_path, caplog, image_size):
     size = {"image_size": image_size, "tile_size": 64, "eval_fraction": 0.4}
     dataset = sources.load(make_config(tmp_path, source="folder", dir=root, **size))
     side = image_size or 8
-    expected = pictures.resize_area(images, side, side * 5 // 2)
+    expected = image_ops.resize_area(images, side, side * 5 // 2)
     found = np.concatenate([dataset.train, dataset.evaluation])
     assert found.shape == (18, side, side, 3)  # three squares of each, which overlap
     for image in expected:  # both ends of every picture are among them

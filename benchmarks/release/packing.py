@@ -1,0 +1,264 @@
+"""From a trained run to the two files of a shipped model."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import re
+import shlex
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.release import card, rounding
+from ifanp_jax import configuration, files
+from ifanp_jax.data import sources
+from ifanp_jax.errors import UserError, first_line
+from ifanp_jax.evaluation import baselines
+from ifanp_jax.inference import weights
+from ifanp_jax.runtime import config_files
+from ifanp_jax.training import runs
+
+logger = logging.getLogger(__name__)
+
+METRICS = (
+    "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved", "ssim", "crps",
+    "log_prob", "rounds_rank_correlation",
+)  # fmt: skip
+# Where things lie is of the machine; what the images are stands in the rest of `data`.
+PLACES = dict.fromkeys(
+    ("data.cache_dir", "data.dir", "data.partition_file", "mask.file", "train.init_from"), ""
+)
+FOLDERS = {"folder": "PICTURES", "arrays": "ARRAYS", "tfds": "TFDS_DIR"}  # in the command of the card
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a person says of a model.
+
+    Attributes:
+      name: that it gets.
+      recipe: shipped configuration from which it was trained, with ":MODEL" or without.
+      commit: of the code that trained it.
+      licence: of the weights, in a few words.
+      notice: a sentence for everybody who loads it; "" = none.
+      dtype: "auto", "float16" or "float32".
+    """
+
+    name: str
+    recipe: str
+    commit: str
+    licence: str
+    notice: str = ""
+    dtype: str = "auto"
+
+
+def load(workdir: str | pathlib.Path) -> tuple[runs.Run, dict[str, Any], np.ndarray]:
+    """What a working directory holds: the run, its evaluation, and its held-out images, read again.
+
+    Args:
+      workdir: of a training that was evaluated.
+
+    Raises:
+      UserError: when one of them is missing, or the evaluation is of another step.
+    """
+    run = runs.load(workdir)
+    path = pathlib.Path(workdir).expanduser() / "evaluation.json"
+    advice = f"run --mode=evaluate --workdir={workdir} first"
+    try:
+        evaluation = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}.") from None
+    if evaluation.get("step") != run.num_steps_done:
+        raise UserError(
+            f"{path} is of step {evaluation.get('step')} but the newest checkpoint of step "
+            f"{run.num_steps_done}; {advice}."
+        )
+    return run, evaluation, sources.load(run.config.data).evaluation
+
+
+def pack(
+    run: runs.Run,
+    evaluation: dict[str, Any],
+    images: np.ndarray,
+    output: str | pathlib.Path,
+    request: Request,
+) -> pathlib.Path:
+    """Writes `NAME.safetensors`, and the measured part of `NAME.md`, which a person has written.
+
+    Args:
+      run: with its state.
+      evaluation: of `evaluation.json`.
+      images: uint8 (N, H, W, C), held out.
+      output: folder with the card.
+      request: what the run does not say.
+
+    Returns:
+      The path of the weights.
+
+    Raises:
+      UserError: when the card or a part of the request is missing or does not fit.
+    """
+    _check(request)
+    output = pathlib.Path(output).expanduser()
+    path, card_path = (output / f"{request.name}{suffix}" for suffix in (".safetensors", ".md"))
+    card.read(card_path, licence=request.licence)
+    command = make_command(request.name, request.recipe, run.config)
+    dtype, change = rounding.choose(run, images, dtype=request.dtype)
+    _tell_rounding(dtype, change)
+    record = describe(run, evaluation) | {
+        "name": request.name,
+        "commit": request.commit,
+        "command": command,
+        "dtype": dtype,
+        "rounding": json.dumps(change and dataclasses.asdict(change)),
+        "licence": request.licence,
+        "notice": request.notice,
+    }
+    content = weights.serialize(run, record)
+    try:
+        with files.replacing(path) as unfinished:
+            unfinished.write_bytes(content)
+        _, written = weights.read(path)  # as everybody will
+        card.fill(card_path, weights.list_values(written))
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); make room.") from None
+    logger.info("Wrote %s (%.1f MB), and its numbers into %s.", path, len(content) / 1e6, card_path)
+    return path
+
+
+def _check(request):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", request.name):
+        raise UserError(
+            f"--name is {request.name!r}; give small letters, digits and underscores, such as mnist28."
+        )
+    for field in ("commit", "licence"):
+        if not getattr(request, field):
+            raise UserError(f"--{field} is missing; a model is not shipped without it.")
+
+
+def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
+    """What a run and its evaluation say, as fields of `weights.FIELDS`.
+
+    Args:
+      run: with its state.
+      evaluation: of `evaluation.json`.
+    """
+    data = run.config.data
+    config = ConfigDict(run.config.to_dict())
+    config.update_from_flattened_dict(PLACES)
+    num_images = {part: evaluation[part]["num_images"] for part in ("training_images", "held_out_images")}
+    return {
+        "config": json.dumps(config.to_dict()),
+        "data": (
+            f"{evaluation['data']}: {num_images['training_images']} images of {data.train_split!r}, "
+            f"evaluated on {num_images['held_out_images']} of {data.eval_split!r}"
+        ),
+        "crop": describe_crop(data),
+        "range": "[0, 1]",
+        "sigma_floor": str(run.config.model.get("sigma_floor", "")),
+        "seed": str(run.config.seed),
+        "num_parameters": str(run.num_parameters),
+        "validation": json.dumps(list_numbers(evaluation)),
+    }
+
+
+def describe_crop(data: ConfigDict) -> str:
+    """What of each image is used, in words.
+
+    Args:
+      data: of a configuration.
+    """
+    words = []
+    if data.tile_size:
+        reduced = f"the shorter side brought to {data.image_size}, " if data.image_size else ""
+        side = min(data.tile_size, data.image_size or data.tile_size)
+        words.append(f"{reduced}cut into tiles of {side}x{side}")
+    elif data.crop_box:
+        words.append(f"the box (top, left, height, width) = {tuple(data.crop_box)}")
+    elif data.crop_size:
+        words.append(f"the central {data.crop_size}x{data.crop_size} pixels")
+    elif data.source == "folder":
+        words.append("the largest central square")
+    if data.image_size and not data.tile_size:
+        words.append(f"averaged to {data.image_size}x{data.image_size}")
+    if data.random_crop:
+        words.append(f"random crops of {data.random_crop}x{data.random_crop} in training")
+    return ", ".join(words) or "whole images"
+
+
+def list_numbers(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of an evaluation, cell by cell.
+
+    Args:
+      evaluation: of `evaluation.json`.
+    """
+    rows = []
+    for cell in evaluation["cells"]:
+        row = {"mask": cell["mask"], "observed": cell["fraction"]}
+        row |= {name: _round(cell[name]) for name in METRICS if name in cell}
+        if "rounds_rank_correlation" in row:
+            row["rounds_num_images"] = min(evaluation["rounds"]["rounds_images"], cell["num_images"])
+        if best := baselines.best_classical(evaluation["classical"], cell):
+            row |= {
+                "classical": best["method"],
+                "classical_psnr_completed": _round(best["psnr_completed"]),
+                "classical_num_images": best["num_images"],
+            }
+        rows.append(row)
+    return rows
+
+
+def _round(value):
+    if isinstance(value, list | tuple):
+        return [_round(one) for one in value]
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def make_command(name: str, recipe: str, config: ConfigDict) -> str:
+    """The command that trains such a model again.
+
+    Args:
+      name: of the model.
+      recipe: shipped configuration, with ":MODEL" or without.
+      config: of the run; its differences from the recipe become flags.
+    """
+    flags = [f"--config={recipe}", f"--workdir=runs/{name}"]
+    old, new = configuration.flatten(config_files.load(recipe)), configuration.flatten(config)
+    if place := FOLDERS.get(config.data.source):
+        flags.append(f"--config.data.dir={place}")
+    if config.data.partition_file:
+        flags.append(f"--config.data.partition_file={pathlib.Path(config.data.partition_file).name}")
+    if config.train.init_from:
+        flags.append("--config.train.init_from=TRAINED")  # which one, the card says
+    if unknown := sorted(set(new) - set(old)):
+        raise UserError(
+            f"--recipe={recipe} lacks fields of the run ({', '.join(unknown)}); name the shipped "
+            "configuration from which it was trained."
+        )
+    changed = [field for field in new if old[field] != new[field] and field not in (*PLACES, *_FREE)]
+    flags += [f"--config.{field}={_show(new[field])}" for field in changed]
+    return f"ifanp-jax {' '.join(map(shlex.quote, flags))}"
+
+
+_FREE = ("data.placement", "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints")
+
+
+def _show(value):
+    return str(tuple(value)).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def _tell_rounding(dtype, change):
+    if change is None:
+        logger.info("Stored in %s, as asked for.", dtype)
+        return
+    logger.info(
+        "Stored in %s: float16 changes a completed value of %d held-out images by at most %.6f, and their "
+        "PSNR from %.4f to %.4f dB.",
+        dtype,
+        change.num_images,
+        change.largest,
+        change.psnr,
+        change.psnr_stored,
+    )

@@ -1,0 +1,1 @@
+"""Completion without learning: interpolation, patches of the picture itself, OpenCV's methods."""

@@ -1,0 +1,83 @@
+"""Completion without learning, by the same calls as a trained model: for comparison, and where none fits."""
+
+import dataclasses
+
+import numpy as np
+
+from ifanp_jax.classical import interpolation, opencv, patch_match
+from ifanp_jax.completion import arguments
+from ifanp_jax.completion.result import CompletionResult
+from ifanp_jax.errors import UserError
+
+NAMES = (*interpolation.METHODS, *opencv.METHODS, "patch_match")
+MARGIN = 64  # pixels around what is missing that a method sees; patch_match looks for patches everywhere
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassicalMethod:
+    """A method as `completion.pictures.complete_files` takes it; one answer, no uncertainty.
+
+    Attributes:
+      name: of NAMES.
+      image_shape: of which the last, 3 channels, counts; grey ones give grey.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int] = (0, 0, 3)
+
+    def __post_init__(self):
+        """Checks the name."""
+        if self.name not in NAMES:
+            raise UserError(f"Unknown method {self.name!r}: choose one of {', '.join(NAMES)}.")
+
+    def make_options(
+        self, num_samples: int, seed: int, size: str, rounds: int | None, temperature: float, uncertainty: str
+    ) -> arguments.Options:
+        """The options of a model's `complete`, checked; `seed` alone has an effect, on patch_match.
+
+        Args:
+          num_samples: as of `CompletionModel.make_options`, like the rest.
+          seed: of the search.
+          size: of SIZES.
+          rounds: None = 1.
+          temperature: at least 0.
+          uncertainty: of UNCERTAINTIES.
+        """
+        return arguments.Options(num_samples, seed, size, rounds or 1, temperature, uncertainty)
+
+    def complete(self, image, mask, *, seed: int = 0, **options) -> CompletionResult:
+        """Completes one image.
+
+        Args:
+          image: uint8, or float in [0, 1] where observed; (H, W, 3).
+          mask: bool (H, W) or (H, W, 1), True = observed.
+          seed: of patch_match.
+          **options: others of a model's `complete`, of no effect.
+
+        Returns:
+          One sample, which is the mean; the uncertainty is None.
+
+        Raises:
+          UserError: an argument has another form, or the method cannot do the image.
+        """
+        images, masks, _ = arguments.to_batch(image, mask, self.image_shape[-1])
+        mean = images[0].copy()
+        part = (slice(None), slice(None)) if self.name == "patch_match" else _find_part(masks[0, ..., 0])
+        if not masks[0].all():
+            mean[part] = self._fill(mean[part], masks[0][part], seed)
+        return CompletionResult(samples=mean[None], mean=mean, uncertainty=None, raw_samples=mean[None])
+
+    def _fill(self, image, mask, seed):
+        if self.name == "patch_match":
+            return patch_match.complete(image, mask, seed=seed).image
+        if self.name in opencv.METHODS:
+            return opencv.complete(self.name, image, mask)
+        return interpolation.complete(self.name, image, mask)
+
+
+def _find_part(known):
+    """Rows and columns around what is not known."""
+    lines = [np.flatnonzero(~known.all(axis=axis)) for axis in (1, 0)]
+    if not len(lines[0]):
+        return slice(0), slice(0)
+    return tuple(slice(max(0, int(line[0]) - MARGIN), int(line[-1]) + 1 + MARGIN) for line in lines)

@@ -1,0 +1,1 @@
+"""A trained model and what it answers: predictions, samples by rounds, files."""

@@ -1,0 +1,1 @@
+"""The adversarial inpainters of the literature: networks, critics, losses and their training."""

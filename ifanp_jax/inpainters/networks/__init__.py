@@ -1,0 +1,1 @@
+"""The inpainters, one file each. The registry of models finds them by name."""

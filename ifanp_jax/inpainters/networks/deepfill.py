@@ -1,0 +1,268 @@
+"""DeepFill v1 (Yu et al., 2018): a coarse network, then a refinement with contextual attention.
+
+| part               | layers: k5 5x5, others 3x3; s2 stride 2; d dilated; up nearest x2 before it |
+|--------------------|------------------------------------------------------------------------------|
+| coarse             | k5 32, s2 64, 64, s2 128, 128, 128, 4 d 128, then as the decoder             |
+| convolution branch | k5 32, s2 32, 64, s2 64, 128, 128, 4 d 128                                   |
+| attention branch   | k5 32, s2 32, 64, s2 128, 128, 128 with ReLU, attention, 128, 128            |
+| decoder            | (both branches), 128, 128, up 64, 64, up 32, 16, C                           |
+
+ELU, no normalisation, zero padding, the last layer clipped to [-1, 1]. The refinement network sees the
+composite of the coarse output. Without attention it is a second coarse network: the paper's baseline.
+
+What strides and dilations suit depends on the image's side, the parameters do not:
+
+| variant    | side     | strided layers | dilations   | rate of the attention |
+|------------|----------|----------------|-------------|-----------------------|
+| DeepFill32 | 32       | 1              | 1, 2, 4, 8  | 1                     |
+| DeepFill64 | 64       | 2              | 1, 2, 4, 8  | 1                     |
+| DeepFill   | 128, 256 | 2              | 2, 4, 8, 16 | 2                     |
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ifanp_jax.errors import UserError
+from ifanp_jax.inpainters import base
+from ifanp_jax.inpainters.layers import appearance_flow, contextual_attention, spatial_transformer
+from ifanp_jax.models import fields
+from ifanp_jax.models.outputs import Completion
+
+ATTENTIONS = ("contextual", "appearance_flow", "spatial_transformer", "none")
+COARSE_WIDTHS = (1, 2, 2, 4, 4, 4)  # of the six layers before dilation, in units of `width`
+# The same of both branches before dilation or attention: of the published code, and of the paper's appendix.
+BRANCH_WIDTHS = {
+    "code": ((1, 1, 2, 2, 4, 4), (1, 1, 2, 4, 4, 4)),
+    "paper": (COARSE_WIDTHS, COARSE_WIDTHS),
+}
+
+
+class Conv(nn.Module):
+    """A convolution and its activation.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the kernel.
+      stride: 1 or 2.
+      dilation: distance of the kernel's taps.
+      activation: "elu", "relu" or "none".
+      dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    dilation: int = 1
+    activation: str = "elu"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, F) to (B, H / stride, W / stride, D)."""
+        x = nn.Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            strides=self.stride,
+            kernel_dilation=self.dilation,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dtype=self.dtype,
+        )(x)
+        return {"elu": nn.elu, "relu": nn.relu, "none": lambda x: x}[self.activation](x)
+
+
+class TwoStageInpainter(nn.Module):
+    """A coarse network and a refinement network.
+
+    Attributes:
+      channels: C of the images.
+      width: channels of the first layer; all widths are multiples of half of it. 32 in the paper.
+      num_strided: layers of stride 2, 1 or 2; so a cell of the features is 2 or 4 pixels wide.
+      dilations: of the four dilated layers.
+      attention: "contextual", "appearance_flow" or "spatial_transformer" in its place, or "none".
+      rate: contextual attention matches patches on every r-th cell.
+      attention_scale: inverse temperature of contextual attention.
+      validity: which patches may be copied: "whole" ones, or by their known "fraction", for scattered pixels.
+      branches: widths of the refinement's branches as in the published "code" or the "paper".
+      compute_dtype: "float32" or "bfloat16"; parameters, matching and outputs are always float32.
+    """
+
+    step = "adversarial"  # the way of training
+    needs_known_pixels = True
+
+    channels: int
+    width: int = 32
+    num_strided: int = 2
+    dilations: tuple[int, ...] = (2, 4, 8, 16)
+    attention: str = "contextual"
+    rate: int = 2
+    attention_scale: float = 10.0
+    validity: str = "whole"
+    branches: str = "code"
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        """Checks the fields.
+
+        Raises:
+          UserError: for an unknown choice or a number out of range.
+        """
+        fields.check_choice(self, "attention", ATTENTIONS)
+        fields.check_choice(self, "branches", tuple(BRANCH_WIDTHS))
+        fields.check_choice(self, "validity", contextual_attention.VALIDITIES)
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        fields.check_range(self, "num_strided", 1, high=2)
+        fields.check_range(self, "width", 2)
+        fields.check_range(self, "rate", 1)
+        if self.width % 2:
+            raise UserError(f"config.model.width is {self.width}; give an even number.")
+        if len(self.dilations) != 4 or min(self.dilations) < 1:
+            raise UserError(
+                f"config.model.dilations are {tuple(self.dilations)}; give four numbers of at least 1."
+            )
+        # A configuration that was read from a file holds a list, which no compiled function takes as a key.
+        self.dilations = tuple(self.dilations)
+        super().__post_init__()
+
+    def setup(self):
+        """Builds the parts."""
+        self.coarse_encoder = self._encoder(COARSE_WIDTHS)
+        self.coarse_dilated = self._dilated()
+        self.coarse_decoder = self._decoder()
+        if self.attention == "none":
+            self.refine_encoder = self._encoder(COARSE_WIDTHS)
+        else:
+            convolution_widths, attention_widths = BRANCH_WIDTHS[self.branches]
+            self.refine_encoder = self._encoder(convolution_widths)
+            self.attention_encoder = self._encoder(attention_widths, last="relu")
+            self.attend = self._attention_layer()
+            self.attention_decoder = [self._conv(4) for _ in range(2)]
+        self.refine_dilated = self._dilated()
+        self.refine_decoder = self._decoder()
+
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> base.Inpainting:
+        """Completes each image and returns what the losses need.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
+          mask: bool (B, H, W, 1), True = observed.
+          train: no effect.
+          num_samples: no effect: there is no latent variable.
+          target: no effect: there is no likelihood.
+
+        Raises:
+          UserError: when the strides do not divide the image's sides.
+        """
+        del train, num_samples, target
+        base.check_call(self, image, mask)
+        inside = base.to_inside(image, mask)
+        x = base.mask_channels(inside, mask)
+        x = _apply(self.coarse_dilated, _apply(self.coarse_encoder, x))
+        coarse = self._decode(self.coarse_decoder, x)
+        x = base.mask_channels(base.composite(inside, mask, coarse), mask)
+        features = _apply(self.refine_dilated, _apply(self.refine_encoder, x))  # (B, h, w, 4 width)
+        offsets = None
+        if self.attention != "none":
+            attended = _apply(self.attention_encoder, x)
+            known = contextual_attention.cell_fractions(mask, attended.shape[1:3])
+            attended, offsets = self.attend(attended, known)
+            attended = _apply(self.attention_decoder, attended)
+            features = jnp.concatenate([features, attended], axis=-1)
+        raw = self._decode(self.refine_decoder, features)
+        return base.Inpainting(prediction=base.from_inside(raw), raw=raw, coarse=coarse, attention=offsets)
+
+    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+        """Completes each image; all samples are the same prediction.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
+          mask: bool (B, H, W, 1), True = observed.
+          num_samples: S.
+        """
+        return base.repeat_prediction(self(image, mask, train=False).prediction, num_samples)
+
+    @property
+    def size_multiple(self) -> int:
+        """Pixels that both sides of an image must be a multiple of."""
+        return 2**self.num_strided * (self.rate if self.attention == "contextual" else 1)
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
+        """Why the model cannot complete pictures of a size, in one sentence, or None if it can.
+
+        Args:
+          size: (H, W) of the pictures.
+          trained_size: (H, W) of the training's images; any other may be taken.
+        """
+        del trained_size
+        if size[0] % self.size_multiple == 0 and size[1] % self.size_multiple == 0:
+            return None
+        return (
+            f"the picture has {size[0]}x{size[1]} pixels, but DeepFill strides over them; give one whose "
+            f"sides are multiples of {self.size_multiple}."
+        )
+
+    def completion_bytes(self, size: tuple[int, int]) -> int:
+        """About how much memory the completion of one picture (H, W) takes, parameters apart."""
+        h, w = size
+        num_bytes = 4 * (4 * self.width) * h * w  # a few maps of the first layers, the largest ones
+        if self.attention == "contextual":
+            rows, columns = h // self.size_multiple, w // self.size_multiple
+            num_bytes += 4 * 6 * contextual_attention.part_entries(rows, columns)
+        return num_bytes
+
+    def _conv(self, width_units, **options):
+        return Conv(int(width_units * self.width), dtype=jnp.dtype(self.compute_dtype), **options)
+
+    def _encoder(self, width_units, *, last="elu"):
+        strides = (1, 2, 1, 2 if self.num_strided == 2 else 1, 1, 1)
+        kernel_sizes, activations = (5, 3, 3, 3, 3, 3), ("elu",) * 5 + (last,)
+        layers = zip(width_units, strides, kernel_sizes, activations, strict=True)
+        return [self._conv(u, stride=s, kernel_size=k, activation=a) for u, s, k, a in layers]
+
+    def _dilated(self):
+        return [self._conv(4, dilation=dilation) for dilation in self.dilations]
+
+    def _decoder(self):
+        return [
+            *(self._conv(units) for units in (4, 4, 2, 2, 1, 0.5)),
+            Conv(self.channels, activation="none"),  # float32, like what is compared with it
+        ]
+
+    def _decode(self, layers, x):
+        """Applies a decoder; the map grows before the fifth layer and, after two strides, the third."""
+        for index, layer in enumerate(layers):
+            if (index == 2 and self.num_strided == 2) or index == 4:
+                x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = layer(x)
+        return jnp.clip(x.astype(jnp.float32), -1, 1)
+
+    def _attention_layer(self):
+        dtype = jnp.dtype(self.compute_dtype)
+        if self.attention == "appearance_flow":
+            return appearance_flow.AppearanceFlow(dtype=dtype)
+        if self.attention == "spatial_transformer":
+            return spatial_transformer.SpatialTransformer(dtype=dtype)
+        return contextual_attention.ContextualAttention(
+            rate=self.rate, scale=self.attention_scale, validity=self.validity
+        )
+
+
+def _apply(layers, x):
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+DeepFill = functools.partial(TwoStageInpainter)
+DeepFill64 = functools.partial(TwoStageInpainter, dilations=(1, 2, 4, 8), rate=1)
+DeepFill32 = functools.partial(TwoStageInpainter, num_strided=1, dilations=(1, 2, 4, 8), rate=1)

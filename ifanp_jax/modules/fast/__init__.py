@@ -1,0 +1,1 @@
+"""What XLA is slow at on a CPU, behind the plain signature."""

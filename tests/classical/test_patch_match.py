@@ -1,0 +1,160 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from ifanp_jax.classical import patch_match
+
+GENERATOR = np.random.default_rng(0)
+
+
+def with_hole(side, start, size):
+    mask = np.ones((side, side, 1), bool)
+    mask[start : start + size, start : start + size] = False
+    return mask
+
+
+def hole_psnr(completed, image, mask):
+    return -10 * np.log10(np.square(completed - image)[~mask[:, :, 0]].mean() + 1e-10)
+
+
+def tiled(side):
+    tile = GENERATOR.random((8, 8, 3), np.float32)
+    return np.tile(tile, (side // 8, side // 8, 1))
+
+
+def test_exact_search_equals_brute_force_in_any_blocks(monkeypatch):
+    # Multiples of 1/8: all sums are exact, so ties are ties.
+    targets, sources = (GENERATOR.integers(0, 9, (n, 3, 3, 2)).astype(np.float32) / 8 for n in (40, 60))
+    sources[50:] = sources[:10]
+    targets[:5] = sources[3:8]
+    distances = np.square(targets[:, None] - sources[None]).sum(axis=(2, 3, 4))
+    expected = distances.argmin(axis=1)
+    for entries in (2**24, 60 * 7, 1):
+        monkeypatch.setattr(patch_match, "BLOCK_ENTRIES", entries)
+        np.testing.assert_array_equal(patch_match.search_exactly(targets, sources), expected)
+
+
+def test_votes_equal_a_loop():
+    values = GENERATOR.random((7, 8, 2), np.float32)
+    known = np.ones((7, 8), bool)
+    known[3:5, 3:5] = False
+    whole = np.lib.stride_tricks.sliding_window_view(known, (3, 3)).all(axis=(2, 3))
+    targets, sources = np.argwhere(~whole), np.argwhere(whole)
+    matches = sources[GENERATOR.integers(len(sources), size=len(targets))]
+
+    def window(position):
+        return values[position[0] : position[0] + 3, position[1] : position[1] + 3]
+
+    pairs = list(zip(targets, matches, strict=True))
+    d2 = np.array([np.square(window(t) - window(m)).mean() for t, m in pairs])
+    weights = np.exp(-d2 / (2 * np.percentile(d2, 75)))
+    expected = values.copy()
+    for pixel in np.argwhere(~known):
+        votes = [
+            (weight, values[tuple(pixel - t + m)])
+            for (t, m), weight in zip(pairs, weights, strict=True)
+            if (0 <= pixel - t).all() and (pixel - t < 3).all()
+        ]
+        expected[tuple(pixel)] = sum(w * v for w, v in votes) / sum(w for w, _ in votes)
+    np.testing.assert_allclose(patch_match.vote(values, known, targets, matches, 3), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_exact_side", [128, 16])
+def test_a_repeated_random_tile_is_continued(max_exact_side):
+    image, mask = tiled(64), with_hole(64, 24, 16)
+    result = patch_match.complete(image, mask, max_exact_side=max_exact_side)
+    assert result.window == 7
+    assert hole_psnr(result.image, image, mask) > 40
+    np.testing.assert_array_equal(result.image[mask[:, :, 0]], image[mask[:, :, 0]])
+
+
+def test_random_search_finds_nearly_what_the_exact_one_does():
+    values = tiled(48) + 0.1 * GENERATOR.random((48, 48, 3), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(values, (5, 5), axis=(0, 1))
+    known = with_hole(48, 20, 10)[:, :, 0]
+    whole = np.lib.stride_tricks.sliding_window_view(known, (5, 5)).all(axis=(2, 3))
+    targets, sources = np.argwhere(~whole), np.argwhere(whole)
+    exact = sources[patch_match.search_exactly(windows[tuple(targets.T)], windows[tuple(sources.T)])]
+
+    def search(seed):
+        generator, start = np.random.default_rng(seed), np.full(targets.shape, -1)
+        return patch_match.search_randomly(windows, targets, whole, generator, level=6, start=start)
+
+    def distance(matches):
+        return np.square(windows[tuple(targets.T)] - windows[tuple(matches.T)]).mean(axis=(1, 2, 3))
+
+    found = search(0)
+    assert whole[tuple(found.T)].all()
+    assert (distance(found) >= distance(exact) - 1e-6).all()
+    assert distance(found).mean() < 3 * distance(exact).mean()
+    np.testing.assert_array_equal(search(0), found)
+
+
+@pytest.mark.parametrize("max_exact_side", [128, 8])
+def test_hidden_pixels_are_never_read(max_exact_side):
+    image = GENERATOR.random((24, 20, 3), np.float32)
+    mask = np.ones((24, 20, 1), bool)
+    mask[4:12, 5:15] = False
+    results = [
+        patch_match.complete(np.where(mask, image, np.float32(hidden)), mask, max_exact_side=max_exact_side)
+        for hidden in (0, 1, np.nan)
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.image, results[0].image)
+
+
+def masks_at_the_edges():
+    for row, column in itertools.product((0, 8), (0, 8)):
+        mask = np.ones((16, 16, 1), bool)
+        mask[row : row + 8, column : column + 8] = False
+        yield mask, 5
+    yield with_hole(16, 7, 1), 5
+    scattered = np.ones((16, 16, 1), bool)
+    scattered[::4, ::4] = False
+    yield scattered, 3
+    one_known = np.zeros((16, 16, 1), bool)
+    one_known[3, 4] = True
+    yield one_known, 1
+    yield np.ones((16, 16, 1), bool), 0
+    yield np.zeros((16, 16, 1), bool), 0
+
+
+@pytest.mark.parametrize(("mask", "window"), list(masks_at_the_edges()))
+def test_every_mask_is_completed_and_says_its_window(mask, window):
+    image = GENERATOR.random((16, 16, 3), np.float32)
+    result = patch_match.complete(image, mask)
+    assert result.window == window
+    assert np.isfinite(result.image).all() and 0 <= result.image.min() and result.image.max() <= 1
+    kept = mask[:, :, 0]
+    np.testing.assert_array_equal(result.image[kept], image[kept])
+    if not mask.any():
+        np.testing.assert_array_equal(result.image, 0.5)
+
+
+def test_a_picture_smaller_than_a_window_and_one_row():
+    for shape in ((3, 4), (1, 9)):
+        mask = np.ones((*shape, 1), bool)
+        mask[0, 2] = False
+        result = patch_match.complete(GENERATOR.random((*shape, 1), np.float32), mask)
+        assert result.window == 1 and np.isfinite(result.image).all()
+
+
+def test_halving_is_a_mean_of_known_pixels():
+    known = np.ones((12, 10), bool)
+    known[:, 6:] = False
+    values = np.where(known[:, :, None], np.float32(0.7), np.float32(0))
+    halved, is_known = patch_match.halve(values, known)
+    np.testing.assert_allclose(halved[is_known], 0.7, rtol=1e-6)
+    assert is_known[2].tolist() == [True, True, True, False, False]
+    values = GENERATOR.random((12, 12, 1)).astype(np.float32)
+    halved, _ = patch_match.halve(values, np.ones((12, 12), bool))
+    kernel = np.array([1, 5, 10, 10, 5, 1]) / 32
+    np.testing.assert_allclose(halved[2, 3, 0], kernel @ values[2:8, 4:10, 0] @ kernel, rtol=1e-5)
+
+
+def test_wrong_arguments():
+    with pytest.raises(AssertionError):
+        patch_match.complete(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 1), bool))
+    with pytest.raises(AssertionError):
+        patch_match.complete(np.zeros((4, 4, 3)), np.ones((4, 4, 3), bool))

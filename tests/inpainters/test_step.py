@@ -1,0 +1,219 @@
+"""The adversarial step, over every family of inpainters."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ifanp_jax
+from configs import default
+from ifanp_jax.data.sampling import Batch
+from ifanp_jax.errors import UserError
+from ifanp_jax.evaluation import evaluate
+from ifanp_jax.inference import export
+from ifanp_jax.inpainters import adversaries
+from ifanp_jax.training import loop, runs
+from tests import helpers, tiny
+from tests.inpainters import trainings as inpainters
+from tests.inpainters import worker
+from tests.inpainters.trainings import CHEAPEST, MODELS, build, draw_batches
+from tests.training import short_run
+
+KEY = jax.random.key(3)
+TERMS = ("l1", "mse", "autoencoder", "guidance", "style", "adversarial")
+PHASES = {
+    "train.num_steps": 9,
+    "step.generator_only_fraction": 1 / 3,
+    "step.critic_only_fraction": 1 / 3,
+}
+
+
+def has_changed(before, after):
+    """Whether each leaf changed, by its name."""
+    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    return {jax.tree_util.keystr(path): bool(np.any(a != b)) for (path, a), b in pairs}
+
+
+SLOW = {name: (pytest.mark.slow,) for name in ("shift_net.ShiftNet", "se_shift_net.SEShiftNet")}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in MODELS if name != "glcic.GLCIC"]
+)
+def test_two_updates_change_every_network(name):
+    run, before, update = build(name)
+    once, metrics = update(KEY, before, draw_batches(run))
+    twice, more = update(KEY, once, draw_batches(run, seed=1))
+    chex.assert_tree_all_finite((twice, metrics, more))
+    chex.assert_trees_all_equal_shapes_and_dtypes(twice, before)
+    assert int(twice.step) == 2
+    for side in ("generator", "critics"):
+        changed = has_changed(getattr(once, side).params, getattr(twice, side).params)
+        # Normalisation takes a bias before it away.
+        assert all(changed.values()) or all("bias" in path for path in changed if not changed[path])
+        assert all(has_changed(getattr(once, side).batch_stats, getattr(twice, side).batch_stats).values())
+    assert all(has_changed(once.average, twice.average).values())
+    losses = set(metrics) & {f"{term}_loss" for term in TERMS}
+    assert len(losses) >= 2
+    np.testing.assert_allclose(metrics["generator_loss"], sum(metrics[name] for name in losses), rtol=1e-5)
+    assert "psnr" in run.step.show({name: float(value) for name, value in metrics.items()})
+
+
+def test_phases_train_one_side_and_leave_the_bits_of_the_other():
+    run, start, update = build("glcic.GLCIC", **PHASES)
+    for step, trains_critics, trains_generator in ((1, False, True), (4, True, False), (7, True, True)):
+        before = start.replace(step=jnp.int32(step))
+        after, metrics = update(KEY, before, draw_batches(run))
+        chex.assert_tree_all_finite((after, metrics))
+        for side, is_trained in (("critics", trains_critics), ("generator", trains_generator)):
+            changed = has_changed(getattr(before, side), getattr(after, side)).values()
+            assert any(changed) == is_trained
+        assert (metrics["adversarial_loss"] > 0) == trains_critics
+
+
+def test_each_side_learns_from_its_own_images():
+    run, start, update = build("glcic.GLCIC", **PHASES)
+    start = start.replace(step=jnp.int32(7))
+    batches, others = draw_batches(run), draw_batches(run, seed=1)
+    given = Batch(image=jnp.stack([others.image[0], batches.image[1]]), mask=batches.mask)
+    expected, found = (update(KEY, start, one)[0] for one in (batches, given))
+    assert any(has_changed(expected.critics, found.critics).values())
+    given = Batch(image=jnp.stack([batches.image[0], others.image[1]]), mask=batches.mask)
+    found = update(KEY, start, given)[0]
+    chex.assert_trees_all_equal(found.critics, expected.critics)
+    assert any(has_changed(expected.generator, found.generator).values())
+    first = start.replace(step=jnp.int32(0))  # the generator does not heed its critics yet
+    given = Batch(image=jnp.stack([others.image[0], batches.image[1]]), mask=batches.mask)
+    expected, found = (update(KEY, first, one)[0] for one in (batches, given))
+    chex.assert_trees_all_equal(found.generator, expected.generator)
+
+
+def test_without_critics_there_is_one_batch_and_one_network():
+    run = runs.make(inpainters.make_config(**{"step.adversarial": "none"}), inpainters.image_shape())
+    state = runs.abstract_state(run)
+    assert run.step.num_batches == 1 and not jax.tree.leaves(state.critics.params)
+    _, metrics = jax.eval_shape(run.step.update, KEY, state, draw_batches(run))
+    assert "critic_loss" not in metrics and "critic_loss" not in run.step.finite_metrics
+    assert "critic" not in run.step.show(dict.fromkeys(metrics, 1.0))
+
+
+def train(workdir, *, wrap_steps=lambda steps: steps, **overrides):
+    overrides = {"step.num_critic_updates": 2} | overrides
+    config = inpainters.make_config(**overrides)
+    return loop.run(config, workdir, inpainters.dataset(), wrap_steps=wrap_steps)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of 6 steps."""
+    folder = tmp_path_factory.mktemp("adversarial")
+    train(folder)
+    return folder
+
+
+def test_resumed_equals_uninterrupted(folder, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, wrap_steps=short_run.stop_at(4))
+    run = train(tmp_path)
+    chex.assert_trees_all_equal(run.state, runs.load(folder).state)
+    assert helpers.read_rows(tmp_path) == helpers.read_rows(folder)
+    row = helpers.read_rows(folder)[0]
+    assert {"train/critic_loss", "train/mse_loss", "train/adversarial_loss"} <= set(row)
+
+
+def test_the_average_completes_is_evaluated_and_exported(folder, tmp_path):
+    run, dataset = runs.load(folder), inpainters.dataset()
+    assert set(run.variables) == {"params", "batch_stats"}
+    chex.assert_trees_all_equal(run.variables, run.state.average)
+    image = dataset.evaluation[0]
+    mask = helpers.left_half(16, 16)
+    result = ifanp_jax.load(folder).complete(image, mask, num_samples=2)
+    np.testing.assert_array_equal(result.samples[0], result.samples[1])
+    export.write(run, tmp_path / "out", num_samples=1)
+    exported = ifanp_jax.load(tmp_path / "out").complete(image, mask, num_samples=2)
+    np.testing.assert_allclose(exported.samples, result.samples, atol=1e-6)
+    contexts = np.broadcast_to(mask[None, ..., None], (10, 16, 16, 1))
+    values = evaluate.evaluate_images(run, dataset.evaluation, contexts)
+    assert {"psnr", "psnr_unobserved", "ssim"} <= set(values) and not {"kl", "log_prob"} & set(values)
+
+
+def test_a_critic_that_is_not_finite_ends_the_run_with_what_to_do(folder, tmp_path):
+    def poison(train_steps):
+        def poisoned(*arguments):
+            state, metrics = train_steps(*arguments)
+            return state, metrics | {"critic_loss": metrics["critic_loss"] * jnp.nan}
+
+        return poisoned
+
+    with pytest.raises(UserError, match=r"critic_loss is nan at step 1 .*lower config\.step\.learning_rate"):
+        train(tmp_path, wrap_steps=poison)
+
+
+def test_bfloat16_is_of_the_networks_alone():
+    run, state, update = build(CHEAPEST)
+    half, _, update_half = build(CHEAPEST, **{"model.compute_dtype": "bfloat16"})
+    after, metrics = update_half(KEY, state, draw_batches(half))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    _, expected = update(KEY, state, draw_batches(run))
+    for name in ("mse_loss", "critic_loss", "generator_loss"):
+        assert metrics[name].dtype == jnp.float32
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=0.05)
+    assert any(metrics[name] != expected[name] for name in expected)
+
+
+def test_bad_pictures_are_one_sentence(folder):
+    model, image, mask = ifanp_jax.load(folder), inpainters.dataset().evaluation[0], helpers.left_half(16, 16)
+    with pytest.raises(UserError, match=r"shape \(16, 16, 1\) but this model takes \(H, W, 3\)"):
+        model.complete(image[..., :1], mask)
+    with pytest.raises(UserError, match=r"18x18; .*--size=trained"):
+        model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18), size="own")
+    with pytest.raises(UserError, match=r"no observed pixel, .*: mark some as observed, or take"):
+        model.complete(image, np.zeros((16, 16), bool))
+
+
+@pytest.mark.slow
+def test_one_device_equals_two(tmp_path):
+    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    result = helpers.run_python("-m", "tests.inpainters.worker", tmp_path / "two.npz", **environment)
+    assert result.returncode == 0, result.stderr
+    two = np.load(tmp_path / "two.npz")
+    for expected, name in zip(worker.two_updates(*build(CHEAPEST)), two, strict=True):
+        np.testing.assert_allclose(two[name], expected, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", adversaries.list_families())
+def test_a_configuration_holds_the_fields_of_its_recipe(family):
+    name = next(name for name in MODELS if name.startswith(f"{family}."))
+    config = default.get_config(name)
+    run = runs.make(config, inpainters.image_shape(name))
+    recipe = adversaries.get(run.model)
+    assert config.step.to_dict() == {"name": ""} | recipe.fields
+    assert set(adversaries.COMMON_FIELDS) <= set(recipe.fields)
+    assert run.step.num_batches == config.step.num_critic_updates + 1
+    assert run.step.schedule(100) == config.step.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        (
+            CHEAPEST,
+            {"step.adversarial": "wgan_gp"},
+            "'wgan_gp'; choose .* for critics that normalise",
+        ),
+        (CHEAPEST, {"step.adversarial": "gan"}, "'gan'; choose one of dcgan, lsgan, hinge, none"),
+        (CHEAPEST, {"step.num_critic_updates": 0}, "num_critic_updates is 0; it must be at least 1"),
+        (CHEAPEST, {"step.mse_weight": -1.0}, "mse_weight is -1.0; it must be at least 0"),
+        ("deepfill.DeepFill64", {"step.gamma": 2.0}, "gamma is 2.0; it must be between 0 and 1"),
+        (CHEAPEST, {"step.name": "elbo"}, "adversarial is no field of the step elbo"),
+    ],
+)
+def test_a_wrong_field_is_one_sentence(name, overrides, message):
+    with pytest.raises(UserError, match=message):
+        runs.make(inpainters.make_config(name, **overrides), inpainters.image_shape(name))
+
+
+def test_what_no_recipe_trains_is_one_sentence():
+    with pytest.raises(UserError, match=r"image_np\.ImageNeuralProcess cannot .* context_encoder, deepfill"):
+        runs.make(tiny.make_config(**{"step.name": "adversarial"}), (8, 8, 1))

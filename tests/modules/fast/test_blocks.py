@@ -1,0 +1,13 @@
+import numpy as np
+import pytest
+
+from ifanp_jax.modules.fast import blocks
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 6])
+def test_blocks_take_rows_from_all_parts_of_the_batch(at_once):
+    x = np.arange(12).reshape(6, 2)
+    dealt = blocks.deal(x, at_once)
+    assert dealt.shape == (6 // at_once, at_once, 2)
+    np.testing.assert_array_equal(dealt[0], x[:: 6 // at_once])
+    np.testing.assert_array_equal(blocks.gather(dealt), x)
