@@ -34,9 +34,8 @@ def _programs_folder():
     if given := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return pathlib.Path(given)
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    flags = (
-        next((line for line in cpuinfo.open() if line.startswith("flags")), "") if cpuinfo.exists() else ""
-    )
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = next((line for line in lines if line.startswith("flags")), "")
     machine = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:8]
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     folder = cache / "ifanp_jax_tests" / f"jax-{jax.__version__}-{machine}"
