@@ -117,14 +117,14 @@ def measure_protocols(config: ConfigDict, given: dict[str, flags.FlagHolder]) ->
     if bool(model) == bool(workdir):
         raise UserError("protocols measures one trained model; name it by --model or by --workdir.")
     command_line.start_jax()
-    trained = shipped.read(model) if model else runs.load(workdir)
+    trained = shipped.read(model) if model else runs.load(workdir).model
     config.model, config.step, config.objective = (
         trained.config.model,
         trained.config.step,
         trained.config.objective,
     )
     dataset = sources.load(config.data)
-    runs.check_takes(trained, dataset.evaluation.shape[1:])
+    trained.check_takes(dataset.evaluation.shape[1:])
     trained = dataclasses.replace(trained, config=config)
     result = protocols.run(trained, dataset, num_rounds=given["rounds"].value)
     return result, protocols.list_lines(result)

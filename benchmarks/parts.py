@@ -47,9 +47,9 @@ def list_parts(run: runs.Run) -> list[tuple[str, Callable, tuple]]:
       run: of an image-faced or a multi-scale neural process; [] for other families.
     """
     variables = {"params": runs.abstract_state(run).params}
-    if isinstance(run.model, image_np.ImageNeuralProcess):
+    if isinstance(run.module, image_np.ImageNeuralProcess):
         return [*_list_modules(run, variables), _make_objective(run)]
-    if isinstance(run.model, multiscale_np.MultiscaleNP):
+    if isinstance(run.module, multiscale_np.MultiscaleNP):
         return _list_multiscale(run, variables)
     return []
 
@@ -64,7 +64,7 @@ def _draw_mask(run):
 
 
 def _list_modules(run, variables):
-    config, model, (h, w, c) = run.config, run.model, run.image_shape
+    config, model, (h, w, c) = run.config, run.module, run.image_shape
     b, width, positions, mask = config.train.batch_size, model.width, grid.coordinates(h, w), _draw_mask(run)
     features = _shape(b, h, w, width, dtype=jnp.dtype(model.compute_dtype))
     masked, image = _shape(b, h, w, c + 2), _shape(2 * b, h, w, c)
@@ -90,7 +90,7 @@ def _list_modules(run, variables):
 
 def _list_multiscale(run, variables):
     """Kernel interpolation, the way down, the way up, and heads with the objective."""
-    model, mask, (h, w, c) = run.model, _draw_mask(run), run.image_shape
+    model, mask, (h, w, c) = run.module, _draw_mask(run), run.image_shape
     b, image = run.config.train.batch_size, _shape(run.config.train.batch_size, h, w, c)
 
     def apply(method):

@@ -30,8 +30,10 @@ from benchmarks.peer_processes import NEEDS, Peer, Worker, find_python
 from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
+from ifanp_jax.inference import tensors
+from ifanp_jax.models import parameters
 from ifanp_jax.runtime import config_files
-from ifanp_jax.training import parameters, runs
+from ifanp_jax.training import runs
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +244,7 @@ def make_members(name: str, folder: pathlib.Path, effort: Effort) -> list[Peer]:
 
 def _make_task(run, weights) -> tuple[dict, dict]:
     """What a peer is told of a training, and its weights as arrays."""
-    task = {"record": runs.make_record(run.config, run.image_shape), "model": run.config.model.name}
+    task = {"record": tensors.make_record(run.config, run.image_shape), "model": run.config.model.name}
     task |= {"fields": run.config.model.to_dict(), "per_value": run.config.objective.per_value}
     flat = traverse_util.flatten_dict(weights, sep="/")
     return task, {f"weights/{path}": np.asarray(x) for path, x in flat.items()}
@@ -294,7 +296,7 @@ def draw_weights(run: runs.Run) -> dict:
     Args:
       run: that has not begun.
     """
-    shapes = parameters.abstract_variables(run.model, run.image_shape)["params"]
+    shapes = parameters.abstract_variables(run.module, run.image_shape)["params"]
     generator = np.random.default_rng(SEED)
 
     def draw(x):
@@ -312,7 +314,7 @@ def expect(run: runs.Run, weights: dict, arrays: dict) -> tuple[np.ndarray, dict
       weights: from `draw_weights`.
       arrays: from `make_arrays`.
     """
-    model, key = run.model, jax.random.key(SEED)
+    model, key = run.module, jax.random.key(SEED)
     image, mask = arrays["image"], arrays["mask"]
     rngs, latent_dim = {"sample": jax.random.fold_in(key, 0)}, run.config.model.get("latent_dim", 0)
     sample_key = model.apply({}, rngs=rngs, method=lambda module: module.make_rng("sample"))

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks import inputs, processes, timing
 from ifanp_jax.classical import interpolation, opencv
-from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import tensors
 from ifanp_jax.training import runs
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def measure_pictures(case: inputs.Case) -> list[dict]:
 
 
 def _measure(case, request):
-    record = runs.make_record(case.run.config, case.run.image_shape)
+    record = tensors.make_record(case.run.config, case.run.image_shape)
     if jax.default_backend() != "cpu":  # a second process would wait for the device's memory, or fail
         return complete_picture(record | request)
     return processes.run_alone("pictures", "answer_probe", record | request)
@@ -89,9 +89,9 @@ def _make_completion(request, image, mask):
     if method != OURS:
         module = opencv if method in opencv.METHODS else interpolation
         return lambda: {"answer_shape": module.complete(method, image, mask).shape}
-    new = runs.make(*runs.parse_record(request))
+    new = runs.make(*tensors.parse_record(request))
     init = jax.jit(lambda key: new.step.init(key, new.image_shape))
-    model = CompletionModel.from_run(dataclasses.replace(new, state=init(jax.random.key(SEED))))
+    model = dataclasses.replace(new, state=init(jax.random.key(SEED))).model
     num_samples = request["num_samples"]
 
     def complete():

@@ -7,6 +7,7 @@ import time
 import jax
 
 from benchmarks import inputs, processes, step_speed
+from ifanp_jax.inference import tensors
 from ifanp_jax.runtime import compilation_cache, cores
 from ifanp_jax.training import runs
 
@@ -43,7 +44,7 @@ def _probe(case, run, *, num_steps=1, num_devices=0, cache=""):
     if num_devices:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}"
     request = {"num_steps": num_steps, "num_images": case.effort.num_images, "cache": cache}
-    request |= runs.make_record(run.config, run.image_shape)
+    request |= tensors.make_record(run.config, run.image_shape)
     started = time.time()
     answer = processes.run_alone("probes", "answer_probe", request, **environment)
     return answer | {"seconds": answer["finished"] - started}
@@ -59,7 +60,7 @@ def answer_probe(request: str) -> None:
     fields = json.loads(request)
     if fields["cache"]:
         compilation_cache.enable(fields["cache"])
-    run = runs.make(*runs.parse_record(fields))
+    run = runs.make(*tensors.parse_record(fields))
     training = step_speed.make_training(run, fields["num_images"])
     state, losses = training.run.state, []
     for _ in range(fields["num_steps"]):

@@ -29,8 +29,8 @@ from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import batches, cells, tables
 from ifanp_jax.inference import autoregressive, predict
+from ifanp_jax.inference.model import Model
 from ifanp_jax.models import heads
-from ifanp_jax.training import Run
 
 OWN = 0.0  # no floor but the model's own
 NPF = configuration.PROTOCOLS["npf"]
@@ -46,7 +46,7 @@ NPF_PUBLISHED = {
 DISTRIBUTIONS = {"normal": "Normal", "student_t": "Student's t"}
 
 
-def run(trained: Run, dataset: Dataset, *, num_rounds: int) -> dict:
+def run(trained: Model, dataset: Dataset, *, num_rounds: int) -> dict:
     """Measures a model by both protocols; by tnp only where the images have so many pixels.
 
     Args:
@@ -73,7 +73,7 @@ def run(trained: Run, dataset: Dataset, *, num_rounds: int) -> dict:
         "likelihood": config.model.get("likelihood"),
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
-        "distribution": heads.distribution_of(trained.model),
+        "distribution": heads.distribution_of(trained.module),
         "target": config.objective.target,
         "num_samples": config.evaluate.num_samples,
         "num_rounds": num_rounds,
@@ -111,7 +111,7 @@ def draw_points(
     return context.reshape(n, h, w, 1), targets.reshape(n, h, w, 1)
 
 
-def measure_npf(trained: Run, images: np.ndarray, *, num_rounds: int) -> list[dict]:
+def measure_npf(trained: Model, images: np.ndarray, *, num_rounds: int) -> list[dict]:
     """The rows of npf, one for each floor: nats per image, with their 95 % intervals over images.
 
     Args:
@@ -127,7 +127,7 @@ def measure_npf(trained: Run, images: np.ndarray, *, num_rounds: int) -> list[di
 
 
 def measure_tnp(
-    trained: Run, images: np.ndarray, context: np.ndarray, targets: np.ndarray, *, num_rounds: int
+    trained: Model, images: np.ndarray, context: np.ndarray, targets: np.ndarray, *, num_rounds: int
 ) -> list[dict]:
     """The rows of tnp, one for each floor: nats per target pixel, with their 95 % intervals over images.
 
@@ -165,7 +165,7 @@ def _list_rows(found, floors, seed):
 
 def _measure(trained, images, context, targets, floors, num_rounds) -> dict[str, np.ndarray]:
     """Log-likelihoods (N, F): `one_pass` and `by_rounds` of the targets, and `..._all` with the context."""
-    config, model = trained.config.evaluate, trained.model
+    config, model = trained.config.evaluate, trained.module
     pass_key, rounds_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 3))
 
     def measure(variables, image, masks):

@@ -24,6 +24,7 @@ from benchmarks.processes import Trainings, last_step, resident_bytes
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
+from ifanp_jax.inference import tensors
 from ifanp_jax.runtime import signals
 from ifanp_jax.training import runs
 
@@ -80,7 +81,7 @@ def measure_saves(config: ConfigDict, image_shape: tuple[int, int, int], workdir
     """
     new = runs.make(config, image_shape)
     state = jax.block_until_ready(jax.jit(lambda key: new.step.init(key, image_shape))(jax.random.key(0)))
-    record = runs.make_record(config, image_shape)
+    record = tensors.make_record(config, image_shape)
     blocking, whole = [], []
     with runs.open_checkpoints(workdir, config, is_writer=True) as checkpoints:
         for step in range(NUM_SAVES + 1):

@@ -27,7 +27,8 @@ from ml_collections import ConfigDict
 from benchmarks import parts, speed
 from ifanp_jax.data import sampling
 from ifanp_jax.evaluation import tables
-from ifanp_jax.training import flops, runs
+from ifanp_jax.runtime import flops
+from ifanp_jax.training import runs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,7 +104,7 @@ def measure_completion(case: inputs.Case) -> dict:
     variables = run.step.variables(state)
 
     def complete(key, image, mask):
-        return predict.complete_batch(key, run.model, variables, image, mask, num_samples=num_samples)
+        return predict.complete_batch(key, run.module, variables, image, mask, num_samples=num_samples)
 
     entries = {}
     for name, size in (("one_image", 1), ("batch", run.config.train.batch_size)):

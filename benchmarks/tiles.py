@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks import inputs, processes, timing
 from ifanp_jax import shipped
-from ifanp_jax.completion.limits import Limits
-from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data import image_ops
+from ifanp_jax.inference.limits import Limits
+from ifanp_jax.inference.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ def answer_probe(request: str) -> None:
       request: JSON: `model`, `size` (H, W) and `side` of the tiles in pixels; `path` of a new .npy file.
     """
     fields = json.loads(request)
-    model = CompletionModel.from_run(shipped.read(fields["model"]))
+    model = shipped.read(fields["model"])
     print(json.dumps(measure(model, tuple(fields["size"]), fields["side"], fields["path"])))
 
 
-def measure(model: CompletionModel, size: tuple[int, int], side: int, path: str) -> dict:
+def measure(model: Model, size: tuple[int, int], side: int, path: str) -> dict:
     """Seconds of a completion, compilation included, its tiles, and the process's peak memory in MiB.
 
     Args:

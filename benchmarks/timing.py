@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from benchmarks.inputs import Effort
 from ifanp_jax import memory
-from ifanp_jax.training import flops
+from ifanp_jax.runtime import flops
 
 MEBIBYTE = 2**20
 

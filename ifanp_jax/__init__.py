@@ -9,14 +9,18 @@ import importlib
 from ifanp_jax.errors import UserError
 from ifanp_jax.version import __version__
 
-__all__ = ["UserError", "__version__", "from_pretrained", "list_pretrained", "load", "train"]
+__all__ = ["Model", "UserError", "__version__", "from_pretrained", "list_pretrained", "load", "train"]
 
 # What is imported when it is asked for, so that importing the package is cheap.
-_ELSEWHERE = {"calibration": ("ifanp_jax.metrics.calibration", ""), "train": ("ifanp_jax.api", "train")}
+_ELSEWHERE = {
+    "Model": ("ifanp_jax.inference.model", "Model"),
+    "calibration": ("ifanp_jax.metrics.calibration", ""),
+    "train": ("ifanp_jax.api", "train"),
+}
 
 
 def load(path):
-    """Loads the newest checkpoint of a training, or an exported model, as a `completion.CompletionModel`.
+    """Loads the newest checkpoint of a training, or an exported model, as a `Model`.
 
     Args:
       path: the `--workdir` of a training, or the `--output` of `--mode=export`.
@@ -26,15 +30,14 @@ def load(path):
     """
     import pathlib
 
-    from ifanp_jax.completion import CompletionModel
-    from ifanp_jax.inference import export
+    from ifanp_jax.training import runs
 
     path = pathlib.Path(path).expanduser()
     if str(path) in list_pretrained() and not path.exists():
         raise UserError(
             f"{path} is no folder but a shipped model; ifanp_jax.from_pretrained({str(path)!r}) loads it."
         )
-    return CompletionModel.from_run(export.read_any(path))
+    return runs.load_model(path)
 
 
 def list_pretrained():
@@ -45,7 +48,7 @@ def list_pretrained():
 
 
 def from_pretrained(name):
-    """Loads a model that comes with the package, as a `completion.CompletionModel`; nothing is downloaded.
+    """Loads a model that comes with the package, as a `Model`; nothing is downloaded.
 
     Args:
       name: of `list_pretrained()`, or the path of a file that `python -m benchmarks.release` wrote.
@@ -54,9 +57,8 @@ def from_pretrained(name):
       UserError: when there is none of that name, or its file is damaged.
     """
     from ifanp_jax import shipped
-    from ifanp_jax.completion import CompletionModel
 
-    return CompletionModel.from_run(shipped.read(name))
+    return shipped.read(name)
 
 
 def __getattr__(name):

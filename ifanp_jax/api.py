@@ -16,11 +16,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax import configuration, errors, files, shipped
-from ifanp_jax.completion import CompletionModel, CompletionResult
 from ifanp_jax.data import sources
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import report, validation
+from ifanp_jax.inference.model import Model
+from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.runtime import config_files
 from ifanp_jax.training import loop, runs
 
@@ -61,9 +62,9 @@ class Trained:
     workdir: pathlib.Path
 
     @functools.cached_property
-    def model(self) -> CompletionModel:
+    def model(self) -> Model:
         """What `ifanp_jax.load(workdir)` gives."""
-        return CompletionModel.from_run(self.run)
+        return self.run.model
 
     def complete(self, image: np.ndarray, mask: np.ndarray, **options: Any) -> CompletionResult:
         """Completes one image or a batch.
@@ -71,7 +72,7 @@ class Trained:
         Args:
           image: uint8, or float in [0, 1]; (H, W, C) or (B, H, W, C).
           mask: bool, True = observed; (H, W), (H, W, 1) or (B, H, W, 1).
-          **options: of `CompletionModel.complete`.
+          **options: of `Model.complete`.
         """
         return self.model.complete(image, mask, **options)
 
@@ -82,7 +83,7 @@ class Trained:
           What `evaluation.json` holds.
         """
         with _shown(), errors.full_device("lower evaluate.batch_size or evaluate.num_samples"):
-            return report.make(self.run, self.dataset, self.workdir)
+            return report.make(self.model, self.dataset, self.workdir)
 
 
 def train(

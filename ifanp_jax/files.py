@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, and hashed."""
 
 import contextlib
+import hashlib
 import pathlib
 from collections.abc import Iterator
 
@@ -33,3 +34,9 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a text file whole or not at all; an OSError names it."""
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def hash_file(path: pathlib.Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

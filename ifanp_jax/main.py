@@ -131,7 +131,7 @@ def _train():
             validate=validate,
             read_source=shipped.read_any,
         )
-    _report(run, dataset, _WORKDIR.value)
+    _report(run.model, dataset, _WORKDIR.value)
 
 
 def _evaluate():
@@ -140,18 +140,17 @@ def _evaluate():
     if _MODEL.value:
         _evaluate_shipped()
         return
-    run = runs.load(_WORKDIR.value)
-    config = command_line.get_config() or run.config
-    _prepare(config, trained=run.config)
+    model = runs.load(_WORKDIR.value).model
+    config = command_line.get_config() or model.config
+    _prepare(config, trained=model.config)
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(config)
     runs.check_same_model(_WORKDIR.value, config, runs.trained_shape(config, dataset))
-    _report(dataclasses.replace(run, config=config), dataset, _WORKDIR.value)
+    _report(dataclasses.replace(model, config=config), dataset, _WORKDIR.value)
 
 
 def _evaluate_shipped():
     from ifanp_jax import shipped
-    from ifanp_jax.training import runs
 
     config = command_line.get_config()
     if config is None or not _OUTPUT.value:
@@ -159,14 +158,14 @@ def _evaluate_shipped():
             f"--mode=evaluate --model={_MODEL.value} needs --config for the data, such as "
             "--config=mnist_multiscale, and --output for the tables."
         )
-    run = shipped.read(_MODEL.value)
-    config.model, config.step = run.config.model, run.config.step
+    model = shipped.read(_MODEL.value)
+    config.model, config.step = model.config.model, model.config.step
     logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
-    _prepare(config, trained=run.config)
+    _prepare(config, trained=model.config)
     dataset = _load_data(config)
-    runs.check_takes(run, dataset.evaluation.shape[1:])
+    model.check_takes(dataset.evaluation.shape[1:])
     pathlib.Path(_OUTPUT.value).expanduser().mkdir(parents=True, exist_ok=True)
-    _report(dataclasses.replace(run, config=config), dataset, pathlib.Path(_OUTPUT.value).expanduser())
+    _report(dataclasses.replace(model, config=config), dataset, pathlib.Path(_OUTPUT.value).expanduser())
 
 
 def _study():
@@ -220,8 +219,8 @@ def _export():
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")
     with errors.full_device("lower --num_samples"):
-        run = shipped.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value)
-        export.write(run, _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
+        model = shipped.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value).model
+        export.write(model, _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 
@@ -284,11 +283,11 @@ def _evaluation_memory():
     return errors.full_device("lower config.evaluate.batch_size or config.evaluate.num_samples")
 
 
-def _report(run, dataset, folder):
+def _report(model, dataset, folder):
     from ifanp_jax.evaluation import report
 
     with _evaluation_memory():
-        report.make(run, dataset, folder)
+        report.make(model, dataset, folder)
 
 
 def run():

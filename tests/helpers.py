@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax.training import metrics_file, parameters, runs
+from ifanp_jax.models import parameters
+from ifanp_jax.training import metrics_file, runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLOCKED = ("train/seconds", "train/steps_per_second", "train/images_per_second")
@@ -28,6 +29,11 @@ def make_run(config, image_shape, *, seed=0):
     run = runs.make(config, image_shape)
     state = jax.jit(lambda key: run.step.init(key, run.image_shape))(jax.random.key(seed))
     return dataclasses.replace(run, state=state)
+
+
+def make_model(config, image_shape, *, seed=0):
+    """An untrained model."""
+    return make_run(config, image_shape, seed=seed).model
 
 
 def run_python(*arguments, cwd=ROOT, **environment):

@@ -136,8 +136,8 @@ def test_every_run_of_a_study_over_holes_is_another_model_or_training(module):
         assert one.mask.kind == "inpainting" and "study" not in one
         run = runs.make(one, (side, side, 3))
         counts.add((one.model.to_json(), one.step.to_json()))
-        assert run.model.step == ("elbo" if name in study_inpainting.NEURAL_PROCESSES else "adversarial")
-        assert run.model.takes_size((side, side), (side, side)) is None
+        assert run.module.step == ("elbo" if name in study_inpainting.NEURAL_PROCESSES else "adversarial")
+        assert run.module.takes_size((side, side), (side, side)) is None
     assert len(counts) == len(config.study.models)
     pairs = [pair for pair in config.study.order if set(pair) <= set(config.study.models)]
     assert ("shift_net.ShiftNet", "se_shift_net.SEShiftNet") in pairs and len(pairs) >= 4

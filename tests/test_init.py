@@ -14,7 +14,7 @@ def test_the_documented_names():
     assert all(hasattr(ifanp_jax, name) for name in ifanp_jax.__all__)
     for name in ("data.masks", "data.sources", "models.image_np", "models.point_np", "models.vae"):
         importlib.import_module(f"ifanp_jax.{name}")
-    for name in ("modules.gca", "modules.lpa", "modules.conv", "objectives", "metrics"):
+    for name in ("modules.gca", "modules.lpa", "modules.encoder_decoder", "objectives", "metrics"):
         importlib.import_module(f"ifanp_jax.{name}")
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = ifanp_jax.nonsense

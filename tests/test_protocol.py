@@ -55,7 +55,7 @@ def test_the_papers_protocol_sets_random_contexts():
 def test_a_trained_model_keeps_its_likelihood_under_any_protocol():
     config, trained = digits_ifanp.get_config(), digits_ifanp.get_config()
     trained.model.update(likelihood="per_image", sigma_floor=0.004)
-    config.model = trained.model
+    config.model = trained.module
     config.protocol = "npf"
     configuration.apply_protocol(config, trained=trained)
     assert (config.model.likelihood, config.model.sigma_floor) == ("per_image", 0.004)

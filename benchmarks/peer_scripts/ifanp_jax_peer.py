@@ -1,4 +1,4 @@
-"""Our own model as a peer: the compiled step on one batch, and `CompletionModel`."""
+"""Our own model as a peer: the compiled step on one batch, and `Model`."""
 
 import dataclasses
 
@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data import sampling
+from ifanp_jax.inference import tensors
+from ifanp_jax.models import parameters
 from ifanp_jax.runtime import cores, device_mesh
-from ifanp_jax.training import parameters, runs
+from ifanp_jax.training import runs
 
 
 class Peer:
@@ -20,7 +21,7 @@ class Peer:
     def __init__(self, task, arrays):
         """Takes what `peers.write_task` wrote."""
         cores.make_devices()
-        run = runs.make(*runs.parse_record(task["record"]))
+        run = runs.make(*tensors.parse_record(task["record"]))
         mesh = device_mesh.make_mesh(batch_size=len(arrays["image"]))
         replicated = device_mesh.replicated(mesh)
         flat = {n.removeprefix("weights/"): x for n, x in arrays.items() if n.startswith("weights/")}
@@ -48,7 +49,7 @@ class Peer:
     def complete(self):
         """Completes the picture once."""
         state = device_mesh.first_copy(self.state)
-        model = CompletionModel.from_run(dataclasses.replace(self.run, state=state))
+        model = dataclasses.replace(self.run, state=state).model
         picture, mask = self.arrays["picture"][0], self.arrays["picture_mask"][0]
         model.complete(picture, mask, num_samples=1, rounds=1, size="own")
 

@@ -17,6 +17,7 @@ from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.evaluation import baselines
 from ifanp_jax.inference import weights
+from ifanp_jax.inference.model import Model
 from ifanp_jax.runtime import config_files
 from ifanp_jax.training import runs
 
@@ -54,8 +55,8 @@ class Request:
     dtype: str = "auto"
 
 
-def load(workdir: str | pathlib.Path) -> tuple[runs.Run, dict[str, Any], np.ndarray]:
-    """What a working directory holds: the run, its evaluation, and its held-out images, read again.
+def load(workdir: str | pathlib.Path) -> tuple[Model, dict[str, Any], np.ndarray]:
+    """What a working directory holds: the model, its evaluation, and its held-out images, read again.
 
     Args:
       workdir: of a training that was evaluated.
@@ -63,23 +64,23 @@ def load(workdir: str | pathlib.Path) -> tuple[runs.Run, dict[str, Any], np.ndar
     Raises:
       UserError: when one of them is missing, or the evaluation is of another step.
     """
-    run = runs.load(workdir)
+    model = runs.load(workdir).model
     path = pathlib.Path(workdir).expanduser() / "evaluation.json"
     advice = f"run --mode=evaluate --workdir={workdir} first"
     try:
         evaluation = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}.") from None
-    if evaluation.get("step") != run.num_steps_done:
+    if evaluation.get("step") != model.step:
         raise UserError(
             f"{path} is of step {evaluation.get('step')} but the newest checkpoint of step "
-            f"{run.num_steps_done}; {advice}."
+            f"{model.step}; {advice}."
         )
-    return run, evaluation, sources.load(run.config.data).evaluation
+    return model, evaluation, sources.load(model.config.data).evaluation
 
 
 def pack(
-    run: runs.Run,
+    model: Model,
     evaluation: dict[str, Any],
     images: np.ndarray,
     output: str | pathlib.Path,
@@ -88,11 +89,11 @@ def pack(
     """Writes `NAME.safetensors`, and the measured part of `NAME.md`, which a person has written.
 
     Args:
-      run: with its state.
+      model: trained.
       evaluation: of `evaluation.json`.
       images: uint8 (N, H, W, C), held out.
       output: folder with the card.
-      request: what the run does not say.
+      request: what the model does not say.
 
     Returns:
       The path of the weights.
@@ -104,10 +105,10 @@ def pack(
     output = pathlib.Path(output).expanduser()
     path, card_path = (output / f"{request.name}{suffix}" for suffix in (".safetensors", ".md"))
     card.read(card_path, licence=request.licence)
-    command = make_command(request.name, request.recipe, run.config)
-    dtype, change = rounding.choose(run, images, dtype=request.dtype)
+    command = make_command(request.name, request.recipe, model.config)
+    dtype, change = rounding.choose(model, images, dtype=request.dtype)
     _tell_rounding(dtype, change)
-    record = describe(run, evaluation) | {
+    record = describe(model, evaluation) | {
         "name": request.name,
         "commit": request.commit,
         "command": command,
@@ -116,7 +117,7 @@ def pack(
         "licence": request.licence,
         "notice": request.notice,
     }
-    content = weights.serialize(run, record)
+    content = weights.serialize(model, record)
     try:
         with files.replacing(path) as unfinished:
             unfinished.write_bytes(content)
@@ -138,15 +139,15 @@ def _check(request):
             raise UserError(f"--{field} is missing; a model is not shipped without it.")
 
 
-def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
-    """What a run and its evaluation say, as fields of `weights.FIELDS`.
+def describe(model: Model, evaluation: dict[str, Any]) -> dict[str, str]:
+    """What a model and its evaluation say, as fields of `weights.FIELDS`.
 
     Args:
-      run: with its state.
+      model: trained.
       evaluation: of `evaluation.json`.
     """
-    data = run.config.data
-    config = ConfigDict(run.config.to_dict())
+    data = model.config.data
+    config = ConfigDict(model.config.to_dict())
     config.update_from_flattened_dict(PLACES)
     num_images = {part: evaluation[part]["num_images"] for part in ("training_images", "held_out_images")}
     return {
@@ -157,9 +158,9 @@ def describe(run: runs.Run, evaluation: dict[str, Any]) -> dict[str, str]:
         ),
         "crop": describe_crop(data),
         "range": "[0, 1]",
-        "sigma_floor": str(run.config.model.get("sigma_floor", "")),
-        "seed": str(run.config.seed),
-        "num_parameters": str(run.num_parameters),
+        "sigma_floor": str(model.config.model.get("sigma_floor", "")),
+        "seed": str(model.config.seed),
+        "num_parameters": str(model.num_parameters),
         "validation": json.dumps(list_numbers(evaluation)),
     }
 

@@ -6,11 +6,10 @@ import jax
 import numpy as np
 
 from ifanp_jax import metrics
-from ifanp_jax.completion import CompletionModel
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import draw_contexts
 from ifanp_jax.inference import tensors
-from ifanp_jax.training.runs import Run
+from ifanp_jax.inference.model import Model
 
 NUM_IMAGES = 8  # first held-out ones
 FRACTION = 0.3  # of the pixels, observed at random
@@ -44,18 +43,17 @@ class Change:
         return self.largest <= LARGEST_CHANGE and is_same_psnr
 
 
-def measure(run: Run, images: np.ndarray, *, dtype: str) -> Change:
-    """Completes images with the weights of a run, and with these after a round trip through `dtype`.
+def measure(model: Model, images: np.ndarray, *, dtype: str) -> Change:
+    """Completes images with the weights of a model, and with these after a round trip through `dtype`.
 
     Args:
-      run: with its state.
+      model: trained.
       images: uint8 (N, H, W, C); the first few are completed.
       dtype: of the storage.
     """
     images = np.asarray(images[:NUM_IMAGES], np.float32) / 255
     mask = np.asarray(draw_contexts(0, "random", FRACTION, images.shape[:3]))
-    model = CompletionModel.from_run(run)
-    arrays = tensors.to_arrays(run.variables, dtype=dtype)
+    arrays = tensors.to_arrays(model.variables, dtype=dtype)
     stored = tensors.unflatten({name: _to_float32(x) for name, x in arrays.items()})
     means = [
         one.complete(images, mask, num_samples=NUM_SAMPLES, rounds=1, size="own").mean
@@ -66,11 +64,11 @@ def measure(run: Run, images: np.ndarray, *, dtype: str) -> Change:
     return Change(dtype, len(images), largest, *psnr)
 
 
-def choose(run: Run, images: np.ndarray, *, dtype: str) -> tuple[str, Change | None]:
+def choose(model: Model, images: np.ndarray, *, dtype: str) -> tuple[str, Change | None]:
     """The dtype of the storage, and what was measured of float16; None where that was not asked for.
 
     Args:
-      run: with its state.
+      model: trained.
       images: uint8 (N, H, W, C), held out.
       dtype: "float32", "float16", or "auto": float16 where the numbers are equal.
 
@@ -79,7 +77,7 @@ def choose(run: Run, images: np.ndarray, *, dtype: str) -> tuple[str, Change | N
     """
     if dtype == "float32":
         return dtype, None
-    change = measure(run, images, dtype="float16")
+    change = measure(model, images, dtype="float16")
     if change.is_none:
         return "float16", change
     if dtype == "auto":

@@ -9,6 +9,7 @@ import numpy as np
 from ifanp_jax.data import image_ops, masks
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.advice import format_share
 
 BESIDE = "_mask.png"  # NAME_mask.png is the mask of NAME.png beside it
 BLACK, WHITE = 32, 223  # a mask picture's values between them are grey
@@ -133,15 +134,6 @@ def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str,
     if missing > MAX_MISSING:
         return line, [f"{line.removesuffix('.')}: {question}"]
     return line, []
-
-
-def format_share(share: float) -> str:
-    """A share in [0, 1] in percent, with the digits that a small one needs."""
-    if 0 < share < 0.001:
-        return f"{100 * share:.1g} %"
-    if 0.9995 <= share < 1:
-        return f"{100 * share:.3f} %"
-    return f"{100 * share:.1f} %"
 
 
 def check_size(mask: np.ndarray, picture: np.ndarray) -> None:

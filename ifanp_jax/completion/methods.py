@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from ifanp_jax.classical import interpolation, opencv, patch_match
-from ifanp_jax.completion import arguments
-from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import arguments
+from ifanp_jax.inference.result import CompletionResult
 
 NAMES = (*interpolation.METHODS, *opencv.METHODS, "patch_match")
 MARGIN = 64  # pixels around what is missing that a method sees; patch_match looks for patches everywhere
@@ -36,7 +36,7 @@ class ClassicalMethod:
         """The options of a model's `complete`, checked; `seed` alone has an effect, on patch_match.
 
         Args:
-          num_samples: as of `CompletionModel.make_options`, like the rest.
+          num_samples: as of `Model.make_options`, like the rest.
           seed: of the search.
           size: of SIZES.
           rounds: None = 1.

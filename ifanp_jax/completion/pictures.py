@@ -9,9 +9,9 @@ import jax
 
 from ifanp_jax import errors, files
 from ifanp_jax.completion import mask_files, picture_file, preview, rendering
-from ifanp_jax.completion.model import CompletionModel
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ Failure = tuple[str, str]
 
 
 def complete_files(
-    model: CompletionModel,
+    model: Model,
     *,
     input: str | pathlib.Path,
     mask: str | pathlib.Path,
@@ -30,7 +30,7 @@ def complete_files(
     invert_mask: bool = False,
     rounds: int | None = None,
     temperature: float = 1.0,
-    compared: collections.abc.Mapping[str, CompletionModel] | None = None,
+    compared: collections.abc.Mapping[str, Model] | None = None,
 ) -> list[Failure]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
@@ -50,7 +50,7 @@ def complete_files(
       output: folder, made where it is missing.
       num_samples: files per picture, at least 1.
       seed: of the draws, the same for every picture.
-      size: as of `CompletionModel.complete`, like the two of the samples below.
+      size: as of `Model.complete`, like the two of the samples below.
       invert_mask: True = white or opaque pixels are the ones to complete.
       rounds: of the samples.
       temperature: of the samples' noise.
@@ -84,8 +84,8 @@ def complete_files(
 class _Job:
     """What is the same for all pictures."""
 
-    model: CompletionModel
-    compared: collections.abc.Mapping[str, CompletionModel]
+    model: Model
+    compared: collections.abc.Mapping[str, Model]
     options: dict
     root: pathlib.Path
     output: pathlib.Path

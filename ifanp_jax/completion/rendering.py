@@ -3,7 +3,7 @@
 import numpy as np
 
 from ifanp_jax.completion.picture_file import Original
-from ifanp_jax.completion.result import CompletionResult
+from ifanp_jax.inference.result import CompletionResult
 
 # Standard deviation drawn white, in units of the picture's values from 0 to 1: a grey value of v is one of
 # v / 4 grey levels of 8 bits. Uniform values, of which nothing is known, have one of 0.29.

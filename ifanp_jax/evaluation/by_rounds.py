@@ -14,8 +14,8 @@ from ifanp_jax import metrics
 from ifanp_jax.data import sampling
 from ifanp_jax.evaluation import batches
 from ifanp_jax.inference import autoregressive, predict
+from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import calibration
-from ifanp_jax.training import Run
 
 PREFIX = "rounds_"  # of the names of what is measured
 
@@ -31,11 +31,11 @@ def describe(config: ConfigDict) -> dict[str, int] | None:
     return {name: config[name] for name in ("rounds", "rounds_images", "num_samples", "seed")}
 
 
-def evaluate_samples(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate_samples(model: Model, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
     """Draws samples by rounds and measures them; the model must have a scale.
 
     Args:
-      run: with its state.
+      model: trained; its configuration says how it is evaluated.
       images: uint8 (N, H, W, C); the first `config.evaluate.rounds_images` count.
       contexts: bool (N, H, W, 1), True = observed.
 
@@ -43,30 +43,32 @@ def evaluate_samples(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict
       float32, one value per image and name: what `measure_samples` answers, and in nats per unobserved value
       the joint log-likelihood by rounds, `rounds_log_prob`, and by one round, `rounds_log_prob_one`.
     """
-    config = run.config.evaluate
+    config = model.config.evaluate
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     options = {"num_samples": config.num_samples}
 
     def measure(variables, image, mask):
         image = sampling.to_float(image)
         drawn = autoregressive.complete_by_rounds(
-            key, run.model, variables, image, mask, rounds=config.rounds, **options
+            key, model.module, variables, image, mask, rounds=config.rounds, **options
         )
-        direct = predict.complete_batch(key, run.model, variables, image, mask, **options)
+        direct = predict.complete_batch(key, model.module, variables, image, mask, **options)
         predicted, scale = jax.device_get((direct.samples, direct.scale))
         prediction = np.clip(predicted.mean(axis=0), 0, 1)
         deviation = predict.predictive_deviation(predicted, scale)
         values = dict(measure_samples(drawn, prediction, deviation, image, mask))
         num_values = np.maximum((~mask).sum(axis=(1, 2, 3)), 1) * image.shape[-1]
         for name, count in (("log_prob", config.rounds), ("log_prob_one", 1)):
-            log_prob = autoregressive.log_prob_by_rounds(key, run.model, variables, image, mask, rounds=count)
+            log_prob = autoregressive.log_prob_by_rounds(
+                key, model.module, variables, image, mask, rounds=count
+            )
             values[name] = log_prob / num_values
         return {PREFIX + name: value for name, value in values.items()}
 
     # An image's samples are so many rows of one call: no more rows than elsewhere.
     batch_size = max(1, config.batch_size // config.num_samples)
     count = config.rounds_images
-    return batches.measure(measure, run.variables, images[:count], contexts[:count], batch_size=batch_size)
+    return batches.measure(measure, model.variables, images[:count], contexts[:count], batch_size=batch_size)
 
 
 @jax.jit

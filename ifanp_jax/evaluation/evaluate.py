@@ -18,20 +18,20 @@ from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.evaluation import baselines, batches, by_rounds, hole_values, holes, image_values
 from ifanp_jax.evaluation.cells import draw_contexts, list_cells, value_name
+from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import calibration
 from ifanp_jax.models import heads
-from ifanp_jax.training import Run
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    run: Run, dataset: Dataset, *, folder: str | pathlib.Path | None = None
+    model: Model, dataset: Dataset, *, folder: str | pathlib.Path | None = None
 ) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """Evaluates a model and the classical methods on the same contexts, and over the same holes.
 
     Args:
-      run: with its state; its configuration says which contexts, and whether there are holes.
+      model: trained; its configuration says which contexts, and whether there are holes.
       dataset: the held-out part is evaluated; the classical Gaussian process takes its length scale from
         training images.
       folder: where the holes are kept, see `holes.keep`; None = they are drawn anew.
@@ -40,21 +40,21 @@ def evaluate(
       What `evaluation.json` holds, and what `evaluation.npz` holds: the values per image. Metrics that the
       model has no answer for are left out of both.
     """
-    config = run.config
+    config = model.config
     images = dataset.evaluation[: config.evaluate.num_images or None]
     logger.info("Evaluating %s on %d held-out images of %s.", config.model.name, len(images), dataset.name)
     cells, values_per_image = [], {}
     for kind, fraction in list_cells(config.evaluate):
         context = draw_contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
-        values = evaluate_images(run, images, context)
+        values = evaluate_images(model, images, context)
         if config.evaluate.rounds and "log_prob" in values:
-            values |= by_rounds.evaluate_samples(run, images, context)
+            values |= by_rounds.evaluate_samples(model, images, context)
         summary = image_values.summarise(values, seed=config.evaluate.seed)
         cells.append({"mask": kind, "fraction": fraction, **summary})
         values_per_image |= {value_name(kind, fraction, name): value for name, value in values.items()}
     of_holes = {}
     if masks := holes.keep(config, dataset, folder):
-        of_holes["holes"], more = hole_values.evaluate(run, dataset, masks)
+        of_holes["holes"], more = hole_values.evaluate(model, dataset, masks)
         values_per_image |= more
     return of_holes | {
         "model": config.model.name,
@@ -63,9 +63,9 @@ def evaluate(
         "image_shape": list(images.shape[1:]),
         "training_images": describe_images(dataset.train),
         "held_out_images": describe_images(images),
-        "step": run.num_steps_done,
+        "step": model.step,
         "seed": config.seed,
-        "num_parameters": run.num_parameters,
+        "num_parameters": model.num_parameters,
         "likelihood": config.model.get("likelihood"),
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
@@ -78,22 +78,22 @@ def evaluate(
     }, values_per_image
 
 
-def evaluate_images(run: Run, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate_images(model: Model, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
     """Evaluates images in batches of `config.evaluate.batch_size`, which changes no number.
 
     Args:
-      run: with its state.
+      model: trained; its configuration says how it is evaluated.
       images: uint8 (N, H, W, C).
       contexts: bool (N, H, W, 1), True = observed.
 
     Returns:
       What `evaluate_batch` answers, one row per image.
     """
-    config = run.config
+    config = model.config
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
     options = {"num_samples": config.evaluate.num_samples, "target": config.objective.target}
-    measure = functools.partial(evaluate_batch, key, run.model, **options)
-    return batches.measure(measure, run.variables, images, contexts, batch_size=config.evaluate.batch_size)
+    measure = functools.partial(evaluate_batch, key, model.module, **options)
+    return batches.measure(measure, model.variables, images, contexts, batch_size=config.evaluate.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples", "target"))

@@ -17,8 +17,8 @@ from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import baselines, batches, holes
 from ifanp_jax.inference import predict
+from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import inpainting
-from ifanp_jax.training import Run
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,11 @@ FINISHED_IMAGES = 500  # first held-out images that a model's own finish is test
 Values = dict[str, np.ndarray]  # float32 (N,) by metric
 
 
-def evaluate(run: Run, dataset: Dataset, masks: holes.Holes) -> tuple[dict[str, object], Values]:
+def evaluate(model: Model, dataset: Dataset, masks: holes.Holes) -> tuple[dict[str, object], Values]:
     """Evaluates a model and the classical methods over the same holes.
 
     Args:
-      run: with its state.
+      model: trained; its configuration says how it is evaluated.
       dataset: its held-out images are completed.
       masks: from `holes.keep`.
 
@@ -41,32 +41,32 @@ def evaluate(run: Run, dataset: Dataset, masks: holes.Holes) -> tuple[dict[str, 
       that need OpenCV where it is not installed. And the values per image, under the names of `value_name`.
     """
     rows, values = [], {}
-    images = dataset.evaluation[: run.config.evaluate.num_images or None]
-    seed, model = run.config.evaluate.seed, run.config.model.name
+    images = dataset.evaluation[: model.config.evaluate.num_images or None]
+    seed, name = model.config.evaluate.seed, model.config.model.name
     for kind, mask in masks.items():
         logger.info("Completing holes: %s.", kind)
-        found = evaluate_images(run, images, mask)
-        rows.append(make_row(kind, model, found, mask, seed=seed) | {"bins": by_area(found, mask, seed=seed)})
+        found = evaluate_images(model, images, mask)
+        rows.append(make_row(kind, name, found, mask, seed=seed) | {"bins": by_area(found, mask, seed=seed)})
         values |= {value_name(kind, name): value for name, value in found.items()}
-    classical_rows, more = evaluate_classical(run.config.evaluate, dataset, masks)
-    finished_rows, finished = _evaluate_finished(run, dataset, masks)
+    classical_rows, more = evaluate_classical(model.config.evaluate, dataset, masks)
+    finished_rows, finished = _evaluate_finished(model, dataset, masks)
     evaluation = {"rows": rows, "finished": finished_rows, "classical": classical_rows}
     evaluation["missing"] = missing_methods(classical_rows)
     return evaluation, values | more | finished
 
 
-def evaluate_images(run: Run, images: np.ndarray, mask: np.ndarray) -> Values:
+def evaluate_images(model: Model, images: np.ndarray, mask: np.ndarray) -> Values:
     """Completes images and measures the answers.
 
     Args:
-      run: with its state.
+      model: trained; its configuration says how it is evaluated.
       images: uint8 (N, H, W, C).
       mask: bool (N, H, W, 1), True = observed.
     """
-    config = run.config.evaluate
+    config = model.config.evaluate
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    call = functools.partial(_measure_batch, key, run.model, num_samples=config.num_samples)
-    return batches.measure(call, run.variables, images, mask, batch_size=config.batch_size)
+    call = functools.partial(_measure_batch, key, model.module, num_samples=config.num_samples)
+    return batches.measure(call, model.variables, images, mask, batch_size=config.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
@@ -81,26 +81,26 @@ def _predict(key, model, variables, image, mask, num_samples):
     return jnp.clip(completion.samples.mean(axis=0), 0, 1)
 
 
-def complete_images(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def complete_images(model: Model, images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The answers of a model, the mean of its samples.
 
     Args:
-      run: with its state.
+      model: trained; its configuration says how it is evaluated.
       images: float32 (N, H, W, C) in [0, 1].
       mask: bool (N, H, W, 1), True = observed.
 
     Returns:
       float32 (N, H, W, C) in [0, 1], known pixels kept.
     """
-    config = run.config.evaluate
+    config = model.config.evaluate
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
     def complete(variables, image, mask):
-        return {"answer": _predict(key, run.model, variables, image, mask, config.num_samples)}
+        return {"answer": _predict(key, model.module, variables, image, mask, config.num_samples)}
 
     # No more at once than in an evaluation, and no filling up of a few images to a whole batch.
     size = max(1, min(config.batch_size, len(images)))
-    answer = batches.measure(complete, run.variables, images, mask, batch_size=size)["answer"]
+    answer = batches.measure(complete, model.variables, images, mask, batch_size=size)["answer"]
     return np.where(mask, images, answer)
 
 
@@ -139,18 +139,20 @@ def missing_methods(rows: list[dict]) -> list[str]:
     return list(interpolation.hole_methods()[1]) if rows else []
 
 
-def _evaluate_finished(run, dataset, masks):
+def _evaluate_finished(model, dataset, masks):
     """The same of a model whose paper blends its answers by OpenCV afterwards."""
-    config = run.config.evaluate
+    config = model.config.evaluate
     images = dataset.evaluation[: config.num_images or None][:FINISHED_IMAGES].astype(np.float32) / 255
-    is_finished = getattr(run.model, "is_finished_by_blending", False) and not interpolation.hole_methods()[1]
+    is_finished = (
+        getattr(model.module, "is_finished_by_blending", False) and not interpolation.hole_methods()[1]
+    )
     rows, values = [], {}
     for kind, mask in masks.items() if is_finished and len(images) else ():
         mask = mask[: len(images)]
-        completed = complete_images(run, images, mask)
+        completed = complete_images(model, images, mask)
         blended = [opencv.blend(*one) for one in zip(completed, images, mask, strict=True)]
         found = measure(np.stack(blended), images, mask)
-        name = f"{run.config.model.name}, blended"
+        name = f"{model.config.model.name}, blended"
         rows.append(make_row(kind, name, found, mask, seed=config.seed))
         values |= {value_name(kind, metric, method="blended"): value for metric, value in found.items()}
     return rows, values

@@ -41,7 +41,7 @@ def make_validation(config: ConfigDict, dataset: Dataset) -> Callable[[Run], dic
 
     def validate(run):
         contexts, num_values = draw()
-        values = evaluate_images(run, images, contexts)
+        values = evaluate_images(run.model, images, contexts)
         found = {f"val/{name}": float(values[name].mean()) for name in METRICS if name in values}
         if run.step.held_out_loss:
             found["val/loss"] = run.step.held_out_loss(values, num_values)

@@ -23,10 +23,11 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from ifanp_jax.completion.limits import DEFAULT_LIMITS
+from ifanp_jax import files
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.inference import predict, tensors
-from ifanp_jax.training import checksums, runs
+from ifanp_jax.inference.limits import DEFAULT_LIMITS
+from ifanp_jax.inference.model import Model
 from ifanp_jax.version import __version__
 
 FORMAT = 1
@@ -36,11 +37,11 @@ PROGRAM_FILE = "completion.stablehlo"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> None:
-    """Exports a run with its evaluation parameters; the folder appears once it is whole.
+def write(model: Model, output: str | pathlib.Path, *, num_samples: int) -> None:
+    """Exports a model; the folder appears once it is whole.
 
     Args:
-      run: a training as it stands on disk.
+      model: trained.
       output: a new or empty folder.
       num_samples: S of the program in `completion.stablehlo`.
 
@@ -49,25 +50,27 @@ def write(run: runs.Run, output: str | pathlib.Path, *, num_samples: int) -> Non
     """
     output = pathlib.Path(output).expanduser().resolve()
     _check_output(output)
-    variables = jax.device_get(run.variables)
-    files = {
-        PROGRAM_FILE: serialize_completion(run.model, variables, run.image_shape, num_samples=num_samples),
+    variables = jax.device_get(model.variables)
+    contents = {
+        PROGRAM_FILE: serialize_completion(
+            model.module, variables, model.image_shape, num_samples=num_samples
+        ),
         TENSORS_FILE: tensors.save(variables),
     }
     record = {
         "format": FORMAT,
         "version": __version__,
-        "step": run.num_steps_done,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "model": {"name": run.config.model.name, **_list_fields(run.model)},
+        "step": model.step,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "model": {"name": model.config.model.name, **_list_fields(model.module)},
         "completion": {"num_samples": num_samples, "platforms": PLATFORMS, "jax": jax.__version__},
-        **runs.make_record(run.config, run.image_shape),
+        **tensors.make_record(model.config, model.image_shape),
     }
-    files[CONFIG_FILE] = (json.dumps(record, indent=2) + "\n").encode()
+    contents[CONFIG_FILE] = (json.dumps(record, indent=2) + "\n").encode()
     unfinished = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
         unfinished.mkdir(parents=True)
-        for name, content in files.items():
+        for name, content in contents.items():
             (unfinished / name).write_bytes(content)
         unfinished.rename(output)
     except OSError as error:
@@ -86,7 +89,7 @@ def serialize_completion(
     The program takes `seed`, uint32 scalar; `image`, float32 (B, H, W, C) in [0, 1], any value where not
     observed; and `mask`, bool (B, H, W, 1), True = observed, for any B. It answers with the predicted means,
     not clipped, observed pixels as the model predicts them, and, where the model has one, the likelihood's
-    standard deviation; float32 (S, B, H, W, C) each. They are those of `CompletionModel.complete` with one
+    standard deviation; float32 (S, B, H, W, C) each. They are those of `Model.complete` with one
     round and the same seed and S: the draws come from `jax.random.fold_in(jax.random.key(seed), 0)`.
 
     Args:
@@ -99,7 +102,7 @@ def serialize_completion(
       What `jax.export.deserialize` reads.
 
     Raises:
-      UserError: when S is below 1, or more than `CompletionModel.complete` draws from one key.
+      UserError: when S is below 1, or more than `Model.complete` draws from one key.
     """
     h, w, c = image_shape
     most = max(1, DEFAULT_LIMITS.positions_at_once // (h * w))
@@ -128,20 +131,8 @@ def is_export(path: pathlib.Path) -> bool:
     return any((path / name).is_file() for name in (CONFIG_FILE, TENSORS_FILE))
 
 
-def read_any(path: pathlib.Path) -> runs.Run:
-    """Reads an exported model, or the newest checkpoint of a training, as a run with its variables.
-
-    Args:
-      path: the folder of either.
-
-    Raises:
-      UserError: as `read` and `runs.load`.
-    """
-    return read(path) if is_export(path) else runs.load(path)
-
-
-def read(path: pathlib.Path) -> runs.Run:
-    """Reads `config.json` and `model.safetensors` of an exported model, as a run without its optimiser.
+def read(path: pathlib.Path) -> Model:
+    """Reads `config.json` and `model.safetensors` of an exported model.
 
     It answers as that of the working directory does, bit for bit.
 
@@ -153,7 +144,7 @@ def read(path: pathlib.Path) -> runs.Run:
     """
     record = _read_record(path / CONFIG_FILE)
     _check_sum(path / TENSORS_FILE, record["sha256"])
-    return tensors.read_run(
+    return tensors.read_model(
         path / TENSORS_FILE,
         record,
         description=str(path / CONFIG_FILE),
@@ -206,7 +197,7 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
 
 def _check_sum(path: pathlib.Path, expected: dict[str, str]) -> None:
     try:
-        found = checksums.hash_file(path)
+        found = files.hash_file(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; the export is not whole: export the run again.") from None
     except OSError as error:

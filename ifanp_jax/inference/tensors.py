@@ -14,9 +14,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import traverse_util
+from ml_collections import ConfigDict
 
+from ifanp_jax import models
 from ifanp_jax.errors import UserError, first_line
-from ifanp_jax.training import parameters, runs
+from ifanp_jax.inference.model import Model
+from ifanp_jax.models import parameters
 from ifanp_jax.version import __version__
 
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}  # safetensors' names
@@ -68,32 +71,43 @@ def to_arrays(variables: Mapping[str, Any], *, dtype: str = "float32") -> dict[s
     return {name: x.astype(dtype) if x.dtype == np.float32 else x for name, x in arrays.items()}
 
 
-def read_run(
+def make_record(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a checkpoint and `run.json` say of their run, as JSON values."""
+    return {"image_shape": list(image_shape), "config": config.to_dict()}
+
+
+def parse_record(record: dict[str, Any]) -> tuple[ConfigDict, tuple[int, int, int]]:
+    """The configuration and (H, W, C) of a record that went through JSON: lists become tuples again."""
+    return ConfigDict(_lists_to_tuples(record["config"])), tuple(record["image_shape"])
+
+
+def read_model(
     path: pathlib.Path,
     record: Mapping[str, Any],
     *,
     description: str,
     advice: str,
     dtype: str = "float32",
-) -> runs.Run:
-    """Builds the run that a record describes and reads its variables.
+) -> Model:
+    """Builds the model that a record describes and reads its variables.
 
     Args:
       path: of the safetensors file.
-      record: with what `runs.make_record` gives, `step` and `version`.
+      record: with what `make_record` gives, `step` and `version`.
       description: what messages call the place of the record.
       advice: what to do about a file that cannot be used.
       dtype: in which float32 variables are stored.
 
     Returns:
-      The run; its state holds no optimiser.
+      The model.
 
     Raises:
       UserError: when the record describes no model of this version, or the file does not fit it.
     """
     try:
-        run = runs.make(*runs.parse_record(record))
-        shapes = parameters.abstract_variables(run.model, run.image_shape)
+        config, image_shape = parse_record(record)
+        module = models.get(config.model, channels=image_shape[-1])
+        shapes = parameters.abstract_variables(module, image_shape)
     except Exception as error:  # what Flax raises on values that fit no model has any type
         raise UserError(
             f"{description} describes no model of this version ({first_line(error)}); it was written by "
@@ -102,7 +116,13 @@ def read_run(
     expected = flatten(shapes)
     found = _read(path, expected, dtype, description, advice)
     variables = {name: jnp.asarray(x, expected[name].dtype) for name, x in found.items()}
-    return runs.finish(run, unflatten(variables), num_steps_done=record["step"])
+    return Model(
+        module=module,
+        variables=unflatten(variables),
+        config=config,
+        image_shape=image_shape,
+        step=record["step"],
+    )
 
 
 def _read(path, shapes, dtype, description, advice) -> dict[str, np.ndarray]:
@@ -128,3 +148,9 @@ def _read(path, shapes, dtype, description, advice) -> dict[str, np.ndarray]:
     )
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     raise UserError(f"{path} does not fit the model of {description} ({listed}{more}); {advice}.")
+
+
+def _lists_to_tuples(value):
+    if isinstance(value, dict):
+        return {name: _lists_to_tuples(child) for name, child in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.inference import tensors
-from ifanp_jax.training import runs
+from ifanp_jax.inference.model import Model
 from ifanp_jax.version import __version__
 
 FORMAT = "1"
@@ -68,35 +68,35 @@ def hash_all(record: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str
     return digest.hexdigest()
 
 
-def serialize(run: runs.Run, record: Mapping[str, str]) -> bytes:
-    """The content of the file of a run.
+def serialize(model: Model, record: Mapping[str, str]) -> bytes:
+    """The content of the file of a model.
 
     Args:
-      run: with its state.
+      model: trained.
       record: every one of FIELDS but `format`, `version`, `image_shape`, `step` and `sha256`.
     """
-    h, w, c = run.image_shape
+    h, w, c = model.image_shape
     record = {
         **record,
         "format": FORMAT,
         "version": __version__,
         "image_shape": json.dumps([h, w, c]),
-        "step": str(run.num_steps_done),
+        "step": str(model.step),
     }
-    record["sha256"] = hash_all(record, tensors.to_arrays(run.variables, dtype=record["dtype"]))
+    record["sha256"] = hash_all(record, tensors.to_arrays(model.variables, dtype=record["dtype"]))
     if set(record) != set(FIELDS):
         raise ValueError(f"The record and the fields of the format differ in {set(record) ^ set(FIELDS)}.")
-    return tensors.save(run.variables, dtype=record["dtype"], metadata=record)
+    return tensors.save(model.variables, dtype=record["dtype"], metadata=record)
 
 
-def read(path: pathlib.Path) -> tuple[runs.Run, dict[str, str]]:
+def read(path: pathlib.Path) -> tuple[Model, dict[str, str]]:
     """Reads and checks a file.
 
     Args:
       path: of the file.
 
     Returns:
-      The run, its variables in float32 and without an optimiser, and the record of FIELDS.
+      The model, its variables in float32, and the record of FIELDS.
 
     Raises:
       UserError: when the file is damaged, or of another format or program.
@@ -109,14 +109,14 @@ def read(path: pathlib.Path) -> tuple[runs.Run, dict[str, str]]:
     if hash_all(record, arrays) != record["sha256"]:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one that it names; {ADVICE}.")
     parsed = {name: json.loads(record[name]) for name in ("config", "image_shape", "step")}
-    run = tensors.read_run(
+    model = tensors.read_model(
         path,
         parsed | {"version": record["version"]},
         description=f"the header of {path}",
         advice=ADVICE,
         dtype=record["dtype"],
     )
-    return run, record
+    return model, record
 
 
 def read_record(path: pathlib.Path) -> dict[str, str]:

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from ifanp_jax import metrics
 from ifanp_jax.data import inpainting_masks
 from ifanp_jax.inpainters import adversaries, base, losses
-from ifanp_jax.training import parameters
+from ifanp_jax.models import parameters
+from ifanp_jax.training import optimizer
 from ifanp_jax.training.steps import Step
 
 
@@ -166,7 +167,7 @@ class _Game:
             one_key, state.generator, critics, slices[-1], trains_critics
         )
         generator = _choose(trains_generator, generator, state.generator)
-        average = parameters.update_average(state.average, _variables(generator), self.ema_decay, state.step)
+        average = optimizer.update_average(state.average, _variables(generator), self.ema_decay, state.step)
         state = AdversarialState(step=state.step + 1, generator=generator, critics=critics, average=average)
         return state, more | logged
 

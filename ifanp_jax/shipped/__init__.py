@@ -43,7 +43,7 @@ def find(name: str) -> pathlib.Path:
 
 
 def read(name: str):
-    """Reads a model as a `Run` without its optimiser, and says its licence once.
+    """Reads a model, and says its licence once.
 
     Args:
       name: as of `find`.
@@ -54,13 +54,13 @@ def read(name: str):
     from ifanp_jax.inference import weights
 
     path = find(name)
-    run, record = weights.read(path)
+    model, record = weights.read(path)
     _tell_licence(path, record["licence"], record["notice"])
-    return run
+    return model
 
 
 def read_any(name: str):
-    """Reads what a training starts from, `config.train.init_from`, as a `Run` with its state.
+    """Reads what a training starts from, `config.train.init_from`, as a `Model`.
 
     Args:
       name: of `list_names()`, or the path of a file as of `find`, of a training's folder or of an export's.
@@ -69,7 +69,7 @@ def read_any(name: str):
     Raises:
       UserError: when there is none of these, or it cannot be read.
     """
-    from ifanp_jax.inference import export
+    from ifanp_jax.training import runs
 
     path = pathlib.Path(name).expanduser()
     if name in list_names() or path.is_file():
@@ -79,7 +79,7 @@ def read_any(name: str):
             f"config.train.init_from is {name!r}; choose a shipped model ({', '.join(list_names())}), or "
             "give the folder of a training or of an export."
         )
-    return export.read_any(path)
+    return runs.load_model(path)
 
 
 @functools.cache  # once in a process

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import figures, panels
 from ifanp_jax.evaluation.cells import draw_contexts
+from ifanp_jax.inference.model import Model
 from ifanp_jax.study.one_run import run_dir, short_name
-from ifanp_jax.training import Run, metrics_file, runs
+from ifanp_jax.training import metrics_file, runs
 
 NUM_PICTURES = 4  # rows of each figure
 
@@ -38,7 +39,7 @@ def draw(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> N
 
     @functools.cache
     def load(name):
-        return runs.load(directory_of(name))
+        return runs.load(directory_of(name)).model
 
     def load_all(names):
         return {short_name(name): load(name) for name in trained(names)}
@@ -57,19 +58,19 @@ def draw(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset) -> N
 
 
 def draw_means(
-    path: pathlib.Path, trained: dict[str, Run], images: np.ndarray, contexts: dict[float, np.ndarray]
+    path: pathlib.Path, trained: dict[str, Model], images: np.ndarray, contexts: dict[float, np.ndarray]
 ) -> None:
     """Draws the mean completion of every model beside context and truth.
 
     Args:
       path: of the PNG.
-      trained: runs by the names of their columns.
+      trained: models by the names of their columns.
       images: float32 (B, H, W, C) in [0, 1].
       contexts: bool (B, H, W, 1), True = observed, by their observed share; one block of rows each.
     """
     rows, labels = [], []
     for fraction, mask in contexts.items():
-        means = [panels.complete(run, images, mask).samples.mean(axis=0) for run in trained.values()]
+        means = [panels.complete(model, images, mask).samples.mean(axis=0) for model in trained.values()]
         for index, image in enumerate(images):
             context = figures.show_context(image, mask[index])
             rows.append([context, *(mean[index] for mean in means), image])
@@ -77,20 +78,20 @@ def draw_means(
     figures.draw_grid(path, rows, ["context", *trained, "truth"], labels=labels)
 
 
-def draw_samples(path: pathlib.Path, trained: dict[str, Run], images: np.ndarray, mask: np.ndarray) -> None:
+def draw_samples(path: pathlib.Path, trained: dict[str, Model], images: np.ndarray, mask: np.ndarray) -> None:
     """Draws samples of every model, the last one also with the observed pixels put back.
 
     Args:
       path: of the PNG.
-      trained: runs by their names.
+      trained: models by their names.
       images: float32 (B, H, W, C) in [0, 1].
       mask: bool (B, H, W, 1), True = observed.
     """
     contexts = [figures.show_context(*pair) for pair in zip(images, mask, strict=True)]
     columns = [("context", contexts)]
-    for name, run in trained.items():
-        completion = panels.complete(run, images, mask)
-        samples = panels.draw_samples(run, images, mask, completion)[: figures.NUM_SAMPLES_SHOWN]
+    for name, model in trained.items():
+        completion = panels.complete(model, images, mask)
+        samples = panels.draw_samples(model, images, mask, completion)[: figures.NUM_SAMPLES_SHOWN]
         columns += [(f"{name} {number}", sample) for number, sample in enumerate(samples, start=1)]
         columns.append(("joined", np.where(mask, images, samples[-1])))
     columns.append(("truth", images))

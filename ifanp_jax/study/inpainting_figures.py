@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from ifanp_jax.classical import interpolation
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import figures, hole_values, holes
+from ifanp_jax.inference.model import Model
 from ifanp_jax.inpainters.layers import offset_wheel
 from ifanp_jax.study.one_run import run_dir, short_name
-from ifanp_jax.training import Run, metrics_file, runs
+from ifanp_jax.training import metrics_file, runs
 
 IMAGES_PER_KIND = 2  # rows of each kind of hole
 CLASSICAL = ("telea", "patch_match")  # columns beside the models
@@ -35,7 +36,7 @@ def draw(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset, mask
     """
     workdir = pathlib.Path(workdir)
     directories = {name: run_dir(workdir, name, config.study.seeds[0]) for name in config.study.models}
-    load = functools.cache(lambda name: runs.load(directories[name]))
+    load = functools.cache(lambda name: runs.load(directories[name]).model)
     images = np.asarray(dataset.evaluation[:IMAGES_PER_KIND], np.float32) / 255
     masks = {kind: mask[: len(images)] for kind, mask in masks.items()}
     trained = {short_name(name): load(name) for name in directories}
@@ -47,20 +48,20 @@ def draw(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset, mask
 
 
 def draw_completions(
-    path: pathlib.Path, trained: dict[str, Run], images: np.ndarray, masks: holes.Holes
+    path: pathlib.Path, trained: dict[str, Model], images: np.ndarray, masks: holes.Holes
 ) -> None:
     """Draws input, the answer of every model, of some classical methods, and the truth.
 
     Args:
       path: of the PNG.
-      trained: runs by the names of their columns.
+      trained: models by the names of their columns.
       images: float32 (B, H, W, C) in [0, 1].
       masks: bool (B, H, W, 1), True = observed, by kind; one block of rows each.
     """
     methods = [method for method in CLASSICAL if method in interpolation.hole_methods()[0]]
     rows, labels = [], []
     for kind, mask in masks.items():
-        answers = [hole_values.complete_images(run, images, mask) for run in trained.values()]
+        answers = [hole_values.complete_images(model, images, mask) for model in trained.values()]
         answers += interpolation.complete_images(images, mask, methods=methods).values()
         for index, image in enumerate(images):
             shown = figures.show_context(image, mask[index])
@@ -71,19 +72,19 @@ def draw_completions(
 
 
 def draw_attention(
-    path: pathlib.Path, trained: dict[str, Run], images: np.ndarray, masks: holes.Holes
+    path: pathlib.Path, trained: dict[str, Model], images: np.ndarray, masks: holes.Holes
 ) -> None:
     """Draws the hole, and for each model with an attention map the offsets to what is copied, and the wheel.
 
     Args:
       path: of the PNG; not written where no model has such a map.
-      trained: runs by the names of their columns.
+      trained: models by the names of their columns.
       images: float32 (B, H, W, C) in [0, 1].
       masks: bool (B, H, W, 1), True = observed, by kind; one block of rows each.
     """
     wheel, rows, labels = np.asarray(offset_wheel.draw_wheel(WHEEL_SIDE)), [], []
     for kind, mask in masks.items():
-        maps = {name: find_offsets(run, images, mask) for name, run in trained.items()}
+        maps = {name: find_offsets(model, images, mask) for name, model in trained.items()}
         maps = {name: np.asarray(offset_wheel.colour_offsets(x)) for name, x in maps.items() if x is not None}
         for index in range(len(images) if maps else 0):
             hole = np.where(mask[index], np.float32(1), np.float32(0))
@@ -94,18 +95,18 @@ def draw_attention(
         figures.draw_grid(path, rows, [name.replace(", ", "\n") for name in columns], labels=labels)
 
 
-def find_offsets(run: Run, images: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+def find_offsets(model: Model, images: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     """The offset (dy, dx) from each cell to the one that it copies most from, float32 (B, h, w, 2), or None.
 
     Args:
-      run: with its state.
+      model: trained.
       images: float32 (B, H, W, C) in [0, 1].
       mask: bool (B, H, W, 1), True = observed.
     """
-    call = functools.partial(_answer, run.model)
-    if getattr(jax.eval_shape(call, run.variables, images, mask), "attention", None) is None:
+    call = functools.partial(_answer, model.module)
+    if getattr(jax.eval_shape(call, model.variables, images, mask), "attention", None) is None:
         return None  # nothing is compiled
-    return jax.device_get(call(run.variables, images, mask).attention)
+    return jax.device_get(call(model.variables, images, mask).attention)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -101,8 +101,8 @@ def _finish(config, directory, dataset, train_run, masks):
     trained = train_run(config, directory, dataset, validate=validation.make_validation(config, dataset))
     kept = holes.keep(config, dataset, directory, given=masks)
     _check_same_holes(directory, holes.describe(kept), masks)
-    evaluation, values = evaluate.evaluate(trained, dataset, folder=directory)
-    report.draw(trained, dataset, evaluation, directory)
+    evaluation, values = evaluate.evaluate(trained.model, dataset, folder=directory)
+    report.draw(trained.model, dataset, evaluation, directory)
     report.write(evaluation, values, directory)
 
 

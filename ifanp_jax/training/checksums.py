@@ -1,20 +1,15 @@
 """Checksums of a folder, in the format of `sha256sum`, and what they say is damaged."""
 
 import errno
-import hashlib
 import os
 import pathlib
 from collections.abc import Callable
 
+from ifanp_jax.files import hash_file
+
 FILE_NAME = "SHA256SUMS"
 # What reading says of a bad disk, or of a file where a folder should be: an older copy may be whole.
 UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR)
-
-
-def hash_file(path: pathlib.Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(folder: pathlib.Path) -> None:

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ifanp_jax.data import masks, sampling
-from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import flops
+from ifanp_jax.runtime import device_mesh, flops
 from ifanp_jax.training.keys import Streams
 from ifanp_jax.training.runs import Run
 

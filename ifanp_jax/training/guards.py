@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ifanp_jax.data import masks
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import parameters
 from ifanp_jax.training.runs import Run
 
 MAX_BATCH_POSITION = 2**32  # positions in the data are uint32
@@ -120,9 +120,15 @@ def check_finite_state(step: int, state: Any, run: Run) -> None:
       state: of the step.
       run: its step says what to do.
     """
-    if not parameters.is_finite(state):
+    if not is_finite(state):
         raise UserError(
             f"The parameters or the optimiser's state are not finite after step {step} (seed "
             f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
             "checkpoint in the workdir."
         )
+
+
+@jax.jit
+def is_finite(tree: Any) -> jax.Array:
+    """Whether every value of a tree of arrays is finite, as a bool scalar."""
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from ifanp_jax import configuration, models
 from ifanp_jax.errors import UserError
-from ifanp_jax.training import parameters
+from ifanp_jax.inference.model import Model
+from ifanp_jax.models import parameters
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -17,13 +18,13 @@ logger = logging.getLogger(__name__)
 ADVICE = "or choose another config.train.init_from"
 
 
-def take_variables(key: jax.Array, run: Run, source: Run) -> dict[str, Any]:
+def take_variables(key: jax.Array, run: Run, source: Model) -> dict[str, Any]:
     """What a fresh start of `run` takes of `source`, and one log line that says it.
 
     Args:
       key: draws the arrays that `source` has not.
       run: about to start; its state is not used.
-      source: what `config.train.init_from` names, with its state.
+      source: what `config.train.init_from` names.
 
     Returns:
       What `source` completes with: its parameters (the moving average where it has one) and the model's other
@@ -35,19 +36,19 @@ def take_variables(key: jax.Array, run: Run, source: Run) -> dict[str, Any]:
     """
     name, found = run.config.train.init_from, _flatten(jax.device_get(source.variables))
     differing = _list_differing(run, source)
-    expected = _flatten(parameters.abstract_variables(run.model, run.image_shape))
+    expected = _flatten(parameters.abstract_variables(run.module, run.image_shape))
     drawn = expected.keys() - found.keys()
     is_other_model = run.config.model.name != source.config.model.name
     if _describe(found).items() - _describe(expected).items() or (drawn and is_other_model):
         raise UserError(_explain(run, source, differing))
     if drawn:
-        draw = jax.jit(lambda key: parameters.init_variables(key, run.model, run.image_shape))
+        draw = jax.jit(lambda key: parameters.init_variables(key, run.module, run.image_shape))
         found = _flatten(jax.device_get(draw(key))) | found
     logger.info(
         "Parameters of %s, %s after %s steps%s%s; the optimiser and the steps start anew.",
         name,
         source.config.model.name,
-        f"{source.num_steps_done:,}",
+        f"{source.step:,}",
         f", here with {'; '.join(differing)}" if differing else "",
         f", {sum(found[path].size for path in drawn):,} values of the new blocks drawn" if drawn else "",
     )
@@ -59,7 +60,7 @@ def _list_differing(run, source) -> list[str]:
     name = run.config.model.name
     known = models.default_fields(name) if source.config.model.name == name else ()
     described = [
-        {"name": one.config.model.name} | {field: getattr(one.model, field) for field in known}
+        {"name": one.config.model.name} | {field: getattr(one.module, field) for field in known}
         for one in (source, run)
     ]
     return configuration.differences(*(ConfigDict({"model": fields}) for fields in described))

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
+from ifanp_jax.models import parameters
 from ifanp_jax.runtime import device_mesh, heartbeat, signals
-from ifanp_jax.training import dispatch, guards, init_from, keys, parameters, runs
+from ifanp_jax.training import dispatch, guards, init_from, keys, runs
 from ifanp_jax.training import feed as feeds
 from ifanp_jax.training.guards import SaveClock, Wish, is_due
 from ifanp_jax.training.log import MetricLog
@@ -44,8 +45,8 @@ def run(
       dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
       allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
       validate: (run) -> metrics by name, called every `config.train.validate_every` steps.
-      read_source: `config.train.init_from` -> the run with its state that a fresh start takes its parameters
-        from, such as `pretrained.read_any`; a resumed run never calls it.
+      read_source: `config.train.init_from` -> the model that a fresh start takes its parameters from, such
+        as `shipped.read_any`; a resumed run never calls it.
       wrap_steps: `train_steps` -> what is called in its place, to watch or to change what steps do.
 
     Returns:

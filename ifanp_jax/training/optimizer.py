@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
@@ -64,3 +65,19 @@ def _stack_axes(tree):
         for name, x in tree["kernels"].items()
     }
     return {"kernels": matrix, "rest": [None] * len(tree["rest"])}
+
+
+def update_average(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """Moves an average of the parameters on: decay * average + (1 - decay) * params.
+
+    Args:
+      average: tree like `params`, or None where none is kept.
+      params: after the update.
+      decay: in [0, 1).
+      step: optimiser steps done before; the decay warms up with it.
+    """
+    if average is None:
+        return None
+    # The warm-up of the average: early on it must not hold the initial parameters.
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, average, 1 - decay)

@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from ifanp_jax import configuration, errors, files, models
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.training import checkpoint, parameters, steps
+from ifanp_jax.inference import export, tensors
+from ifanp_jax.inference.model import Model
+from ifanp_jax.training import checkpoint, steps
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +31,14 @@ class Run:
     Attributes:
       config: as it is trained.
       image_shape: (H, W, C) of its images.
-      model: the unbound Flax module.
+      module: the model's unbound Flax module.
       step: the way of training.
       state: of the step; None before there is one.
     """
 
     config: ConfigDict
     image_shape: tuple[int, int, int]
-    model: nn.Module
+    module: nn.Module
     step: steps.Step
     state: Any = None
 
@@ -51,9 +53,15 @@ class Run:
         return int(self.state.step)
 
     @property
-    def num_parameters(self) -> int:
-        """Values that the model completes with."""
-        return parameters.count_parameters(self.variables["params"])
+    def model(self) -> Model:
+        """The trained model as it stands: it completes and is evaluated."""
+        return Model(
+            module=self.module,
+            variables=self.variables,
+            config=self.config,
+            image_shape=self.image_shape,
+            step=self.num_steps_done,
+        )
 
 
 def make(config: ConfigDict, image_shape: tuple[int, int, int]) -> Run:
@@ -62,33 +70,8 @@ def make(config: ConfigDict, image_shape: tuple[int, int, int]) -> Run:
     Raises:
       UserError: when the model, the step or a field of one is unknown or wrong.
     """
-    model = models.get(config.model, channels=image_shape[-1])
-    return Run(config=config, image_shape=tuple(image_shape), model=model, step=steps.get(config, model))
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """State of a run that is read without its optimiser.
-
-    Attributes:
-      step: optimiser steps done.
-      variables: what the model is evaluated and completes with.
-    """
-
-    step: int
-    variables: dict[str, Any]
-
-
-def finish(run: Run, variables: dict[str, Any], *, num_steps_done: int) -> Run:
-    """The run with the variables that it ended with: it completes and is evaluated, but trains no further.
-
-    Args:
-      run: without a state.
-      variables: of its model.
-      num_steps_done: optimiser steps behind them.
-    """
-    step = dataclasses.replace(run.step, variables=lambda state: state.variables)
-    return dataclasses.replace(run, step=step, state=Finished(step=num_steps_done, variables=variables))
+    module = models.get(config.model, channels=image_shape[-1])
+    return Run(config=config, image_shape=tuple(image_shape), module=module, step=steps.get(config, module))
 
 
 def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
@@ -107,39 +90,21 @@ def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
     return (crop, crop, c) if crop else (h, w, c)
 
 
-def check_takes(run: Run, image_shape: tuple[int, int, int]) -> None:
-    """Refuses images that a trained model does not take.
+def load_model(path: pathlib.Path) -> Model:
+    """Reads the model of an export, or of the newest checkpoint of a training.
 
     Args:
-      run: whose model it is.
-      image_shape: (H, W, C) of the images.
+      path: the folder of either.
 
     Raises:
-      UserError: that says what it takes.
+      UserError: when neither can be read there.
     """
-    h, w, c = image_shape
-    if c != run.image_shape[-1]:
-        raise UserError(
-            f"The images have {c} channels but the model was trained with {run.image_shape[-1]}; set "
-            f"config.data.channels={run.image_shape[-1]}."
-        )
-    if problem := run.model.takes_size((h, w), run.image_shape[:2]):
-        raise UserError(f"{problem} Set config.data.image_size={run.image_shape[0]}.")
+    return export.read(path) if export.is_export(path) else load(path).model
 
 
 def abstract_state(run: Run) -> Any:
     """Shapes and dtypes of the state of a run."""
     return jax.eval_shape(lambda key: run.step.init(key, run.image_shape), jax.random.key(0))
-
-
-def make_record(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """What a checkpoint and `run.json` say of their run, as JSON values."""
-    return {"image_shape": list(image_shape), "config": config.to_dict()}
-
-
-def parse_record(record: dict[str, Any]) -> tuple[ConfigDict, tuple[int, int, int]]:
-    """The configuration and (H, W, C) of a record that went through JSON: lists become tuples again."""
-    return ConfigDict(_lists_to_tuples(record["config"])), tuple(record["image_shape"])
 
 
 def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
@@ -149,7 +114,7 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
       UserError: when the folder cannot be written.
     """
     path = pathlib.Path(workdir) / FILE_NAME
-    text = json.dumps({"format": FORMAT} | make_record(config, image_shape), indent=2)
+    text = json.dumps({"format": FORMAT} | tensors.make_record(config, image_shape), indent=2)
     try:
         files.write_whole(path, text + "\n")
     except OSError as error:
@@ -192,7 +157,7 @@ def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]]
     try:
         record = json.loads(path.read_text())
         if record["format"] == FORMAT:
-            return parse_record(record)
+            return tensors.parse_record(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or choose another workdir.") from None
     raise UserError(
@@ -333,9 +298,3 @@ def load(workdir: str | pathlib.Path) -> Run:
         raise UserError(f"{workdir} holds no checkpoint; train with this workdir first.")
     state, _ = restored
     return dataclasses.replace(run, state=state)
-
-
-def _lists_to_tuples(value):
-    if isinstance(value, dict):
-        return {name: _lists_to_tuples(child) for name, child in value.items()}
-    return tuple(value) if isinstance(value, list) else value

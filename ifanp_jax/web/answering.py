@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.completion import arguments, mask_files, picture_file, rendering
-from ifanp_jax.completion.progress import Listener
+from ifanp_jax.completion import mask_files, picture_file, rendering
 from ifanp_jax.data import image_ops, masks
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import arguments
+from ifanp_jax.inference.progress import Listener
 from ifanp_jax.web.settings import Served, Settings
 
 FIELDS = ("image", "mask", "num_samples", "seed", "size", "rounds", "white", "job")
@@ -52,7 +53,7 @@ class Answering:
 
         Args:
           fields: of FIELDS, as the client sent them.
-          on_progress: as of `CompletionModel.complete`.
+          on_progress: as of `Model.complete`.
 
         Returns:
           What is sent as JSON.

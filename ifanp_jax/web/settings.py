@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ifanp_jax.completion import CompletionModel
+from ifanp_jax.inference.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Served:
       python: makes it in Python, such as 'ifanp_jax.load("runs/digits")'.
     """
 
-    model: CompletionModel
+    model: Model
     name: str
     flag: str
     python: str

@@ -1,5 +1,5 @@
 """The models of the tests of completion."""
 
-from tests.completion.conftest import tiled_model
+from tests.inference.conftest import tiled_model
 
 __all__ = ["tiled_model"]

@@ -28,7 +28,7 @@ def test_the_model_measured_is_the_one_of_the_protocol():
     prepared = inputs.prepare(config)
     shape = inputs.get_image_shape(prepared, image_size=0, channels=0)
     assert shape == (32, 32, 1)
-    assert runs.make(prepared, shape).model.likelihood == "per_pixel"
+    assert runs.make(prepared, shape).module.likelihood == "per_pixel"
     assert config.model.likelihood == "fixed" and config.data.image_size != 32  # what was given is kept
 
 

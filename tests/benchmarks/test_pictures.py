@@ -1,12 +1,12 @@
 """Completion of whole pictures."""
 
 from benchmarks import pictures
-from ifanp_jax.training import runs
+from ifanp_jax.inference import tensors
 from tests import tiny
 
 
 def complete(method, *, size=(10, 12), num_samples=2):
-    record = runs.make_record(tiny.make_config(), (8, 8, 1))
+    record = tensors.make_record(tiny.make_config(), (8, 8, 1))
     return pictures.complete_picture(record | {"method": method, "size": size, "num_samples": num_samples})
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks import inputs, parts, roofline
 from configs import digits_multiscale
-from ifanp_jax.training import flops, runs
+from ifanp_jax.runtime import flops
+from ifanp_jax.training import runs
 from tests import tiny
 
 

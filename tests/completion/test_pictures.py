@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from ifanp_jax.completion import methods, pictures
-from ifanp_jax.completion.arguments import SIZES
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.arguments import SIZES
 from tests.helpers import left_half, random_image, random_mask
 
 

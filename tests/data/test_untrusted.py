@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from configs import default
-from ifanp_jax.completion import CompletionModel
 from ifanp_jax.completion.pictures import complete_files
 from ifanp_jax.data import image_ops, masks, sources
 from ifanp_jax.errors import UserError
@@ -176,7 +175,7 @@ def test_odd_pictures_are_completed_or_fail_by_name(odd_pictures, tmp_path):
     observed = np.eye(len(grey), dtype=bool)
     np.save(tmp_path / "mask.npy", observed)
     failures = complete_files(
-        CompletionModel.from_run(run),
+        run.model,
         input=folder,
         mask=tmp_path / "mask.npy",
         output=tmp_path / "out",

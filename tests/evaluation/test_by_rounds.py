@@ -41,14 +41,14 @@ class ContextMean(nn.Module):
 @functools.cache
 def make_state():
     """Of another model: those of this file have no parameters."""
-    return helpers.make_run(tiny.make_config(), (6, 6, 3))
+    return helpers.make_model(tiny.make_config(), (6, 6, 3))
 
 
 def make_run(model, **overrides):
     fields = {"evaluate.rounds": 3, "evaluate.rounds_images": 5, "evaluate.num_samples": 4}
     fields |= {"evaluate.fractions": (0.4,), "evaluate.classical_images": 0, "objective.target": "unobserved"}
     config = tiny.make_config(**fields | {"evaluate.num_images": 0} | overrides)
-    return dataclasses.replace(make_state(), config=config, model=model)
+    return dataclasses.replace(make_state(), config=config, module=model)
 
 
 @pytest.fixture(scope="module")

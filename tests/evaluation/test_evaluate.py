@@ -29,7 +29,7 @@ def make_config(**overrides):
 
 @pytest.fixture(scope="module")
 def untrained():
-    return helpers.make_run(make_config(), NOISE.train.shape[1:])
+    return helpers.make_model(make_config(), NOISE.train.shape[1:])
 
 
 class MeanColour(nn.Module):
@@ -78,14 +78,14 @@ def test_batch_size_changes_no_number(untrained):
 
 @pytest.mark.parametrize("target", ["all", "unobserved"])
 def test_likelihood_coverage_and_crps_are_those_of_the_mixture_of_the_samples(untrained, target):
-    model = untrained.model
+    module = untrained.module
     variables = jax.tree.map(lambda leaf: 3 * leaf, untrained.variables)  # samples that differ
     images = NOISE.evaluation[:2]
     mask = draw_contexts(0, "random", 0.4, images.shape[:3])
     key, options = jax.random.key(1), {"num_samples": 4}
-    values = evaluate.evaluate_batch(key, model, variables, images, mask, target=target, **options)
+    values = evaluate.evaluate_batch(key, module, variables, images, mask, target=target, **options)
     given = images / np.float32(255)
-    completion = model.apply(variables, given, mask, **options, method="complete", rngs={"sample": key})
+    completion = module.apply(variables, given, mask, **options, method="complete", rngs={"sample": key})
     samples, scale = np.asarray(completion.samples, np.float64), np.asarray(completion.scale, np.float64)
 
     counted = np.ones_like(mask) if target == "all" else ~mask
@@ -151,8 +151,8 @@ def test_evaluation_has_the_promised_names(untrained, tmp_path):
 
 
 def test_a_model_without_latent_variable_and_scale_is_evaluated_by_its_pictures(untrained, tmp_path):
-    run = dataclasses.replace(untrained, model=MeanColour())
-    evaluation, values = evaluate.evaluate(run, NOISE)
+    model = dataclasses.replace(untrained, module=MeanColour())
+    evaluation, values = evaluate.evaluate(model, NOISE)
     assert [(cell["mask"], cell["fraction"]) for cell in evaluation["cells"]] == CELLS
     for cell in evaluation["cells"]:
         assert {"psnr", "psnr_completed", "psnr_unobserved", "mse", "ssim"} <= set(cell)
@@ -162,7 +162,7 @@ def test_a_model_without_latent_variable_and_scale_is_evaluated_by_its_pictures(
     expected = -10 * np.log10(np.square(image - mean[:, None, None, None]).mean(axis=(1, 2, 3)))
     np.testing.assert_allclose(values[value_name("random", 0.2, "psnr")], expected, rtol=1e-4)
     report.write(evaluation, values, tmp_path)
-    report.draw(run, NOISE, evaluation, tmp_path)
+    report.draw(model, NOISE, evaluation, tmp_path)
     assert "|  |  |  |  |" in (tmp_path / "evaluation.md").read_text()
     assert (tmp_path / "completions.png").is_file() and not (tmp_path / "reliability.png").exists()
 
@@ -170,7 +170,7 @@ def test_a_model_without_latent_variable_and_scale_is_evaluated_by_its_pictures(
 def test_images_below_the_window_have_no_ssim():
     small = Dataset(name="small", train=NOISE.train[:, :8, :8], evaluation=NOISE.evaluation[:, :8, :8])
     config = make_config(**{"evaluate.classical_images": 0, "evaluate.halves": False})
-    evaluation, values = evaluate.evaluate(helpers.make_run(config, (8, 8, 1)), small)
+    evaluation, values = evaluate.evaluate(helpers.make_model(config, (8, 8, 1)), small)
     assert evaluation["classical"] == []
     assert "ssim" not in evaluation["cells"][0]
     assert value_name("random", 0.2, "ssim") not in values

@@ -30,7 +30,7 @@ def untrained():
 @pytest.fixture(scope="module")
 def evaluated(untrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("holes")
-    evaluation, values = evaluate.evaluate(untrained, NOISE, folder=folder)
+    evaluation, values = evaluate.evaluate(untrained.model, NOISE, folder=folder)
     report.write(evaluation, values, folder)
     return folder, evaluation, values
 
@@ -109,7 +109,7 @@ def test_values_are_those_of_the_models_pictures(evaluated, untrained):
     image = NOISE.evaluation[:6] / np.float32(255)
     for row in evaluation["holes"]["rows"]:
         mask = holes.draw(row["hole"], (6, 16, 16), seed=0)
-        answer = hole_values.complete_images(untrained, image, mask)
+        answer = hole_values.complete_images(untrained.model, image, mask)
         np.testing.assert_array_equal(np.where(mask, answer, 0), np.where(mask, image, 0))
         for name, expected in hole_values.measure(answer, image, mask).items():
             found = values[hole_values.value_name(row["hole"], name)]
@@ -162,7 +162,7 @@ def test_tables_show_every_number(evaluated, capsys):
 
 def test_figures_and_validation_are_of_holes(evaluated, untrained, tmp_path):
     _, evaluation, _ = evaluated
-    report.draw(untrained, NOISE, evaluation, tmp_path)
+    report.draw(untrained.model, NOISE, evaluation, tmp_path)
     assert (tmp_path / "completions.png").is_file() and (tmp_path / holes.FILE_NAME).is_file()
     few = dataclasses.replace(NOISE, evaluation=NOISE.evaluation[:6])
     row = validation.make_validation(untrained.config, few)(untrained)

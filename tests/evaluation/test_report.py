@@ -31,8 +31,8 @@ def test_figures_are_drawn(untrained, tmp_path):
             step, {f"{split}/{name}": value for name, value in values.items() for split in ("train", "val")}
         )
     writer.close()
-    evaluation, _ = evaluate.evaluate(untrained, tiny.digits())
-    report.draw(untrained, tiny.digits(), evaluation, tmp_path)
+    evaluation, _ = evaluate.evaluate(untrained.model, tiny.digits())
+    report.draw(untrained.model, tiny.digits(), evaluation, tmp_path)
     for name in ("completions.png", "training.png", "reliability.png"):
         assert min(read_pixels(tmp_path / name).shape[:2]) > 200
     magenta = np.abs(read_pixels(tmp_path / "completions.png") - [217, 0, 191]) < 4
@@ -69,7 +69,7 @@ def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
     shown = {}
     for rounds in (0, 3):
         config = tiny.make_config(**{"evaluate.rounds": rounds})
-        run = dataclasses.replace(untrained, config=config)
+        run = dataclasses.replace(untrained.model, config=config)
         (shown[rounds],) = panels.list_panels(run, images, {"one": np.zeros((1, 8, 8, 1), bool)})
     np.testing.assert_array_equal(shown[0].mean, shown[3].mean)
     assert len(shown[3].samples) == figures.NUM_SAMPLES_SHOWN
@@ -80,7 +80,7 @@ def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
 
 def test_a_model_without_a_scale_shows_its_one_answer_whatever_the_rounds(tmp_path):
     config = inpainters.make_config(**{"evaluate.rounds": 3})
-    run = helpers.make_run(config, (16, 16, 3))
+    run = helpers.make_model(config, (16, 16, 3))
     images = helpers.random_image(1, 16, 16, 3) / np.float32(255)
     (panel,) = panels.list_panels(run, images, {"one": np.zeros((1, 16, 16, 1), bool)})
     assert panel.num_rounds == 0 and panel.columns == ("context", "answer", "truth")
@@ -124,7 +124,7 @@ def test_validation_is_the_evaluation_of_a_few_images(untrained):
     config = tiny.make_config(
         **{"evaluate.fractions": (0.4,), "evaluate.halves": False, "evaluate.num_images": 256}
     )
-    evaluation, _ = evaluate.evaluate(dataclasses.replace(untrained, config=config), dataset)
+    evaluation, _ = evaluate.evaluate(dataclasses.replace(untrained.model, config=config), dataset)
     for name in validation.METRICS:
         assert row[f"val/{name}"] == pytest.approx(evaluation["cells"][0][name], rel=1e-5)
     cell = evaluation["cells"][0]

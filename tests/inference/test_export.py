@@ -18,12 +18,12 @@ import safetensors.numpy
 
 import ifanp_jax
 from configs import default
-from ifanp_jax.completion import CompletionModel, CompletionResult
 from ifanp_jax.inference import export, predict
+from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.models.outputs import Completion
 from ifanp_jax.training import loop
 from tests import helpers, tiny
-from tests.completion.exports import NUM_SAMPLES, SHAPE, export_all, make_run
+from tests.inference.exports import NUM_SAMPLES, SHAPE, export_all, make_trained
 from tests.models.table import MODELS  # inpainters are exported in training/test_adversarial_step.py
 
 SEED = 2**32 - 5  # needs all 32 bits
@@ -51,7 +51,7 @@ def make_batch(size, image_shape=SHAPE):
 def answer(model, image, mask, num_samples, seed):
     """Means and scales as the model predicts them, not clipped."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
-    found = predict.complete_batch(key, model.model, model.variables, image, mask, num_samples=num_samples)
+    found = predict.complete_batch(key, model.module, model.variables, image, mask, num_samples=num_samples)
     return [x for x in (found.samples, found.scale) if x is not None]
 
 
@@ -88,18 +88,18 @@ def programs(exported):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_read_back_is_what_was_written(exported, name):
-    run = make_run(name)
+    run = make_trained(name)
     model = ifanp_jax.load(exported / name)
-    assert model.model == run.model and model.step == 7 and model.image_shape == SHAPE
+    assert model.module == run.module and model.step == 7 and model.image_shape == SHAPE
     assert model.config.to_dict() == run.config.to_dict()
     assert jax.tree.structure(model.variables) == jax.tree.structure(run.variables)
     jax.tree.map(np.testing.assert_array_equal, model.variables, run.variables)
-    assert_same_answers(model, CompletionModel.from_run(run), *make_batch(1))
+    assert_same_answers(model, run, *make_batch(1))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_program_alone_gives_the_numbers_of_the_model(programs, name):
-    model = CompletionModel.from_run(make_run(name))
+    model = make_trained(name)
     for size in BATCH_SIZES:
         expected = answer(model, *make_batch(size), NUM_SAMPLES, SEED)
         found = programs(name, size)
@@ -114,7 +114,7 @@ def test_the_program_alone_gives_the_numbers_of_the_model(programs, name):
 def test_the_numbers_are_those_of_the_documented_key(programs):
     image, mask = make_batch(8)
     found = programs("image_np.IFANP", 8)["samples"]
-    model = CompletionModel.from_run(make_run("image_np.IFANP"))
+    model = make_trained("image_np.IFANP")
     result = model.complete(image, mask, num_samples=NUM_SAMPLES, seed=SEED)
     np.testing.assert_allclose(np.where(mask, image, np.clip(found, 0, 1)), result.samples, atol=1e-5)
     other = model.complete(image, mask, num_samples=NUM_SAMPLES, seed=SEED - 1)
@@ -123,11 +123,11 @@ def test_the_numbers_are_those_of_the_documented_key(programs):
 
 def test_one_call_of_attention_equals_the_blocks_of_a_cpu():
     shape, many = (32, 32, 1), 128  # of which a CPU attends to a few images at a time
-    run = make_run("image_np.IFANP", image_shape=shape)
+    run = make_trained("image_np.IFANP", image_shape=shape)
     key = jax.random.fold_in(jax.random.key(5), 0)
-    apply = functools.partial(predict.complete_batch, key, run.model, run.variables, num_samples=1)
+    apply = functools.partial(predict.complete_batch, key, run.module, run.variables, num_samples=1)
     assert "scan" in str(jax.make_jaxpr(apply)(*make_batch(many, shape)))
-    content = export.serialize_completion(run.model, run.variables, shape, num_samples=1)
+    content = export.serialize_completion(run.module, run.variables, shape, num_samples=1)
     program = jax.export.deserialize(content)
     image, mask = make_batch(many, shape)
     expected = apply(image, mask)
@@ -159,7 +159,7 @@ def test_the_files_speak_for_themselves(exported):
         "completion.stablehlo",
     }
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
-    params = make_run("image_np.IFANP").variables["params"]
+    params = make_trained("image_np.IFANP").variables["params"]
     assert len(tensors) == len(jax.tree.leaves(params))
     np.testing.assert_array_equal(tensors["encoder1/Conv_0/kernel"], params["encoder1"]["Conv_0"]["kernel"])
     np.testing.assert_array_equal(tensors["head/raw_sigma"], params["head"]["raw_sigma"])
@@ -180,7 +180,7 @@ def test_the_files_speak_for_themselves(exported):
 def test_exports_are_made_to_be_shared(tmp_path):
     before = os.umask(0o022)
     try:
-        export.write(make_run("point_np.CNP"), tmp_path / "deep" / "out", num_samples=1)
+        export.write(make_trained("point_np.CNP"), tmp_path / "deep" / "out", num_samples=1)
     finally:
         os.umask(before)
     assert (tmp_path / "deep" / "out").stat().st_mode & 0o777 == 0o755
@@ -202,11 +202,11 @@ class Normalised(nn.Module):
 
 
 def test_a_deterministic_model_with_another_collection(tmp_path):
-    run = dataclasses.replace(make_run("point_np.CNP"), model=Normalised(SHAPE[-1]))
-    variables = helpers.random_variables(run.model, SHAPE)
+    module = Normalised(SHAPE[-1])
+    variables = helpers.random_variables(module, SHAPE)
     variables["batch_stats"] = jax.tree.map(jnp.ones_like, variables["batch_stats"])
-    step = dataclasses.replace(run.step, variables=lambda state: variables)
-    export.write(dataclasses.replace(run, step=step), tmp_path / "out", num_samples=2)
+    model = dataclasses.replace(make_trained("point_np.CNP"), module=module, variables=variables)
+    export.write(model, tmp_path / "out", num_samples=2)
     tensors = safetensors.numpy.load_file(tmp_path / "out/model.safetensors")
     assert set(tensors) == {
         "BatchNorm_0/scale",
@@ -217,7 +217,7 @@ def test_a_deterministic_model_with_another_collection(tmp_path):
     program = jax.export.deserialize((tmp_path / "out/completion.stablehlo").read_bytes())
     image, mask = make_batch(2)
     (samples,) = program.call(np.uint32(0), image, mask)
-    np.testing.assert_allclose(samples[1], run.model.apply(variables, image, mask, train=False), atol=1e-6)
+    np.testing.assert_allclose(samples[1], module.apply(variables, image, mask, train=False), atol=1e-6)
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_a_trained_run_by_the_command_line(tmp_path):
     assert result.returncode == 0, result.stderr
     trained, read = ifanp_jax.load(workdir), ifanp_jax.load(output)
     assert read.step == trained.step == 2 and read.image_shape == trained.image_shape == (8, 8, 1)
-    assert read.config.to_dict() == trained.config.to_dict() and read.model == trained.model
+    assert read.config.to_dict() == trained.config.to_dict() and read.model == trained.module
     image, mask = make_batch(2, (8, 8, 1))
     assert_same_answers(read, trained, image, mask)
     program = jax.export.deserialize((output / export.PROGRAM_FILE).read_bytes())
@@ -241,5 +241,5 @@ def test_a_trained_run_by_the_command_line(tmp_path):
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    export.write(make_run("point_np.CNP"), "~/out", num_samples=1)
+    export.write(make_trained("point_np.CNP"), "~/out", num_samples=1)
     assert (tmp_path / "out").is_dir() and ifanp_jax.load("~/out").step == 7

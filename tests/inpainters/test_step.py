@@ -187,7 +187,7 @@ def test_a_configuration_holds_the_fields_of_its_recipe(family):
     name = next(name for name in MODELS if name.startswith(f"{family}."))
     config = default.get_config(name)
     run = runs.make(config, inpainters.image_shape(name))
-    recipe = adversaries.get(run.model)
+    recipe = adversaries.get(run.module)
     assert config.step.to_dict() == {"name": ""} | recipe.fields
     assert set(adversaries.COMMON_FIELDS) <= set(recipe.fields)
     assert run.step.num_batches == config.step.num_critic_updates + 1

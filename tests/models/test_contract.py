@@ -11,8 +11,7 @@ import pytest
 
 from ifanp_jax import models, objectives
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import heads
-from ifanp_jax.training import parameters
+from ifanp_jax.models import heads, parameters
 from tests import helpers
 from tests.models.table import (
     INPAINTERS,

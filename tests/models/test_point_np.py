@@ -12,9 +12,8 @@ from scipy import special
 
 from ifanp_jax import objectives
 from ifanp_jax.errors import UserError
-from ifanp_jax.models import point_np
+from ifanp_jax.models import parameters, point_np
 from ifanp_jax.modules import grid
-from ifanp_jax.training import parameters
 from tests import helpers
 from tests.models.table import MODELS, SHAPE, build, build_training, make_model
 

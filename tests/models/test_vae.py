@@ -10,7 +10,7 @@ import pytest
 
 from ifanp_jax import objectives
 from ifanp_jax.errors import UserError
-from ifanp_jax.training import parameters
+from ifanp_jax.models import parameters
 from tests import helpers
 from tests.models.table import SHAPE, build, build_training, make_model
 

@@ -16,8 +16,8 @@ from ifanp_jax.modules.fast.conv3x3 import Conv3x3
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import optimizer, runs
 from tests import tiny
-from tests.completion.conftest import make_tiled_model
 from tests.helpers import random_image, random_mask
+from tests.inference.conftest import make_tiled_model
 
 NUM_DEVICES = 3
 # Three kernels of one shape, two of another and one of its own.

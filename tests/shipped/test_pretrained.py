@@ -15,9 +15,9 @@ from PIL import Image
 import ifanp_jax
 from benchmarks.release import card, packing, rounding
 from ifanp_jax import shipped
-from ifanp_jax.completion import CompletionModel
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import export, weights
+from ifanp_jax.inference.model import Model
 from ifanp_jax.runtime import config_files
 from ifanp_jax.training import init_from, loop, runs
 from tests import documented_commands, helpers, tiny
@@ -31,16 +31,15 @@ def complete(model):
     return model.complete(IMAGE, MASK, num_samples=2).samples
 
 
-def test_a_packed_model_is_the_run_up_to_float16(run, folder):
-    trained = CompletionModel.from_run(run)
+def test_a_packed_model_is_the_run_up_to_float16(model, folder):
     loaded = ifanp_jax.from_pretrained(str(folder / "tiny.safetensors"))
-    assert isinstance(loaded, CompletionModel) and loaded.model == trained.model
+    assert isinstance(loaded, Model) and loaded.module == model.module
     assert loaded.step == 2 and loaded.image_shape == (8, 8, 1)
-    assert loaded.config.to_dict() == trained.config.to_dict()  # digits lie in no folder
-    for x, y in zip(*map(jax.tree.leaves, (trained.variables, loaded.variables)), strict=True):
+    assert loaded.config.to_dict() == model.config.to_dict()  # digits lie in no folder
+    for x, y in zip(*map(jax.tree.leaves, (model.variables, loaded.variables)), strict=True):
         assert y.dtype == np.float32
         np.testing.assert_array_equal(x.astype(np.float16).astype(np.float32), y)
-    change = np.abs(complete(trained) - complete(loaded)).max()
+    change = np.abs(complete(model) - complete(loaded)).max()
     assert 0 < change <= rounding.LARGEST_CHANGE
     np.testing.assert_array_equal(complete(loaded)[:, MASK], np.stack([IMAGE[MASK] / np.float32(255)] * 2))
 
@@ -58,8 +57,8 @@ def test_the_header_says_all_that_is_known(folder, evaluation):
     assert cell["num_images"] == 8 and cell["psnr_completed"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_command_trains_with_the_configuration_of_the_run(run, evaluation):
-    config = run.config.copy_and_resolve_references()
+def test_the_command_trains_with_the_configuration_of_the_run(model, evaluation):
+    config = model.config.copy_and_resolve_references()
     command = packing.make_command("tiny", REQUEST.recipe, config)
     assert "--config.model.width=8" in command and "--config.evaluate.fractions=(0.4,)" in command
     assert not documented_commands.find_errors(documented_commands.split(command))
@@ -68,7 +67,7 @@ def test_the_command_trains_with_the_configuration_of_the_run(run, evaluation):
     config.train.init_from = "nowhere"
     command = packing.make_command("tiny", REQUEST.recipe, config)
     assert "--config.data.dir=PICTURES --config.train.init_from=TRAINED" in command and "where" not in command
-    described = packing.describe(dataclasses.replace(run, config=config), evaluation)
+    described = packing.describe(dataclasses.replace(model, config=config), evaluation)
     assert described["crop"] == "the largest central square" and "where" not in described["config"]
     assert described["data"] == "digits: 1497 images of 'train', evaluated on 8 of 'test'"
 
@@ -94,21 +93,21 @@ def test_the_card_has_its_sections_and_its_numbers(folder):
         ({"recipe": "none"}, "is no file and no shipped configuration"),
     ],
 )
-def test_what_cannot_be_packed(run, evaluation, folder, tmp_path, change, message):
+def test_what_cannot_be_packed(model, evaluation, folder, tmp_path, change, message):
     shutil.copy(folder / "tiny.md", tmp_path)
     with pytest.raises(UserError, match=message):
-        packing.pack(run, evaluation, IMAGE[None], tmp_path, dataclasses.replace(REQUEST, **change))
+        packing.pack(model, evaluation, IMAGE[None], tmp_path, dataclasses.replace(REQUEST, **change))
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_float16_is_refused_where_it_changes_the_numbers(run, monkeypatch):
+def test_float16_is_refused_where_it_changes_the_numbers(model, monkeypatch):
     images = tiny.digits().evaluation
-    assert rounding.choose(run, images, dtype="auto")[0] == "float16"
-    assert rounding.choose(run, images, dtype="float32") == ("float32", None)
+    assert rounding.choose(model, images, dtype="auto")[0] == "float16"
+    assert rounding.choose(model, images, dtype="float32") == ("float32", None)
     monkeypatch.setattr(rounding, "LARGEST_CHANGE", 1e-6)
-    assert rounding.choose(run, images, dtype="auto")[0] == "float32"
+    assert rounding.choose(model, images, dtype="auto")[0] == "float32"
     with pytest.raises(UserError, match=r"give --dtype=float32"):
-        rounding.choose(run, images, dtype="float16")
+        rounding.choose(model, images, dtype="float16")
 
 
 @pytest.mark.parametrize("place", ["tensor", "header", "end"])
@@ -212,14 +211,14 @@ def test_a_shipped_model_loads_names_its_licence_and_completes(name):
     assert mean.min() >= 0 and mean.max() <= 1
 
 
-def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(run, folder, tmp_path):
+def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(model, folder, tmp_path):
     stored = shipped.read_any(str(folder / "tiny.safetensors"))
-    assert stored.num_steps_done == 2
-    for x, y in zip(*map(jax.tree.leaves, (run.variables, stored.variables)), strict=True):
+    assert stored.step == 2
+    for x, y in zip(*map(jax.tree.leaves, (model.variables, stored.variables)), strict=True):
         assert y.dtype == np.float32  # stored as float16
         np.testing.assert_array_equal(x.astype(np.float16).astype(np.float32), y)
-    export.write(run, tmp_path / "exported", num_samples=1)
-    chex.assert_trees_all_equal(shipped.read_any(f"{tmp_path}/exported").variables, run.variables)
+    export.write(model, tmp_path / "exported", num_samples=1)
+    chex.assert_trees_all_equal(shipped.read_any(f"{tmp_path}/exported").variables, model.variables)
     config = tiny.make_config(**short_run.FIELDS | {"train.num_steps": 1})
     trained = loop.run(config, tmp_path / "run", tiny.digits())
     chex.assert_trees_all_equal(shipped.read_any(f"{tmp_path}/run").variables, trained.variables)

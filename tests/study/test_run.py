@@ -21,8 +21,9 @@ from configs import (
 from ifanp_jax import configuration, metrics, training
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import value_name
+from ifanp_jax.models import parameters
 from ifanp_jax.study import equal_time, one_run, run, summary
-from ifanp_jax.training import metrics_file, parameters, runs
+from ifanp_jax.training import metrics_file, runs
 from tests import tiny
 from tests.study import short_study
 from tests.study.short_study import MODELS

@@ -11,8 +11,7 @@ import pytest
 from ifanp_jax import metrics
 from ifanp_jax.data import masks, sampling
 from ifanp_jax.inference import predict
-from ifanp_jax.models import image_np
-from ifanp_jax.training import parameters
+from ifanp_jax.models import image_np, parameters
 from ifanp_jax.training.steps import elbo
 from tests import tiny
 

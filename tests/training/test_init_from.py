@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.model import Model
 from ifanp_jax.training import init_from, keys, loop, runs
 from tests import helpers, tiny
 from tests.inpainters import trainings as inpainters
@@ -22,9 +23,9 @@ class StoppedError(Exception):
 
 def make_source(config, image_shape, *, step=7):
     """What a shipped model is: variables of normal numbers, without an optimiser."""
-    new = runs.make(config, image_shape)
-    variables = helpers.random_variables(new.model, new.image_shape, seed=3)
-    return runs.finish(new, variables, num_steps_done=step)
+    module = runs.make(config, image_shape).module
+    variables = helpers.random_variables(module, image_shape, seed=3)
+    return Model(module, variables, config, image_shape, step)
 
 
 def train(config, workdir, source, *, dataset=None, wrap_steps=lambda steps: steps):
@@ -76,7 +77,7 @@ def test_parameters_and_average_are_those_of_the_source_and_the_rest_is_new(
 def test_a_source_with_an_average_gives_what_it_is_evaluated_with(source, tmp_path):
     config = tiny.make_config(**FIELDS)
     trained = train(config, tmp_path / "first", source)
-    state = first_state(config, tmp_path / "second", runs.load(tmp_path / "first"))
+    state = first_state(config, tmp_path / "second", runs.load(tmp_path / "first").model)
     chex.assert_trees_all_equal(state.params, jax.device_get(trained.state.ema_params))
     chex.assert_trees_all_equal(state.ema_params, state.params)
 
@@ -144,8 +145,8 @@ def test_a_deeper_model_takes_the_blocks_there_are_and_answers_as_before(caplog)
     new = 2 * 2 * (9 * 6 * 6 + 6) + 2 * (9 * 4 * 4 + 4)
     assert f"model.up_blocks: [1] -> [2], {new:,} values of the new blocks drawn; the opt" in caplog.text
     image, mask = helpers.images_and_masks((8, 8, 1))
-    before = source.model.apply(source.variables, image, mask, num_samples=1, method="complete")
-    after = deeper.model.apply(found, image, mask, num_samples=1, method="complete")
+    before = source.module.apply(source.variables, image, mask, num_samples=1, method="complete")
+    after = deeper.module.apply(found, image, mask, num_samples=1, method="complete")
     chex.assert_trees_all_close(after, before, atol=1e-6)
     with pytest.raises(
         UserError, match=r"other arrays than this model \(model.down_blocks: \[1, 3\] -> \[1, 1\]"

@@ -152,7 +152,7 @@ def test_load_restores_the_run(uninterrupted):
     workdir, trained = uninterrupted
     run = runs.load(workdir)
     chex.assert_trees_all_equal(run.state, trained.state)
-    assert run.image_shape == (8, 8, 1) and run.model == trained.model
+    assert run.image_shape == (8, 8, 1) and run.module == trained.module
     assert run.config.to_dict() == tiny.make_config().to_dict()
 
 

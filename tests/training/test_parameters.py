@@ -3,8 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax.models import image_np
-from ifanp_jax.training import parameters
+from ifanp_jax.models import image_np, parameters
 
 MODEL = image_np.IFNP(channels=3, width=4, latent_dim=2, encoder_depth=1, decoder_depth=1)
 

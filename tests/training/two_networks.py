@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ifanp_jax.training import parameters
+from ifanp_jax.models import parameters
 from ifanp_jax.training.steps import Step
 
 NUM_CRITIC_UPDATES = 2

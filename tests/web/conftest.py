@@ -1,5 +1,5 @@
 """The models of the tests of completion."""
 
-from tests.completion.conftest import make_model
+from tests.inference.conftest import make_model
 
 __all__ = ["make_model"]

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
-from ifanp_jax.completion import CompletionResult
-from ifanp_jax.completion.arguments import Options
+from ifanp_jax.inference.arguments import Options
+from ifanp_jax.inference.result import CompletionResult
 
 
 class Stub:

@@ -12,8 +12,9 @@ import optax
 from ml_collections import ConfigDict
 
 from ifanp_jax import metrics, objectives
+from ifanp_jax.models import parameters
 from ifanp_jax.models.outputs import Terms
-from ifanp_jax.training import optimizer, parameters
+from ifanp_jax.training import optimizer
 from ifanp_jax.training.steps import Step
 
 
@@ -135,7 +136,7 @@ def make_update(
         (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, sample_key)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema_params = parameters.update_average(state.ema_params, params, ema_decay, state.step)
+        ema_params = optimizer.update_average(state.ema_params, params, ema_decay, state.step)
         logged = {"loss": loss, "grad_norm": optax.tree.norm(grads)} | list_means(terms, batch.image)
         state = TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params)
         return state, logged

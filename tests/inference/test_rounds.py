@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.completion import CompletionModel
-from ifanp_jax.completion.arguments import SIZES
-from ifanp_jax.completion.limits import Limits
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import autoregressive
+from ifanp_jax.inference.arguments import SIZES
+from ifanp_jax.inference.limits import Limits
+from ifanp_jax.inference.model import Model
 from ifanp_jax.models.outputs import Completion
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask
@@ -42,7 +42,7 @@ class Noisy(nn.Module):
 
 
 def make_noisy(image_shape):
-    return CompletionModel(model=Noisy(), variables={}, config=None, step=0, image_shape=image_shape)
+    return Model(module=Noisy(), variables={}, config=None, step=0, image_shape=image_shape)
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax.completion import advice, arguments, by_tiles, sizes
-from ifanp_jax.completion.limits import DEFAULT_LIMITS, Limits, check_own_size, check_rounds, count_at_once
-from ifanp_jax.completion.progress import Listener
-from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.data import image_ops
+from ifanp_jax.errors import UserError
+from ifanp_jax.inference import advice, arguments, by_tiles, predict, sizes
 from ifanp_jax.inference import autoregressive as by_rounds
-from ifanp_jax.inference import predict
-from ifanp_jax.models import heads
-from ifanp_jax.training.runs import Run
+from ifanp_jax.inference.limits import DEFAULT_LIMITS, Limits, check_own_size, check_rounds, count_at_once
+from ifanp_jax.inference.progress import Listener
+from ifanp_jax.inference.result import CompletionResult
+from ifanp_jax.models import heads, parameters
 
 logger = logging.getLogger(__name__)
 
@@ -41,39 +40,44 @@ MIN_OBSERVED_SHARE = 0.1  # of a pixel of the trained grid, to count as observed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class CompletionModel:
-    """A trained model, ready to complete images; `ifanp_jax.load` makes one of a training or of an export.
+class Model:
+    """A trained model, wherever it comes from: a training, an export or the package.
 
     Attributes:
-      model: Flax module with the verbs `__call__` and `complete`.
+      module: Flax module with the verbs `__call__` and `complete`.
       variables: its parameters and other collections.
-      config: of the run.
-      step: training steps behind `variables`.
+      config: of its training.
       image_shape: (H, W, C) of the training images.
+      step: optimiser steps behind `variables`.
       limits: what completing may take.
     """
 
-    model: nn.Module
+    module: nn.Module
     variables: Any = dataclasses.field(repr=False)
     config: ConfigDict = dataclasses.field(repr=False)
-    step: int
     image_shape: tuple[int, int, int]
+    step: int
     limits: Limits = DEFAULT_LIMITS
 
-    @classmethod
-    def from_run(cls, run: Run) -> "CompletionModel":
-        """The model of a training, with what that evaluates with.
+    @property
+    def num_parameters(self) -> int:
+        """Values in `params`."""
+        return parameters.count_parameters(self.variables["params"])
+
+    def check_takes(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises a UserError for images (H, W, C) that the model does not take.
 
         Args:
-          run: with its state.
+          image_shape: of data.
         """
-        return cls(
-            model=run.model,
-            variables=run.variables,
-            config=run.config,
-            step=run.num_steps_done,
-            image_shape=run.image_shape,
-        )
+        h, w, c = image_shape
+        if c != self.image_shape[-1]:
+            raise UserError(
+                f"The images have {c} channels but the model was trained with {self.image_shape[-1]}; set "
+                f"config.data.channels={self.image_shape[-1]}."
+            )
+        if problem := self.module.takes_size((h, w), self.image_shape[:2]):
+            raise UserError(f"{problem} Set config.data.image_size={self.image_shape[0]}.")
 
     def complete(
         self,
@@ -115,12 +119,12 @@ class CompletionModel:
         """
         options = self.make_options(num_samples, seed, size, rounds, temperature, uncertainty)
         image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
-        arguments.check_known(self.model, mask)
+        arguments.check_known(self.module, mask)
         how = self._choose_how(mask, options)
         untrained = self._warn_of_untrained(mask[..., 0], how)
         if how == "tiles":
             result = by_tiles.complete(
-                self.model,
+                self.module,
                 self.variables,
                 self.image_shape,
                 image,
@@ -132,7 +136,7 @@ class CompletionModel:
             )
         else:
             result = self._complete_whole(image, mask, options, how)
-        said = {"distribution": heads.distribution_of(self.model), "untrained": untrained}
+        said = {"distribution": heads.distribution_of(self.module), "untrained": untrained}
         result = dataclasses.replace(result, **said)
         return result if is_batched else result.without_batch()
 
@@ -147,7 +151,7 @@ class CompletionModel:
         """How pictures are completed: "own", "trained" or "tiles"."""
         if options.size != "auto":
             return options.size
-        choice = sizes.choose(self.model, self.image_shape, mask, self.limits)
+        choice = sizes.choose(self.module, self.image_shape, mask, self.limits)
         if choice.how != "tiles":
             logger.info('Size "auto" is "%s" here: %s.', choice.how, choice.reason)
         return choice.how
@@ -157,7 +161,7 @@ class CompletionModel:
         if how == "trained":
             answer = self._answer_at_trained_size(image, mask, options)
         else:
-            check_own_size(self.model, self.image_shape, image.shape[1:3], self.limits)
+            check_own_size(self.module, self.image_shape, image.shape[1:3], self.limits)
             answer = self._answer(image, mask, options)
         return CompletionResult(
             samples=np.where(mask, image, answer.samples),
@@ -189,10 +193,10 @@ class CompletionModel:
         Raises:
           UserError: for the first that cannot be used.
         """
-        found = by_rounds.default_rounds(self.model) if rounds is None else rounds
+        found = by_rounds.default_rounds(self.module) if rounds is None else rounds
         options = arguments.Options(num_samples, seed, size, found, temperature, uncertainty)
         if rounds is not None:
-            check_rounds(self.model, self.image_shape, rounds)
+            check_rounds(self.module, self.image_shape, rounds)
         return options
 
     def _answer(self, image: np.ndarray, mask: np.ndarray, options: arguments.Options) -> CompletionResult:
@@ -215,7 +219,7 @@ class CompletionModel:
     def _in_calls(self, ask, image: np.ndarray, mask: np.ndarray, options: arguments.Options):
         """What `ask(key, image, mask, num_samples)` answers, (S, B, ...), in calls of bounded size."""
         samples_at_once, images_at_once = count_at_once(
-            self.model, image.shape[1:3], options.num_samples, self.limits
+            self.module, image.shape[1:3], options.num_samples, self.limits
         )
         parts = [slice(first, first + images_at_once) for first in range(0, len(image), images_at_once)]
         rows = []
@@ -230,7 +234,7 @@ class CompletionModel:
     def _predict(self, key, image, mask, num_samples):
         """Predicted means and scales of one round, float32 (S, B, H, W, C) each; None without a scale."""
         completion = predict.complete_batch(
-            key, self.model, self.variables, image, mask, num_samples=num_samples
+            key, self.module, self.variables, image, mask, num_samples=num_samples
         )
         return completion.samples, completion.scale
 
@@ -238,7 +242,7 @@ class CompletionModel:
         """Samples by rounds, float32 (S, B, H, W, C), observed pixels kept."""
         return by_rounds.complete_by_rounds(
             key,
-            self.model,
+            self.module,
             self.variables,
             image,
             mask,

@@ -5,13 +5,13 @@ import logging
 import flax.linen as nn
 import numpy as np
 
-from ifanp_jax.completion import pyramid, sizes
-from ifanp_jax.completion.arguments import Options
-from ifanp_jax.completion.limits import Limits
-from ifanp_jax.completion.progress import Listener, Progress
-from ifanp_jax.completion.result import CompletionResult
-from ifanp_jax.completion.tile_model import TileModel
-from ifanp_jax.completion.tiled import TiledPicture
+from ifanp_jax.inference import pyramid, sizes
+from ifanp_jax.inference.arguments import Options
+from ifanp_jax.inference.limits import Limits
+from ifanp_jax.inference.progress import Listener, Progress
+from ifanp_jax.inference.result import CompletionResult
+from ifanp_jax.inference.tile_model import TileModel
+from ifanp_jax.inference.tiled import TiledPicture
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def complete(
       image_shape: (H, W, C) of the training.
       image: float32 (B, H, W, C) in [0, 1], 0 where unobserved.
       mask: bool (B, H, W, 1), True = observed.
-      options: as of `CompletionModel.complete`.
+      options: as of `Model.complete`.
       limits: of the tiles.
       may_lower_rounds: True takes one round where there would be too many draws.
       listener: is told how far the picture is.

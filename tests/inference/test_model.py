@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax.completion import CompletionModel
-from ifanp_jax.completion.arguments import SIZES
-from ifanp_jax.completion.limits import Limits
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import predict
+from ifanp_jax.inference.arguments import SIZES
+from ifanp_jax.inference.limits import Limits
+from ifanp_jax.inference.model import Model
 from ifanp_jax.models.outputs import Completion
 from tests.helpers import left_half, random_image, random_mask
 
@@ -43,7 +43,7 @@ class Echo(nn.Module):
 
 
 def make_echo(what, image_shape):
-    return CompletionModel(model=Echo(what), variables={}, config=None, step=0, image_shape=image_shape)
+    return Model(module=Echo(what), variables={}, config=None, step=0, image_shape=image_shape)
 
 
 def assert_same(first, second, **tolerance):
@@ -88,7 +88,7 @@ def test_uncertainty_is_the_total_deviation(model):
     image, mask = random_image(1, 8, 8, 1) / np.float32(255), random_mask(1, 8, 8, 1)
     result = model.complete(image, mask, num_samples=2, seed=5)
     key = jax.random.fold_in(jax.random.key(5), 0)
-    found = predict.complete_batch(key, model.model, model.variables, image, mask, num_samples=2)
+    found = predict.complete_batch(key, model.module, model.variables, image, mask, num_samples=2)
     expected = np.sqrt(np.var(found.samples, axis=0) + np.mean(np.square(found.scale), axis=0))
     np.testing.assert_allclose(result.uncertainty, np.where(mask, 0, expected), rtol=1e-3)
 

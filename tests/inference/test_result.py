@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ifanp_jax.completion.result import CompletionResult
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.result import CompletionResult
 
 
 def make_result(distribution, uncertainty=0.01):

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from ifanp_jax.completion import sizes
-from ifanp_jax.completion.limits import Limits
+from ifanp_jax.inference import sizes
+from ifanp_jax.inference.limits import Limits
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask
 

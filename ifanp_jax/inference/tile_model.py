@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from ifanp_jax.completion.limits import Limits, find_num_bytes
-from ifanp_jax.completion.tiles import Tile
 from ifanp_jax.inference import predict
+from ifanp_jax.inference.limits import Limits, find_num_bytes
+from ifanp_jax.inference.tiles import Tile
 from ifanp_jax.runtime import device_mesh
 
 

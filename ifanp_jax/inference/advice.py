@@ -3,8 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax.completion import pyramid
-from ifanp_jax.completion.mask_files import format_share
+from ifanp_jax.inference import pyramid
 
 MAX_SCATTERED_DEPTH = 8.0  # pixels; scattered contexts have hardly any pixel so far from an observed one
 MAX_SIZE_RATIO = 2  # of a picture's longest side to the training's, without a word
@@ -50,6 +49,15 @@ def list_untrained(
                 f"pixel is {depth:.0f} pixels from the nearest observed one."
             )
     return notes
+
+
+def format_share(share: float) -> str:
+    """A share in [0, 1] in percent, with the digits that a small one needs."""
+    if 0 < share < 0.001:
+        return f"{100 * share:.1g} %"
+    if 0.9995 <= share < 1:
+        return f"{100 * share:.3f} %"
+    return f"{100 * share:.1f} %"
 
 
 def _is_of_crops(config):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ifanp_jax.completion import pyramid
+from ifanp_jax.inference import pyramid
 from tests.helpers import random_image, random_mask
 
 

@@ -7,8 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from ifanp_jax import shipped
-from ifanp_jax.completion import advice, model
-from ifanp_jax.inference import weights
+from ifanp_jax.inference import advice, model, weights
 from tests.helpers import random_image, random_mask
 
 

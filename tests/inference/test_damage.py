@@ -11,7 +11,7 @@ import safetensors.numpy
 import ifanp_jax
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import export
-from tests.completion.exports import export_all, make_run
+from tests.inference.exports import export_all, make_trained
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +146,14 @@ def test_a_used_output_is_left_as_it_is(tmp_path):
     (tmp_path / "file").write_text("mine")
     for name, message in (("full", "is not empty"), ("file", "cannot be used"), ("file/in", "cannot be")):
         with pytest.raises(UserError, match=f"{tmp_path / name}.*{message}"):
-            export.write(make_run("point_np.CNP"), tmp_path / name, num_samples=1)
+            export.write(make_trained("point_np.CNP"), tmp_path / name, num_samples=1)
     assert {path.name for path in tmp_path.iterdir()} == {"full", "file"}
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious.txt"]
 
 
 def test_an_empty_output_is_used(tmp_path):
     (tmp_path / "out").mkdir()
-    export.write(make_run("point_np.CNP"), tmp_path / "out", num_samples=1)
+    export.write(make_trained("point_np.CNP"), tmp_path / "out", num_samples=1)
     assert ifanp_jax.load(tmp_path / "out").step == 7
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -169,12 +169,12 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", write_bytes)
     with pytest.raises(UserError, match="No space left on device"):
-        export.write(make_run("point_np.CNP"), tmp_path / "out", num_samples=1)
+        export.write(make_trained("point_np.CNP"), tmp_path / "out", num_samples=1)
     assert written and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("num_samples", [0, 2**20 // 48 + 1])
 def test_numbers_of_samples_that_no_program_draws(tmp_path, num_samples):
     with pytest.raises(UserError, match=f"num_samples is {num_samples}; .* from 1 to {2**20 // 48}"):
-        export.write(make_run("point_np.CNP"), tmp_path / "out", num_samples=num_samples)
+        export.write(make_trained("point_np.CNP"), tmp_path / "out", num_samples=num_samples)
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,8 @@ import pytest
 from jax import lax
 
 from configs import celeba_ifanp
-from ifanp_jax.training import dispatch, flops, runs
+from ifanp_jax.runtime import flops
+from ifanp_jax.training import dispatch, runs
 
 X, W = jax.ShapeDtypeStruct((3, 4), jnp.float32), jax.ShapeDtypeStruct((4, 5), jnp.float32)
 PRODUCT = 2 * 3 * 4 * 5  # of X @ W

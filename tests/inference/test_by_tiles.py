@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from ifanp_jax.completion.limits import Limits
+from ifanp_jax.inference.limits import Limits
 from ifanp_jax.models.multiscale_np import MultiscaleNP
 from tests.helpers import random_image, random_mask
 
@@ -53,10 +53,10 @@ def test_one_tile_answers_as_the_whole_picture_does(tiled_model):
 
 def test_another_size_and_another_hole_compile_nothing(tiled_model):
     fields = [
-        field.name for field in dataclasses.fields(tiled_model.model) if field.name not in ("parent", "name")
+        field.name for field in dataclasses.fields(tiled_model.module) if field.name not in ("parent", "name")
     ]
-    counted = Counted(**{name: getattr(tiled_model.model, name) for name in fields})
-    model = dataclasses.replace(tiled_model, model=counted)
+    counted = Counted(**{name: getattr(tiled_model.module, name) for name in fields})
+    model = dataclasses.replace(tiled_model, module=counted)
     TRACES.clear()
     for size in (SIZE, (33, 90), (70, 20), (64, 64)):
         model.complete(random_image(*size, 3), random_mask(*size), num_samples=2, rounds=1)
@@ -84,7 +84,7 @@ def test_samples_by_rounds(tiled_model):
     np.testing.assert_allclose(again.uncertainty, spread, atol=1e-6)
     cold = tiled_model.complete(image, mask, num_samples=2, rounds=3, temperature=0.0)
     assert np.abs(cold.samples - cold.mean).max() < np.abs(first.samples - first.mean).max()
-    own = dataclasses.replace(tiled_model, model=tiled_model.model.clone(temperature=0.0))
+    own = dataclasses.replace(tiled_model, module=tiled_model.module.clone(temperature=0.0))
     np.testing.assert_array_equal(own.complete(image, mask, num_samples=2, rounds=3).samples, cold.samples)
 
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import memory
-from ifanp_jax.completion import tiles
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import flops, parameters
+from ifanp_jax.inference import tiles
+from ifanp_jax.models import parameters
+from ifanp_jax.runtime import device_mesh, flops
 
 MEMORY_SHARE = 0.5  # of the device, for what completes one picture
 CPU_OPERATIONS, ACCELERATOR_OPERATIONS = 8e12, 8e14  # for one picture: a minute of two cores

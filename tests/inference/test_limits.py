@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ifanp_jax.completion import limits
-from ifanp_jax.completion.limits import Limits
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import limits
+from ifanp_jax.inference.limits import Limits
 from tests import tiny
 from tests.helpers import left_half, random_image
 

@@ -9,13 +9,12 @@ import dataclasses
 
 import numpy as np
 
-from ifanp_jax.completion import pyramid
-from ifanp_jax.completion import tiles as cutting
-from ifanp_jax.completion.progress import Progress
-from ifanp_jax.completion.pyramid import Level
-from ifanp_jax.completion.tile_model import TileModel
-from ifanp_jax.completion.tiles import Tile
-from ifanp_jax.inference import autoregressive
+from ifanp_jax.inference import autoregressive, pyramid
+from ifanp_jax.inference import tiles as cutting
+from ifanp_jax.inference.progress import Progress
+from ifanp_jax.inference.pyramid import Level
+from ifanp_jax.inference.tile_model import TileModel
+from ifanp_jax.inference.tiles import Tile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ import dataclasses
 import flax.linen as nn
 import numpy as np
 
-from ifanp_jax.completion import pyramid
-from ifanp_jax.completion.limits import Limits, find_high_cost
+from ifanp_jax.inference import pyramid
+from ifanp_jax.inference.limits import Limits, find_high_cost
 
 # How deep in a hole a pixel may be, of the trained pictures' shorter side. In tiles, coarse to fine completes
 # deeper ones better, also such as a training has; a model without tiles has only its trained size instead.

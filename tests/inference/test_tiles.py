@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ifanp_jax.completion import tiles
+from ifanp_jax.inference import tiles
 from tests.helpers import random_mask
 
 MARGIN, CELL = 8, 4

@@ -1,4 +1,4 @@
-"""What a user gives to `CompletionModel.complete`, checked."""
+"""What a user gives to `Model.complete`, checked."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ UNCERTAINTIES = ("heads", "samples")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How `CompletionModel.complete` answers; a bad value raises a UserError.
+    """How `Model.complete` answers; a bad value raises a UserError.
 
     Attributes:
       num_samples: at least 1.
