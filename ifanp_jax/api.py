@@ -22,7 +22,7 @@ from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import report, validation
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.result import CompletionResult
-from ifanp_jax.runtime import config_files
+from ifanp_jax.runtime import config_files, extras
 from ifanp_jax.training import loop, runs
 
 logger = logging.getLogger("ifanp_jax")
@@ -116,6 +116,7 @@ def train(
     Raises:
       UserError: the images, the configuration or the folder cannot be used.
     """
+    extras.require("train", "a training")
     loaded = _make_config(config, overrides or {}, name)
     parts = _split(images, held_out, loaded)
     place, is_kept = _make_workdir(workdir)

@@ -18,7 +18,7 @@ from absl import flags
 
 from ifanp_jax import errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import command_line
+from ifanp_jax.runtime import command_line, extras
 
 logger = logging.getLogger("ifanp_jax")
 
@@ -110,6 +110,7 @@ def _check_source():
 
 
 def _train():
+    extras.require("train", "a training")
     from ifanp_jax import shipped, training
     from ifanp_jax.evaluation import validation
     from ifanp_jax.training import runs
@@ -135,6 +136,7 @@ def _train():
 
 
 def _evaluate():
+    extras.require("train", "an evaluation")
     from ifanp_jax.training import runs
 
     if _MODEL.value:
@@ -169,6 +171,7 @@ def _evaluate_shipped():
 
 
 def _study():
+    extras.require("train", "a study")
     from ifanp_jax import shipped, training
     from ifanp_jax.study import run
 
@@ -212,6 +215,7 @@ def _complete():
 
 
 def _export():
+    extras.require("export", "an export")
     from ifanp_jax import shipped
     from ifanp_jax.inference import export
     from ifanp_jax.training import runs
@@ -225,13 +229,10 @@ def _export():
 
 
 def _serve():
-    try:
-        from ifanp_jax.web import server
-        from ifanp_jax.web.settings import Served
-    except ImportError as error:
-        raise UserError(
-            f"the page needs the package {error.name}; install it with: pip install 'ifanp_jax[web]'."
-        ) from None
+    extras.require("web", "the page")
+    from ifanp_jax.web import server
+    from ifanp_jax.web.settings import Served
+
     model, flag = _load_model(), _MODEL if _MODEL.value else _WORKDIR
     function = "from_pretrained" if _MODEL.value else "load"
     served = Served(

@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "benchmarks", "benchmarks.release"
@@ -23,7 +24,9 @@ OTHERS = (  # of no flags of ours
     ". ", "export ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ",
     "sha256sum -c", "sphinx-build ",
 )  # fmt: skip
-EXTRAS = re.compile(r"\.\[(\w+)\]$")
+EXTRAS = re.compile(r"\[(\w+)\]$")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRA_NAMES = PROJECT["optional-dependencies"]
 
 
 def split(block):
@@ -75,7 +78,7 @@ def _find_module(words):
         return _of_launcher(script, words[words.index(script) + 1 :])
     if first == "pip":
         extra = EXTRAS.search(words[-1])
-        if words[1] != "install" or (extra and f'"{extra[1]}"' not in (ROOT / "setup.py").read_text()):
+        if words[1] != "install" or (extra and extra[1] not in EXTRA_NAMES):
             raise ValueError("no such extra")
         return None, []
     if not " ".join(words).startswith(OTHERS):

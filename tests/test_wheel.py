@@ -12,7 +12,7 @@ import pytest
 
 from tests import helpers, tiny
 
-SOURCES = ("README.md", "configs", "ifanp_jax", "pyproject.toml", "setup.py")
+SOURCES = ("LICENSE", "README.md", "configs", "ifanp_jax", "pyproject.toml", "setup.py")
 
 
 def run(*command, cwd, **environment):

@@ -8,6 +8,7 @@ from ifanp_jax.classical import interpolation, opencv, patch_match
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import arguments
 from ifanp_jax.inference.result import CompletionResult
+from ifanp_jax.runtime import extras
 
 NAMES = (*interpolation.METHODS, *opencv.METHODS, "patch_match")
 MARGIN = 64  # pixels around what is missing that a method sees; patch_match looks for patches everywhere
@@ -29,6 +30,8 @@ class ClassicalMethod:
         """Checks the name."""
         if self.name not in NAMES:
             raise UserError(f"Unknown method {self.name!r}: choose one of {', '.join(NAMES)}.")
+        if self.name in interpolation.METHODS:
+            extras.require("classical", f"--method={self.name}")
 
     def make_options(
         self, num_samples: int, seed: int, size: str, rounds: int | None, temperature: float, uncertainty: str
