@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-from benchmarks import processes, timing
 from ifanp_jax import memory
 from ifanp_jax.errors import UserError
 
@@ -22,6 +21,7 @@ NEEDS = {
     "classical": "skimage",
 }
 SCRIPT_OF = {"opencv": "classical"}
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _environment(kind, cache=None):
     """Ours finds this package and, like every peer on JAX, keeps compiled programs in `cache`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if kind not in ("torch", "dl4bi"):
-        environment["PYTHONPATH"] = processes.python_path()
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
@@ -124,7 +124,7 @@ class Worker:
     def _read(self):
         line = self._process.stdout.readline()
         if line:
-            peak = memory.process_peak_bytes(process=self._process.pid) / timing.MEBIBYTE
+            peak = memory.process_peak_bytes(process=self._process.pid) / 2**20
             return json.loads(line) | {"peak_mib": peak}
         self._process.wait()
         self._errors.seek(0)

@@ -25,8 +25,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from benchmarks import inputs, speed
 from benchmarks.peer_processes import NEEDS, Peer, Worker, find_python
+from ifanp_jax import benchmark
 from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
@@ -46,21 +46,21 @@ class Effort:
     """How long and how large the comparison is.
 
     Attributes:
-      rounds: turns of each member.
+      turns: of each member.
       seconds: of one turn.
       batch_size: images of a step.
       observed: share of the pixels that are context, in training.
-      picture_side: of the picture that is completed, in pixels.
+      picture_size: of the picture that is completed, in pixels.
       picture_observed: share of its pixels that is observed.
       families: names of FAMILIES; () = all.
       model_fields: of all our models, by name; {} = as configured.
     """
 
-    rounds: int = 3
+    turns: int = 3
     seconds: float = 6.0
     batch_size: int = 16
     observed: float = 0.3
-    picture_side: int = 256
+    picture_size: int = 256
     picture_observed: float = 0.4
     families: tuple[str, ...] = ()
     model_fields: dict = dataclasses.field(default_factory=dict)
@@ -115,7 +115,7 @@ def run(*, pythons: tuple[str, ...] = (), effort: Effort = FULL_EFFORT) -> dict:
     """
     found = {kind: find_python(kind, pythons) for kind in NEEDS}
     result = {
-        "device": f"{speed.cpu_name()}, {len(os.sched_getaffinity(0))} cores",
+        "device": f"{benchmark.cpu_name()}, {len(os.sched_getaffinity(0))} of them used",
         "python": platform.python_version(),
         "jax": jax.__version__,
         "effort": dataclasses.asdict(effort),
@@ -153,11 +153,11 @@ def _measure_family(name, folder, found, effort, left_out) -> list[dict]:
                     raise
                 left_out[f"{name}, {peer.name}"] = str(error)
         rows = [_describe(name, peer, worker) for peer, worker in workers.items()]
-        for _ in range(effort.rounds):
+        for _ in range(effort.turns):
             for row, worker in zip(rows, workers.values(), strict=True):
                 turn = worker.ask("train", seconds=effort.seconds)
                 if "left_out" not in turn:
-                    row["rounds"].append(turn["images"] / turn["seconds"])
+                    row["rates"].append(turn["images"] / turn["seconds"])
                     row["peak_mib"] = turn["peak_mib"]
         for row, worker in zip(rows, workers.values(), strict=True):
             _finish(row, worker, effort)
@@ -185,7 +185,7 @@ def _describe(family, peer, worker):
         "num_parameters": facts["num_parameters"],
         "cold_seconds": facts["cold_seconds"],
         "warm_seconds": facts["start_seconds"],
-        "rounds": [],
+        "rates": [],
     }
     if peer.kind == "torch":
         worker.ask("check")
@@ -200,8 +200,8 @@ def _describe(family, peer, worker):
 
 def _finish(row, worker, effort):
     """Adds the median rate and the time of a picture."""
-    if row["rounds"]:
-        row["images_per_second"] = statistics.median(row["rounds"])
+    if row["rates"]:
+        row["images_per_second"] = statistics.median(row["rates"])
     completion = worker.ask("complete", seconds=effort.seconds / 2)
     if "left_out" in completion:
         row["no_picture"] = completion["left_out"]
@@ -258,26 +258,17 @@ def _write_task(folder, name, kind, task, arrays) -> Peer:
 
 
 def make_run(family: Family, effort: Effort) -> runs.Run:
-    """The training of our member, by Adam.
-
-    Args:
-      family: with a configuration.
-      effort: its batch and fields.
-    """
+    """The training of our member of a family with a configuration, by Adam."""
     config = config_files.load(family.config)
     known = {field: value for field, value in effort.model_fields.items() if field in config.model}
     config.model.update(known)
     config.train.update(optimizer="adam", ema_decay=0.0, weight_decay=0.0, batch_size=effort.batch_size)
-    return runs.make(inputs.prepare(config), (32, 32, 3))
+    return runs.make(benchmark.prepare(config), (32, 32, 3))
 
 
 def make_arrays(effort: Effort) -> dict[str, np.ndarray]:
-    """Random images and contexts, the same for all: `image`, `mask`, `picture` and `picture_mask`.
-
-    Args:
-      effort: their sizes and shares.
-    """
-    generator, side = np.random.default_rng(SEED), effort.picture_side
+    """Random images and contexts, the same for all: `image`, `mask`, `picture` and `picture_mask`."""
+    generator, side = np.random.default_rng(SEED), effort.picture_size
 
     def draw(shape, share):
         num_pixels = shape[1] * shape[2]
@@ -291,11 +282,7 @@ def make_arrays(effort: Effort) -> dict[str, np.ndarray]:
 
 
 def draw_weights(run: runs.Run) -> dict:
-    """Random parameters under which no layer is zero, as some are at the start.
-
-    Args:
-      run: that has not begun.
-    """
+    """Random parameters under which no layer is zero, as some are at the start."""
     shapes = parameters.abstract_variables(run.module, run.image_shape)["params"]
     generator = np.random.default_rng(SEED)
 
@@ -337,11 +324,7 @@ def expect(run: runs.Run, weights: dict, arrays: dict) -> tuple[np.ndarray, dict
 
 
 def largest_difference(folder: pathlib.Path) -> float:
-    """The largest difference of a peer's terms from ours, relative to the largest value of each.
-
-    Args:
-      folder: of a task whose peer answered to "check".
-    """
+    """The largest difference of the terms of a peer that was checked from ours, relative to the largest."""
     with (
         np.load(folder / "expected.npz", allow_pickle=False) as expected,
         np.load(folder / "answer.npz", allow_pickle=False) as answer,
@@ -353,16 +336,12 @@ def largest_difference(folder: pathlib.Path) -> float:
 
 
 def list_lines(result: dict) -> list[str]:
-    """The lines of caption and table, in Markdown.
-
-    Args:
-      result: of `run`.
-    """
+    """The lines of caption and table, in Markdown, of a result of `run`."""
     effort = result["effort"]
     lines = [
-        f"{result['device']}, jax {result['jax']}, Python {result['python']}: {effort['rounds']} rounds in "
-        f"turns; batches of {effort['batch_size']} images 32x32x3, {effort['observed']:.0%} observed; a "
-        f"picture of {effort['picture_side']} pixels a side, {effort['picture_observed']:.0%} observed.",
+        f"{result['device']}, jax {result['jax']}, Python {result['python']}: {effort['turns']} turns "
+        f"each; batches of {effort['batch_size']} images 32x32x3, {effort['observed']:.0%} observed; a "
+        f"picture of {effort['picture_size']} pixels a side, {effort['picture_observed']:.0%} observed.",
         "",
         *tables.markdown_table(HEAD, [_list_cells(row) for row in result["rows"]]),
     ]
@@ -375,7 +354,7 @@ def _list_cells(row):
 
     rate = show("images_per_second", ",.1f")
     if rate:
-        rate += f" ({min(row['rounds']):,.1f} to {max(row['rounds']):,.1f})"
+        rate += f" ({min(row['rates']):,.1f} to {max(row['rates']):,.1f})"
     picture = show("picture_milliseconds", ",.0f") or row.get("no_picture", "")
     starts = f"{row['cold_seconds']:.1f} ({row['warm_seconds']:.1f})"
     parameters = f"{row['num_parameters']:,}" if row["num_parameters"] else ""

@@ -112,13 +112,7 @@ def draw_points(
 
 
 def measure_npf(trained: Model, images: np.ndarray, *, num_rounds: int) -> list[dict]:
-    """The rows of npf, one for each floor: nats per image, with their 95 % intervals over images.
-
-    Args:
-      trained: with its state.
-      images: uint8 (N, H, W, C).
-      num_rounds: of the joint density.
-    """
+    """The rows of npf, one for each floor: nats per image, with their 95 % intervals over images."""
     config = trained.config.evaluate
     context = cells.draw_contexts(config.seed, "uniform", NPF["evaluate.uniform_fraction"], images.shape[:3])
     floors = _above_own(trained, NPF_FLOORS)
@@ -201,11 +195,7 @@ def _one_pass(image, completion, targets, *, floors):
 
 
 def list_lines(result: dict) -> list[str]:
-    """The lines of caption and tables, in Markdown.
-
-    Args:
-      result: of `run`.
-    """
+    """The lines of caption and tables, in Markdown, of a result of `run`."""
     by_rounds = f"{result['num_rounds']} rounds"
     lines = [caption(result), "", "npf, nats per image:", ""]
     head = ["", "floor", "unobserved pixels, one pass", by_rounds, "all pixels, one pass", by_rounds]
@@ -230,11 +220,7 @@ def list_lines(result: dict) -> list[str]:
 
 
 def caption(result: dict) -> str:
-    """What the numbers are, in sentences on one line.
-
-    Args:
-      result: of `run`.
-    """
+    """What the numbers are, in sentences on one line."""
     return (
         f"{result['model']} on {result['data']} {tables.show_shape(result)}, {result['num_images']} held-out "
         f"images (split {result['eval_split']}); likelihood {tables.show_likelihood(result)}, "

@@ -8,7 +8,7 @@ rate falls to 0 within them. The clock runs during steps alone: compiling, looki
 the interpolations are told apart.
 """
 
-import logging
+import dataclasses
 import math
 import pathlib
 import tempfile
@@ -17,17 +17,14 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import inputs, speed, step_speed
-from ifanp_jax import training
+from ifanp_jax import benchmark, training
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import baselines, cells, evaluate, tables
 from ifanp_jax.training import runs
 
-logger = logging.getLogger(__name__)
-
 NUM_LOOKS = 12  # at the held-out images
-STEP_EFFORT = inputs.Effort(num_runs=3, least_seconds=2.0)
+STEP_EFFORT = dataclasses.replace(benchmark.FULL_EFFORT, num_turns=5)
 HEAD = ("observed", "best interpolation, dB", "passed after, minutes", "at the end, dB")
 
 
@@ -58,7 +55,7 @@ def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int 
     """Trains once and looks at the held-out images while it does.
 
     Args:
-      config: from `inputs.prepare`.
+      config: from `benchmark.prepare`.
       dataset: `config.evaluate.num_images` of its held-out images are completed.
       minutes: of training.
       num_steps: to do; 0 = what fits in the minutes, by a short measurement.
@@ -80,13 +77,13 @@ def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int 
 
     def look(run):
         found = _measure_cells(run, dataset)
-        looks.append({"minutes": clock.seconds / 60, "step": run.num_steps_done, "psnr": found})
+        looks.append({"minutes": clock.seconds / 60, "step": run.model.step, "psnr": found})
         return {f"val/psnr_completed_{fraction:g}": psnr for fraction, psnr in found.items()}
 
     with tempfile.TemporaryDirectory() as folder:
         workdir = pathlib.Path(folder) / "run"
         done = training.run(config, workdir, dataset, validate=look, wrap_steps=clock.wrap)
-        facts = speed.describe(done) | {"num_parameters": done.num_parameters}
+        facts = benchmark.describe(done) | {"num_parameters": done.model.num_parameters}
     return {
         **facts,
         "data": dataset.name,
@@ -100,9 +97,8 @@ def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int 
 
 def _count_steps(config, dataset, minutes):
     """The steps that fit in the minutes."""
-    new = runs.make(config, runs.trained_shape(config, dataset))
-    milliseconds = step_speed.measure_steps(new, STEP_EFFORT)["milliseconds"]
-    return max(1, math.floor(60e3 * minutes / milliseconds))
+    entry = benchmark.measure_training(config, runs.trained_shape(config, dataset), STEP_EFFORT)
+    return max(1, math.floor(60e3 * minutes / entry["milliseconds"]))
 
 
 def _measure_cells(run, dataset) -> dict[float, float]:
@@ -112,7 +108,9 @@ def _measure_cells(run, dataset) -> dict[float, float]:
     found = {}
     for kind, fraction in cells.list_cells(config):
         contexts = cells.draw_contexts(config.seed, kind, fraction, images.shape[:3])
-        found[fraction] = float(evaluate.evaluate_images(run, images, contexts)["psnr_completed"].mean())
+        found[fraction] = float(
+            evaluate.evaluate_images(run.model, images, contexts)["psnr_completed"].mean()
+        )
     return found
 
 
@@ -149,11 +147,7 @@ def find_passing(curve: list[tuple[float, float]], level: float) -> float | None
 
 
 def list_lines(result: dict) -> list[str]:
-    """The lines of caption and table, in Markdown.
-
-    Args:
-      result: of `run`.
-    """
+    """The lines of caption and table, in Markdown, of a result of `run`."""
     shape = "x".join(map(str, result["image_shape"]))
     caption = (
         f"{result['model']}, {result['num_parameters']:,} parameters, {result['data']} {shape}, "
@@ -171,13 +165,3 @@ def list_lines(result: dict) -> list[str]:
         for cell in result["cells"]
     ]
     return [caption, "", *tables.markdown_table(HEAD, rows)]
-
-
-def slowest_passing(result: dict) -> float | None:
-    """Minutes until every random cell has passed; None where one has not.
-
-    Args:
-      result: of `run`.
-    """
-    passed = [cell["passed_minutes"] for cell in result["cells"]]
-    return None if None in passed else max(passed)

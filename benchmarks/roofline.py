@@ -2,12 +2,11 @@
 
     python -m benchmarks roofline --config=configs/celeba_ifanp.py --config.train.batch_size=512
 
-Nothing is run. The step is traced as on an accelerator, compiled in float32 for the CPU, and XLA's cost
-analysis of that program says its operations and the bytes that its instructions read and write: XLA's fusions
-count once, caches count as nothing. In bfloat16 the maps have half of these bytes, and that is what the bound
-of a device is made of:
+Nothing is run: the matrix products and convolutions of the step are read from its program. Each reads its
+inputs and writes its result, in bfloat16; everything else is taken to be fused into them, so this is the
+least that a device must do:
 
-    seconds >= max(operations / peak rate, bytes / 2 / memory rate)
+    seconds >= max(operations / peak rate, bytes / memory rate)
 
 | device | peak, bfloat16 | memory | source |
 |---|---|---|---|
@@ -16,15 +15,14 @@ of a device is made of:
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from unittest import mock
+import re
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from benchmarks import parts, speed
+from ifanp_jax import benchmark
 from ifanp_jax.data import sampling
 from ifanp_jax.evaluation import tables
 from ifanp_jax.runtime import flops
@@ -48,72 +46,62 @@ class Device:
 
 DEVICES = (Device("H100", 989e12, 3.35e12), Device("v5e", 197e12, 819e9))
 HEAD = ("part", "GFLOP", "GB", "FLOP per byte", *(f"{device.name}, ms" for device in DEVICES))
+BYTES_PER_VALUE = 2  # bfloat16
+WHOLE, REST = "whole step", "optimiser and the rest"
 
 
 def run(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict:
     """Counts every part of a step, forward and backward, and the whole.
 
     Args:
-      config: from `inputs.prepare`; it is counted in float32.
+      config: from `benchmark.prepare`.
       image_shape: (H, W, C).
 
     Returns:
-      What `--output` holds: `rows` with `flops`, `products` (analytic), `bytes` and the bounds in
-      milliseconds.
+      What `--output` holds: `rows` with `flops`, `bytes` and the bounds in milliseconds.
     """
-    config = config.copy_and_resolve_references()
-    if "compute_dtype" in config.model:
-        config.model.compute_dtype = "float32"
     new = runs.make(config, image_shape)
-    with mock.patch.object(jax, "default_backend", return_value="accelerator"):
-        rows = [count(name, *call) for name, *call in [*_list_parts(new), _list_step(new)]]
-    return speed.describe(new) | {"rows": rows}
+    parts = {}
+    for product in list_products(new):
+        parts.setdefault(part_of(product.scope, type(new.module).__name__), []).append(product)
+    rest = {REST: parts.pop(REST)} if REST in parts else {}
+    whole = {WHOLE: [product for products in (parts | rest).values() for product in products]}
+    rows = [count(name, products) for name, products in (parts | rest | whole).items()]
+    return benchmark.describe(new) | {"rows": rows}
 
 
-def _list_parts(new) -> list[tuple]:
-    """Name, function and the shapes of its inputs, of each part with its gradients."""
-    found = []
-    for name, function, values in parts.list_parts(new):
-        out = jax.eval_shape(function, *values)
-        cotangent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), out)
-        found.append((name, functools.partial(_with_gradient, function), cotangent, *values))
-    return found
-
-
-def _with_gradient(function, cotangent, *values):
-    out, pullback = jax.vjp(function, *values)
-    return out, pullback(cotangent)
-
-
-def _list_step(new):
-    b, (h, w, c) = new.config.train.batch_size, new.image_shape
-    n = new.step.num_batches
+def list_products(new: runs.Run) -> list[flops.Product]:
+    """The products of one optimiser step of a training that has not begun."""
+    n, b, (h, w, c) = new.step.num_batches, new.config.train.batch_size, new.image_shape
     batches = sampling.Batch(
         image=jax.ShapeDtypeStruct((n, b, h, w, c), jnp.float32),
         mask=jax.ShapeDtypeStruct((n, b, h, w, 1), bool),
     )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return "whole step", new.step.update, key, runs.abstract_state(new), batches
+    return flops.list_products(new.step.update, jax.random.key(0), runs.abstract_state(new), batches)
 
 
-def count(name: str, function: Callable, *args) -> dict:
-    """Operations and bytes of one call, and each device's bound in milliseconds.
+def part_of(scope: str, model: str) -> str:
+    """The part of the model that a scope lies in, such as "decoder" of "jvp(Model)/Model.decode/decoder/...".
+
+    Args:
+      scope: of a product.
+      model: name of the model's class.
+    """
+    names = [name for name in scope.split("/") if name and not re.fullmatch(r"\w+\(.*\)", name)]
+    return next((name for name in names if name.partition(".")[0] != model), REST)
+
+
+def count(name: str, products: Iterable[flops.Product]) -> dict:
+    """Operations and bytes of some products, and each device's bound.
 
     Args:
       name: of the part.
-      function: traceable.
-      *args: arrays, or their shapes and dtypes.
+      products: that it does.
     """
-    cost = jax.jit(function).lower(*args).compile().cost_analysis()
-    row = {
-        "part": name,
-        "flops": cost["flops"],
-        "products": flops.count(function, *args),
-        "bytes": cost["bytes accessed"],
-    }
-    for device in DEVICES:
-        row[device.name] = bound(row["products"], row["bytes"] / 2, device)
-    return row
+    num_flops = sum(product.flops for product in products)
+    num_bytes = BYTES_PER_VALUE * sum(product.num_values for product in products)
+    bounds = {device.name: bound(num_flops, num_bytes, device) for device in DEVICES}
+    return {"part": name, "flops": num_flops, "bytes": num_bytes, **bounds}
 
 
 def bound(num_flops: float, num_bytes: float, device: Device) -> dict:
@@ -130,18 +118,17 @@ def bound(num_flops: float, num_bytes: float, device: Device) -> dict:
 
 
 def list_lines(result: dict) -> list[str]:
-    """The lines of caption and table, in Markdown.
-
-    Args:
-      result: of `run`.
-    """
+    """The lines of caption and table, in Markdown, of a result of `run`."""
     shape = "x".join(map(str, result["image_shape"]))
     ridges = ", ".join(f"{d.name} {d.flops_per_second / d.bytes_per_second:.0f}" for d in DEVICES)
     rows = []
     for row in result["rows"]:
+        numbers = (
+            f"{row['flops'] / 1e9:,.1f}",
+            f"{row['bytes'] / 1e9:,.2f}",
+            f"{row['flops'] / row['bytes']:,.0f}",
+        )
         bounds = [f"{row[d.name]['milliseconds']:.3f} ({row[d.name]['reason']})" for d in DEVICES]
-        intensity = row["products"] / (row["bytes"] / 2)
-        numbers = (f"{row['products'] / 1e9:,.1f}", f"{row['bytes'] / 2 / 1e9:,.2f}", f"{intensity:,.0f}")
         rows.append((row["part"], *numbers, *bounds))
     caption = (
         f"{result['model']}, images {shape}, batch {result['batch_size']}, forward and backward: products "

@@ -4,7 +4,7 @@
 #   launch/measure_accelerator.sh RESULTS [TFDS_DIR] [CELEBA_ARRAYS]
 #
 # RESULTS         folder for everything that is measured; made where missing. RESULTS/accelerator.md is the
-#                 table of all benchmarks, ready for docs/performance.md
+#                 table of all benchmarks
 # TFDS_DIR        where TFDS prepared mnist; "" leaves the MNIST training out
 # CELEBA_ARRAYS   folder with train.npy and val.npy, uint8 (N, 32, 32, 3); "" leaves the CelebA trainings out
 #
@@ -35,8 +35,8 @@ cd "$(dirname "$0")/.."
 
 benchmark() {  # benchmark NAME CONFIG DTYPE BATCH_SIZE FLAGS...
   local file="$results/benchmark_$1_$3"
-  python -m benchmarks --config="$2" --config.model.compute_dtype="$3" \
-    --config.train.batch_size="$4" --output="$file.json" "${@:5}" "${benchmark_flags[@]}" | tee "$file.md"
+  python -m ifanp_jax.benchmark --config="$2" --config.model.compute_dtype="$3" \
+    --config.train.batch_size="$4" --output="$file.json" "${@:5}" "${benchmark_flags[@]}" | tee "$file.txt"
 }
 
 train() {  # train NAME CONFIG FLAGS...
@@ -46,12 +46,11 @@ train() {  # train NAME CONFIG FLAGS...
   echo "$name: $((SECONDS - started)) s from start to figures" | tee -a "$results/seconds.txt"
 }
 
-step=(--section=training --section=completion)  # what has no parts of its own, and no rivals
 for dtype in bfloat16 float32; do
   benchmark celeba_ifanp configs/celeba_ifanp.py "$dtype" 512
   benchmark mnist_ifanp configs/mnist_ifanp.py "$dtype" 512
-  benchmark celeba_multiscale configs/celeba_multiscale.py "$dtype" 512 "${step[@]}" --section=parts
-  benchmark deepfill64 configs/faces64.py:deepfill.DeepFill64 "$dtype" 64 "${step[@]}" "${inpainter_flags[@]}"
+  benchmark celeba_multiscale configs/celeba_multiscale.py "$dtype" 512
+  benchmark deepfill64 configs/faces64.py:deepfill.DeepFill64 "$dtype" 64 "${inpainter_flags[@]}"
   python -m benchmarks collect --results="$results" > "$results/accelerator.md"
 done
 if [[ -n "$tfds_dir" ]]; then

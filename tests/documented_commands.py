@@ -18,8 +18,9 @@ import sys
 import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
-MAIN, BENCHMARK, PRETRAINED = "ifanp_jax.main", "benchmarks", "benchmarks.release"
-BENCHMARKS = ("collect", "peers", "protocols", "quality", "reliability", "roofline", "tiles")
+MAIN, BENCHMARK = "ifanp_jax.main", "ifanp_jax.benchmark"
+BENCHMARKS, RELEASE = "benchmarks", "benchmarks.release"
+COMMANDS = ("collect", "peers", "protocols", "quality", "reliability", "roofline")
 OTHERS = (  # of no flags of ours
     ". ", "export ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ",
     "sha256sum -c", "sphinx-build ",
@@ -63,12 +64,14 @@ def find_errors(commands):
 def _find_module(words):
     """The module of this package that a command starts, or None, and what the module is given."""
     first = words[0]
-    if words[:2] == ["python", "-m"] and words[2] in (MAIN, BENCHMARK, PRETRAINED):
-        if words[2] == MAIN:
-            return MAIN, words[3:]
-        if words[2] == PRETRAINED:
-            return f"{PRETRAINED}.__main__", words[3:]
-        return f"{BENCHMARK}.__main__", words[4:] if words[3] in BENCHMARKS else words[3:]
+    if words[:2] == ["python", "-m"] and words[2] in (MAIN, BENCHMARK):
+        return words[2], words[3:]
+    if words[:3] == ["python", "-m", RELEASE]:
+        return f"{RELEASE}.__main__", words[3:]
+    if words[:3] == ["python", "-m", BENCHMARKS]:
+        if words[3] not in COMMANDS:
+            raise ValueError(f"{words[3]} is no command of the benchmarks")
+        return f"{BENCHMARKS}.__main__", words[4:]
     if first == "ifanp-jax":
         return MAIN, words[1:]
     if first.startswith("launch/"):

@@ -2,9 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 from jax.extend import core
+
+
+class Product(NamedTuple):
+    """Matrix products or convolutions that one line of a program does.
+
+    Attributes:
+      scope: names of the modules and transformations around it, separated by "/".
+      flops: operations, two per multiply-add.
+      num_values: read and written.
+    """
+
+    scope: str
+    flops: int
+    num_values: int
 
 
 def count(function: Callable, *args) -> int:
@@ -20,35 +35,44 @@ def count(function: Callable, *args) -> int:
     Returns:
       Operations of one call.
     """
-    return _count_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+    return sum(product.flops for product in list_products(function, *args))
 
 
-def _count_jaxpr(jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+def list_products(function: Callable, *args) -> list[Product]:
+    """The matrix products and convolutions of one call, as `count` counts them."""
+    return _list_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, "")
 
 
-def _count_equation(equation) -> int:
-    params = equation.params
+def _list_jaxpr(jaxpr, scope):
+    return [product for equation in jaxpr.eqns for product in _list_equation(equation, scope)]
+
+
+def _list_equation(equation, scope) -> list[Product]:
+    params, scope = equation.params, f"{scope}/{equation.source_info.name_stack}"
     match equation.primitive.name:
         case "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
-            return 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+            return [_make_product(equation, scope, math.prod(shape[axis] for axis in contracted))]
         case "conv_general_dilated":
-            return _count_convolution(equation)
+            # Kernel taps times input channels per group; padding counts as if it were data.
+            numbers, kernel = params["dimension_numbers"], equation.invars[1].aval.shape
+            return [_make_product(equation, scope, math.prod(kernel[axis] for axis in numbers.rhs_spec[1:]))]
         case "scan":
-            return params["length"] * _count_jaxpr(params["jaxpr"].jaxpr)
+            body = _list_jaxpr(params["jaxpr"].jaxpr, scope)
+            return [Product(name, params["length"] * n, params["length"] * m) for name, n, m in body]
         case "cond":
-            return max(_count_jaxpr(branch.jaxpr) for branch in params["branches"])
-    return sum(_count_jaxpr(jaxpr) for value in params.values() for jaxpr in _inner_jaxprs(value))
+            branches = [_list_jaxpr(branch.jaxpr, scope) for branch in params["branches"]]
+            return max(branches, key=lambda products: sum(product.flops for product in products))
+    inner = [jaxpr for value in params.values() for jaxpr in _inner_jaxprs(value)]
+    return [product for jaxpr in inner for product in _list_jaxpr(jaxpr, scope)]
 
 
-def _count_convolution(equation) -> int:
-    """Output values times kernel taps times input channels per group; padding counts as if it were data."""
-    numbers = equation.params["dimension_numbers"]
-    kernel = equation.invars[1].aval.shape
-    taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[1:])  # input channels per group, then space
-    return 2 * equation.outvars[0].aval.size * taps
+def _make_product(equation, scope, num_terms):
+    """A product each of whose outputs is a sum of so many terms."""
+    outputs = equation.outvars[0].aval.size
+    inputs = sum(variable.aval.size for variable in equation.invars)
+    return Product(scope, 2 * outputs * num_terms, inputs + outputs)
 
 
 def _inner_jaxprs(value):

@@ -11,10 +11,10 @@ from benchmarks import peer_processes, peers
 from ifanp_jax.errors import UserError
 
 TINY = peers.Effort(
-    rounds=1,
+    turns=1,
     seconds=0.0,
     batch_size=2,
-    picture_side=32,
+    picture_size=32,
     model_fields={
         "width": 8, "latent_dim": 4, "widths": (4, 8, 8, 8), "encoder_depth": 1, "decoder_depth": 2,
     },

@@ -1,14 +1,24 @@
 """Operations, bytes and bounds."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-import numpy as np
+import pytest
 
-from benchmarks import inputs, parts, roofline
+from benchmarks import roofline
 from configs import digits_multiscale
+from ifanp_jax import benchmark
 from ifanp_jax.runtime import flops
-from ifanp_jax.training import runs
+from ifanp_jax.training import dispatch, runs
 from tests import tiny
+
+
+def make_multiscale():
+    config = digits_multiscale.get_config()
+    config.model.update(widths=(4, 8), down_blocks=(1, 1), up_blocks=(1,))
+    config.train.update(batch_size=4)
+    return config
 
 
 def test_a_bound_is_the_larger_of_both_times():
@@ -17,34 +27,27 @@ def test_a_bound_is_the_larger_of_both_times():
     assert roofline.bound(2e9, 5e6, device) == {"milliseconds": 5.0, "reason": "memory"}
 
 
-def test_a_product_is_counted_as_it_is():
-    x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
-    row = roofline.count("product", jnp.matmul, x, x)
-    assert row["products"] == 2 * 64**3
-    assert row["flops"] >= row["products"] and row["bytes"] >= 3 * 4 * 64**2
+def test_a_product_reads_its_inputs_and_writes_its_result():
+    left, right = jax.ShapeDtypeStruct((64, 32), jnp.float32), jax.ShapeDtypeStruct((32, 8), jnp.float32)
+    row = roofline.count("product", flops.list_products(jnp.matmul, left, right))
+    assert row["flops"] == 2 * 64 * 32 * 8
+    assert row["bytes"] == 2 * (64 * 32 + 32 * 8 + 64 * 8)
 
 
-def test_the_table_has_every_part_and_the_step():
-    overrides = {"model.name": "image_np.IFNP", "model.compute_dtype": "bfloat16", "train.batch_size": 4}
-    config = tiny.make_config(**overrides)
-    result = roofline.run(config, (6, 6, 1))
-    assert result["dtype"] == "float32"
-    names = [row["part"].split(",")[0] for row in result["rows"]]
-    assert names == ["latent path", "decoder", "objective", "whole step"]
-    *found, step = (row["products"] for row in result["rows"])
-    # The step does not need the gradient of its masked input.
-    np.testing.assert_allclose(sum(found), step, rtol=0.1)
-    assert len(roofline.list_lines(result)) == 4 + len(names)
+def test_a_part_is_the_first_module_within_the_verb_of_the_model():
+    assert roofline.part_of("/transpose(jvp(M))/M.decode/decoder/Conv_0/transpose()", "M") == "decoder"
+    assert roofline.part_of("/vmap()", "M") == roofline.part_of("", "M") == roofline.REST
 
 
-def test_the_parts_of_the_multiscale_model_are_its_step():
-    config = digits_multiscale.get_config()
-    config.model.update(widths=(4, 8), down_blocks=(1, 1), up_blocks=(1,))
-    config.train.update(batch_size=4, optimizer="adam")
-    run = runs.make(inputs.prepare(config), (8, 8, 1))
-    counted = {}
-    for name, function, values in parts.list_parts(run):
-        cotangent = jax.eval_shape(function, *values)
-        counted[name] = flops.count(lambda g, *x, f=function: jax.vjp(f, *x)[1](g), cotangent, *values)
-    assert list(counted) == ["kernel interpolation", "way down", "way up", "heads and objective"]
-    np.testing.assert_allclose(sum(counted.values()), inputs.count_step_flops(run), rtol=0.1)
+@pytest.mark.parametrize(
+    ("config", "num_parts"), [(tiny.make_config(), 5), (make_multiscale(), 6)], ids=["IFANP", "multiscale"]
+)
+def test_the_parts_add_up_to_the_step(config, num_parts):
+    result = roofline.run(benchmark.prepare(config), (8, 8, 1))
+    *parts, whole = result["rows"]
+    assert len(parts) == num_parts and whole["part"] == roofline.WHOLE
+    assert sum(row["bytes"] for row in parts) == whole["bytes"]
+    new = runs.make(config, (8, 8, 1))
+    step_flops = dispatch.count_step_flops(dataclasses.replace(new, state=runs.abstract_state(new)))
+    assert sum(row["flops"] for row in parts) == whole["flops"] == step_flops
+    assert len(roofline.list_lines(result)) == 4 + len(result["rows"])

@@ -6,7 +6,7 @@ import pytest
 from tests.launch.commands import LAUNCH
 
 SCRIPT = LAUNCH / "measure_accelerator.sh"
-TINY = "--config.train.batch_size=2 --image_size=16 --section=training"
+TINY = "--config.train.batch_size=2 --image_size=16 --picture_size=16"
 TINY_INPAINTER = "--config.model.width=4 --config.step.critic_width=4 --config.step.num_critic_updates=1"
 
 
@@ -68,6 +68,6 @@ def test_all_of_it_works_on_tiny_sizes(fakes, tmp_path):
     )
     assert status == 0, output
     table = (tmp_path / "results" / "accelerator.md").read_text()
-    assert table.count("bfloat16") == table.count("float32 |") == 4
+    assert table.count("| bfloat16 |") == table.count("| float32 |") == 4
     assert "deepfill.DeepFill64, 16x16x3, batch 2" in table and "multiscale_np.MultiscaleNP" in table
     assert "celeba_multiscale: " in (tmp_path / "results" / "seconds.txt").read_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ifanp_jax.modules import gca, grid
+from tests.oracles import attention
 
 B, H, W, D = 3, 4, 5, 6
 N = H * W
@@ -109,6 +110,17 @@ def test_values_and_gradients_equal_the_softmax_over_squeezed_context(
     np.testing.assert_allclose(out, expected[0], atol=1e-5)
     np.testing.assert_allclose(by_theta, expected[1], atol=5e-4)
     np.testing.assert_allclose(by_values, expected[2], atol=5e-5)
+
+
+@pytest.mark.parametrize("oracle", [attention.by_softmax, attention.by_jax])
+def test_it_is_the_attention_of_every_image_by_itself(attend_and_gradients, oracle):
+    keys = jax.random.split(jax.random.key(0), 3)
+    theta = gca.to_ball(jax.random.normal(keys[0], (N, D)))
+    values, cotangent = jax.random.normal(keys[1], (2, B, N, D))
+    observed = jax.random.bernoulli(keys[2], 0.4, (B, N)).at[:, 0].set(True)
+    out, pullback = jax.vjp(lambda theta, values: oracle(theta, values, observed), theta, values)
+    found = attend_and_gradients(theta, values, observed, cotangent, gca.MAX_ENTRIES)
+    chex.assert_trees_all_close(found, (out, *pullback(cotangent)), atol=1e-4)
 
 
 @pytest.mark.parametrize("square", [0.5, 1e4])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ifanp_jax.modules import lpa
+from tests.oracles import pooling
 
 
 def reference(x, length_scale):
@@ -34,6 +35,12 @@ def test_closed_form_with_one_length_scale_per_channel():
     learned = lpa.LocalPoolingAggregation(learned_scale=True)
     out = jax.jit(learned.apply)({"params": {"log_scale": log_scale}}, x)
     np.testing.assert_allclose(out, reference(x, np.exp(log_scale)), atol=1e-6)
+
+
+def test_it_is_a_convolution_of_each_channel():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 4))
+    weights = lpa.window_weights(jnp.arange(1.0, 5.0))
+    np.testing.assert_allclose(lpa.pool(x, weights), pooling.by_convolution(x, weights), atol=1e-6)
 
 
 def test_learned_scale_starts_at_the_fixed_window_and_has_a_gradient():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ifanp_jax.inpainters.layers import contextual_attention
+from tests.oracles.contextual_attention import RATE, SCALE, by_convolutions
 
 B, D = 3, 2
 attend = jax.jit(
@@ -116,6 +117,25 @@ def test_options_equal_loops_over_patches(rate, h, w, options):
         known = known.at[1, ::2, ::2].set(0.3)
     out, _ = attend(features, known, rate=rate, **options)
     np.testing.assert_allclose(out, attend_by_loops(features, known, rate=rate, **options), atol=1e-5)
+
+
+def test_values_and_gradients_equal_the_published_convolutions():
+    features = jax.random.normal(jax.random.key(0), (2, 12, 16, 4))
+    known = np.ones((2, 12, 16, 1), np.float32)
+    known[0, 4:8, 6:10] = 0
+    known[1, 5, 11] = 0.5
+
+    def both(function):
+        def loss(features):
+            out = function(features, jnp.asarray(known))
+            return jnp.sum(jnp.sin(out)), out
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(features)
+
+    (_, expected), gradient = both(by_convolutions)
+    (_, found), found_gradient = both(lambda x, known: attend(x, known, rate=RATE, scale=SCALE)[0])
+    chex.assert_trees_all_close(found, expected, atol=1e-5)
+    chex.assert_trees_all_close(found_gradient, gradient, atol=1e-4)
 
 
 @pytest.mark.parametrize(("rate", "h", "w"), SHAPES)
