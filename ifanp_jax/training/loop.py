@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import tensors
 from ifanp_jax.models import parameters
 from ifanp_jax.runtime import device_mesh, heartbeat, signals
 from ifanp_jax.training import dispatch, guards, init_from, keys, runs
@@ -63,7 +64,7 @@ def run(
         stack.enter_context(signals.deferred())
         new = _check(config, workdir, dataset, mesh, allowed_changes)
         checkpoints = stack.enter_context(runs.open_checkpoints(workdir, config, is_writer=True))
-        record = runs.make_record(config, new.image_shape) | describe_images(dataset.train)
+        record = tensors.make_record(config, new.image_shape) | describe_images(dataset.train)
         current, old_record = _begin(
             new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
         )

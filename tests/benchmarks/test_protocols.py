@@ -1,7 +1,5 @@
 """The protocols of other papers, on a model whose densities are known."""
 
-import types
-
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,8 +11,8 @@ from configs import digits_ifanp
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import cells
+from ifanp_jax.inference.model import Model
 from ifanp_jax.models.outputs import Completion
-from ifanp_jax.training import Run
 from tests import tiny
 
 SIDE, SCALE = 16, 0.05
@@ -31,12 +29,11 @@ class Constant(nn.Module):
         return Completion(samples=samples, scale=jnp.full_like(samples, SCALE) if self.has_scale else None)
 
 
-def make_run(model, **fields):
+def make_model(module):
     config = digits_ifanp.get_config()
     config.model.update(likelihood="per_pixel", sigma_floor=0.004)
     config.evaluate.update(num_images=5, batch_size=4, num_samples=2)
-    step = types.SimpleNamespace(variables=lambda state: {})
-    return Run(config=config, image_shape=(SIDE, SIDE, 1), model=model, step=step, **fields)
+    return Model(module=module, variables={}, config=config, image_shape=(SIDE, SIDE, 1), step=0)
 
 
 def densities(images, scale):
@@ -57,7 +54,7 @@ def test_points_of_tnp_are_context_and_the_rest_of_so_many():
 
 def test_rows_are_the_sums_of_the_densities():
     images = np.random.default_rng(0).integers(100, 156, (5, SIDE, SIDE, 1), np.uint8)
-    result = protocols.run(make_run(Constant()), Dataset("noise", images, images), num_rounds=3)
+    result = protocols.run(make_model(Constant()), Dataset("noise", images, images), num_rounds=3)
     hidden = ~cells.draw_contexts(0, "uniform", 0.3, images.shape[:3])[..., 0]
     assert [row["floor"] for row in result["npf"]] == [0, 0.01]
     for row in result["npf"]:  # a floor of 0.01 does not reach the scale
@@ -78,7 +75,7 @@ def test_rows_are_the_sums_of_the_densities():
 
 def test_the_tables_name_likelihood_floors_and_what_is_published():
     images = np.zeros((2, 8, 8, 1), np.uint8)
-    result = protocols.run(make_run(Constant()), Dataset("mnist", images, images), num_rounds=2)
+    result = protocols.run(make_model(Constant()), Dataset("mnist", images, images), num_rounds=2)
     text = "\n".join(protocols.list_lines(result))
     for expected in (
         "likelihood per_pixel, sigma floor 0.004, Normal; trained with the target all",
@@ -92,4 +89,4 @@ def test_the_tables_name_likelihood_floors_and_what_is_published():
 
 def test_a_model_without_a_scale_is_refused():
     with pytest.raises(UserError, match="no scale, so it has no log-likelihood"):
-        protocols.run(make_run(Constant(has_scale=False)), tiny.digits(), num_rounds=2)
+        protocols.run(make_model(Constant(has_scale=False)), tiny.digits(), num_rounds=2)
