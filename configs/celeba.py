@@ -13,7 +13,7 @@ From arrays `train.npy` and `val.npy` (N, 32, 32, 3), or through TFDS:
 The whole of it is for an accelerator; `--config.train.num_steps=1500` is a first look. On two CPU cores
 point_np.ANP is the slowest by far, but with `--config.model.has_self_attention=False
 --config.model.width=76`. What each model reaches in 1,500 steps of 32 images stands in
-docs/study_celeba/study.md.
+docs/experiments/study_celeba/study.md.
 """
 
 from configs import _sizes, default

@@ -4,7 +4,7 @@
 
 Trained on mixed contexts (random pixels, halves, boxes), so that halves are completed as well as scattered
 pixels; `--config.mask.kind=random` is the paper's protocol. What each model reaches under that stands in
-docs/study_digits/study.md.
+docs/experiments/study_digits/study.md.
 """
 
 from configs import _sizes, default

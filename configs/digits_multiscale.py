@@ -3,7 +3,7 @@ r"""Our multi-scale neural process on the 8x8 digits that scikit-learn carries, 
     python -m ifanp_jax.main --config=configs/digits_multiscale.py --workdir=runs/digits_multiscale
 
 Reaches 15.7 / 19.5 / 22.9 dB at 20 / 40 / 60 % observed, observed pixels kept; IFANP by
-configs/digits_ifanp.py 14.5 / 18.2 / 21.8 dB.
+configs/digits_ifanp.py 14.3 / 18.0 / 21.6 dB.
 """
 
 from configs import _recipe, digits

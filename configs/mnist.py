@@ -5,7 +5,7 @@ r"""Any model on MNIST 28x28 through TFDS.
 
 `TFDS_DIR` is the folder in which TFDS prepared `mnist`; empty = TFDS's own default. The whole of it takes
 hours on two CPU cores, minutes on an accelerator; `--config.train.num_steps=1500` is a first look. What each
-model reaches in so many steps of 32 images stands in docs/study_mnist/study.md.
+model reaches in so many steps of 32 images stands in docs/experiments/study_mnist/study.md.
 """
 
 from configs import _sizes, default

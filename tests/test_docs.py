@@ -19,10 +19,10 @@ from tests import documented_commands as commands
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text()
-    for folder in ("", "docs/", "ifanp_jax/shipped/")
+    for folder in ("", "docs/", "docs/experiments/", "ifanp_jax/shipped/")
     for page in ROOT.glob(f"{folder}*.md")
 }
-MAX_README_LINES = 150
+MAX_README_LINES = 101
 MAX_SENTENCE_WORDS = 30
 FENCE = re.compile(r"^```(\w*|\{\w+\})\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
