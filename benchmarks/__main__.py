@@ -21,12 +21,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import peers, protocols, quality, reliability, roofline
-from ifanp_jax import benchmark, shipped
+from ifanp_jax import benchmark, command_line, shipped
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import autoregressive
-from ifanp_jax.runtime import command_line
 from ifanp_jax.training import runs
 
 

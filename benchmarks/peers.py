@@ -26,13 +26,12 @@ import numpy as np
 from flax import traverse_util
 
 from benchmarks.peer_processes import NEEDS, Peer, Worker, find_python
-from ifanp_jax import benchmark
+from ifanp_jax import benchmark, presets
 from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import tensors
 from ifanp_jax.models import parameters
-from ifanp_jax.runtime import config_files
 from ifanp_jax.training import runs
 
 logger = logging.getLogger(__name__)
@@ -259,7 +258,7 @@ def _write_task(folder, name, kind, task, arrays) -> Peer:
 
 def make_run(family: Family, effort: Effort) -> runs.Run:
     """The training of our member of a family with a configuration, by Adam."""
-    config = config_files.load(family.config)
+    config = presets.load(family.config)
     known = {field: value for field, value in effort.model_fields.items() if field in config.model}
     config.model.update(known)
     config.train.update(optimizer="adam", ema_decay=0.0, weight_decay=0.0, batch_size=effort.batch_size)

@@ -1,8 +1,1 @@
-"""The shipped configurations; `ifanp_jax.configs` where the package is installed.
-
-They import each other from `configs`, under whichever of the two names Python found this folder.
-"""
-
-import sys
-
-sys.modules.setdefault("configs", sys.modules[__name__])
+"""The shipped configurations; `ifanp_jax.configs` where the package is installed."""

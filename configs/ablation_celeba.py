@@ -12,11 +12,8 @@ thrown away; the last table gives them. With the evaluation the study takes abou
 steps and with three seeds.
 """
 
-import ml_collections
-
-from configs import celeba_multiscale
+from ifanp_jax import presets
 from ifanp_jax.errors import UserError
-from ifanp_jax.study import one_run
 
 NAME = "multiscale_np.MultiscaleNP"
 CHANGES = {
@@ -42,25 +39,21 @@ def get_config(which="parts"):
     if which not in ("parts", "shape"):
         raise UserError(f"{which!r} names no part of this study; give parts or shape.")
     changes = CHANGES if which == "parts" else SHAPES
-    config = celeba_multiscale.get_config(NAME)
+    config = presets.load("celeba_multiscale")
     own = config.model.to_dict()
     del own["name"]
-    config.model = ml_collections.ConfigDict({"compute_dtype": own.pop("compute_dtype")})
-    family, variant = NAME.split(".")
-    names = (NAME, *(f"{NAME}{one_run.CHANGE}{change}" for change in changes))
-    config.study = ml_collections.ConfigDict(
-        {
-            "models": names,
-            "seeds": (0,),
-            "minutes": 10.0,
-            "variants": names,
-            "figure_a": names,
-            "figure_b": (NAME, f"{NAME}{one_run.CHANGE}latent"),
-            "order": tuple((name, NAME) for name in names[1:]),
-            "published": (),
-            "fields": {family: {variant: own}},
-            "changes": changes,
-        }
+    names = (NAME, *(f"{NAME}-{change}" for change in changes))
+    presets.add_study(
+        config,
+        names,
+        lambda name: own,
+        minutes=10.0,
+        variants=names,
+        figure_a=names,
+        figure_b=(NAME, f"{NAME}-latent"),
+        order=tuple((name, NAME) for name in names[1:]),
+        published=(),
+        changes=changes,
     )
     config.train.update(batch_size=32, ema_decay=0.995, validate_every=0)
     if which == "shape":

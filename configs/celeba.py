@@ -16,13 +16,13 @@ point_np.ANP is the slowest by far, but with `--config.model.has_self_attention=
 docs/experiments/study_celeba/study.md.
 """
 
-from configs import _sizes, default
+from ifanp_jax import presets
 
 
 def get_config(model="image_np.IFANP"):
     """Returns the configuration."""
-    config = default.get_config(model)
-    config.model.update(_sizes.get(model, 32))
+    config = presets.default(model=model)
+    config.model.update(presets.size_of(model, 32))
     config.data.source = "folder"
     config.data.name = "celeb_a"
     config.data.image_size = 32

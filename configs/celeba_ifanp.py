@@ -15,9 +15,9 @@ images (15 minutes) reaches 21.6 / 25.3 / 28.3 dB at 20 / 40 / 60 % observed, ob
 models: `--config=configs/celeba.py:point_np.ANP`.
 """
 
-from configs import celeba
+from ifanp_jax import presets
 
 
 def get_config():
     """Returns the configuration."""
-    return celeba.get_config("image_np.IFANP")
+    return presets.load("celeba:image_np.IFANP")

@@ -7,12 +7,12 @@ r"""Our multi-scale neural process on CelebA 32x32, by our training.
 model by the same training: `--config=configs/celeba_multiscale.py:image_np.IFANP`.
 """
 
-from configs import _recipe, celeba
+from ifanp_jax import presets
 
 
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
-    config = _recipe.apply(celeba.get_config(model))
+    config = presets.use_our_training(presets.load(f"celeba:{model}"))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128, 192), down_blocks=(1, 1, 2, 2), up_blocks=(1, 1, 2))
         config.train.update(num_steps=8400, batch_size=64)

@@ -7,13 +7,13 @@ pixels; `--config.mask.kind=random` is the paper's protocol. What each model rea
 docs/experiments/study_digits/study.md.
 """
 
-from configs import _sizes, default
+from ifanp_jax import presets
 
 
 def get_config(model="image_np.IFANP"):
     """Returns the configuration."""
-    config = default.get_config(model)
-    config.model.update(_sizes.get(model, 8))
+    config = presets.default(model=model)
+    config.model.update(presets.size_of(model, 8))
     config.mask.kind = "mixed"
     config.train.num_steps = 1500
     config.train.learning_rate = 6e-3

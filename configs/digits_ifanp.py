@@ -6,9 +6,9 @@ Reaches 14.3 / 18.0 / 21.6 dB at 20 / 40 / 60 % observed, observed pixels kept. 
 `--config=configs/digits.py:point_np.ANP`.
 """
 
-from configs import digits
+from ifanp_jax import presets
 
 
 def get_config():
     """Returns the configuration."""
-    return digits.get_config("image_np.IFANP")
+    return presets.load("digits:image_np.IFANP")

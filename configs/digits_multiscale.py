@@ -6,12 +6,12 @@ Reaches 15.7 / 19.5 / 22.9 dB at 20 / 40 / 60 % observed, observed pixels kept; 
 configs/digits_ifanp.py 14.3 / 18.0 / 21.6 dB.
 """
 
-from configs import _recipe, digits
+from ifanp_jax import presets
 
 
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
-    config = _recipe.apply(digits.get_config(model))
+    config = presets.use_our_training(presets.load(f"digits:{model}"))
     config.data.flips = "none"  # a mirrored digit is another sign
     if model == "multiscale_np.MultiscaleNP":
         config.train.num_steps = 1200

@@ -9,13 +9,13 @@ resized. Holes are DeepFill's rectangles, free-form strokes, centre squares and 
 measured yet.
 """
 
-from configs import _sizes, default
+from ifanp_jax import presets
 
 
 def get_config(model="deepfill.DeepFill64"):
     """Returns the configuration."""
-    config = default.get_config(model)
-    config.model.update(_sizes.get(model, 64))
+    config = presets.default(model=model)
+    config.model.update(presets.size_of(model, 64))
     config.data.update(source="folder", name="faces64", image_size=64, channels=3, eval_split="val")
     config.data.flips = "horizontal"
     config.mask.kind = "inpainting"

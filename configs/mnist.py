@@ -8,13 +8,13 @@ hours on two CPU cores, minutes on an accelerator; `--config.train.num_steps=150
 model reaches in so many steps of 32 images stands in docs/experiments/study_mnist/study.md.
 """
 
-from configs import _sizes, default
+from ifanp_jax import presets
 
 
 def get_config(model="image_np.IFANP"):
     """Returns the configuration."""
-    config = default.get_config(model)
-    config.model.update(_sizes.get(model, 32))
+    config = presets.default(model=model)
+    config.model.update(presets.size_of(model, 32))
     config.data.source = "tfds"
     config.data.name = "mnist"
     config.mask.kind = "mixed"

@@ -8,9 +8,9 @@ about 126 images/s, so the whole of it takes 3 hours there; a run of 1,300 steps
 `--config=configs/mnist.py:point_np.NP`.
 """
 
-from configs import mnist
+from ifanp_jax import presets
 
 
 def get_config():
     """Returns the configuration."""
-    return mnist.get_config("image_np.IFANP")
+    return presets.load("mnist:image_np.IFANP")

@@ -4,12 +4,12 @@ python -m ifanp_jax.main --config=configs/mnist_multiscale.py --workdir=runs/mni
         --config.data.dir=TFDS_DIR
 """
 
-from configs import _recipe, mnist
+from ifanp_jax import presets
 
 
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
-    config = _recipe.apply(mnist.get_config(model))
+    config = presets.use_our_training(presets.load(f"mnist:{model}"))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128), down_blocks=(1, 1, 2), up_blocks=(1, 1))
     config.data.flips = "none"  # a mirrored digit is another sign

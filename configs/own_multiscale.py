@@ -10,12 +10,12 @@ configs/photos_multiscale.py. `ifanp_jax.train` uses this file for arrays, which
 flipped: `--config.data.flips=horizontal` suits what has no left and right.
 """
 
-from configs import _recipe, default
+from ifanp_jax import presets
 
 
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
-    config = _recipe.apply(default.get_config(model))
+    config = presets.use_our_training(presets.default(model=model))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128), down_blocks=(1, 2, 2), up_blocks=(1, 2))
     config.data.update(source="folder", flips="none", tile_size=64)

@@ -8,12 +8,12 @@ of 128x128; a training sees random crops of 64x64 of them in all symmetries, an 
 at first the middle one of each picture.
 """
 
-from configs import _recipe, default
+from ifanp_jax import presets
 
 
 def get_config(model="multiscale_np.MultiscaleNP"):
     """Returns the configuration."""
-    config = _recipe.apply(default.get_config(model))
+    config = presets.use_our_training(presets.default(model=model))
     if model == "multiscale_np.MultiscaleNP":
         config.model.update(widths=(32, 64, 128, 192), down_blocks=(1, 1, 2, 2), up_blocks=(1, 1, 2))
         config.model.temperature = 1.1  # else samples are smoother than photographs

@@ -6,7 +6,7 @@ r"""The paper's study on CelebA 32x32, at the paper's scale: for an accelerator.
 60,000 training and 5,000 test images, three seeds, beside the numbers that the paper prints.
 """
 
-from configs import celeba, study_digits
+from ifanp_jax import presets
 
 # Observed share, raw PSNR in dB and KL as the paper prints them. It does not say of how many samples its
 # predictions are, whether they are clipped, and whether its KL is a sum or a mean. Ours is the clipped mean
@@ -22,7 +22,7 @@ PUBLISHED = (
 
 def get_config():
     """Returns the configuration."""
-    config = study_digits.add_study(celeba.get_config(), image_size=32)
+    config = presets.load("study_digits:celeba")
     config.study.seeds = (0, 1, 2)
     config.study.published = PUBLISHED
     config.data.eval_split = "test"

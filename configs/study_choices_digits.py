@@ -11,13 +11,11 @@ MultiscaleNP; gelu, silu and leaky ReLU in MultiscaleNP at equal steps:
         --workdir=runs/activations
 """
 
-from configs import digits, study_recipes_digits
-from configs.study_recipes_digits import IFANP, MULTISCALE_NP, OURS
+from ifanp_jax import presets
 from ifanp_jax.errors import UserError
-from ifanp_jax.study import one_run
 
-ANP = "point_np.ANP"
-ADAM, ACTIVATIONS = "adam", ("silu", "leaky_relu")
+IFANP, ANP, MULTISCALE_NP = "image_np.IFANP", "point_np.ANP", "multiscale_np.MultiscaleNP"
+OURS, ADAM, ACTIVATIONS = "ours", "adam", ("silu", "leaky_relu")
 
 
 def get_config(which="optimizers"):
@@ -28,11 +26,11 @@ def get_config(which="optimizers"):
     """
     if which not in ("optimizers", "activations"):
         raise UserError(f"{which!r} names no part of this study; give optimizers or activations.")
-    config = study_recipes_digits.get_config()
+    config = presets.load("study_recipes_digits")
     study = config.study
     study.changes[OURS].evaluate.rounds = 0
     ours = study.changes[OURS].to_dict()
-    adam = {"optimizer": "adam", "learning_rate": digits.get_config().train.learning_rate}
+    adam = {"optimizer": "adam", "learning_rate": presets.load("digits").train.learning_rate}
     study.changes[ADAM] = ours | {"train": ours["train"] | adam}
     for name in ACTIVATIONS:
         study.changes[name] = ours | {"model": ours["model"] | {"activation": name}}
@@ -40,7 +38,7 @@ def get_config(which="optimizers"):
         pairs = [(name, OURS, ADAM) for name in (IFANP, ANP, MULTISCALE_NP)]
     else:
         pairs = [(MULTISCALE_NP, OURS, *ACTIVATIONS)]
-    named = [[f"{name}{one_run.CHANGE}{change}" for change in changes] for name, *changes in pairs]
+    named = [[f"{name}-{change}" for change in changes] for name, *changes in pairs]
     study.models = tuple(name for group in named for name in group)
     study.order = tuple((other, group[0]) for group in named for other in group[1:])
     study.variants = study.figure_a = study.models

@@ -10,7 +10,7 @@ as one core takes in about 20 minutes. One of its runs by itself, which the stud
         --workdir=runs/inpainting/glcic.GLCIC_seed0 --config.data.dir=FACES
 """
 
-from configs import _sizes, faces64, study_inpainting
+from ifanp_jax import presets
 from ifanp_jax.study import one_run
 
 # What differs from one family to another: steps that one core takes in about 20 minutes, and what two cores
@@ -36,7 +36,8 @@ MODELS = (
     "glcic.GLCIC",
     "deepfill.DeepFill64",
     "deepfill.DeepFill64-no_attention",
-    *study_inpainting.NEURAL_PROCESSES,
+    "multiscale_np.MultiscaleNP",
+    "image_np.IFANP",
 )
 
 
@@ -46,10 +47,8 @@ def get_config(model=""):
     Args:
       model: of `MODELS`; "" = the study.
     """
-    config = study_inpainting.over_holes(faces64.get_config("deepfill.DeepFill64"))
-    study_inpainting.add_study(
-        config, MODELS, lambda name: _sizes.get_inpainter(name, 64) | study_inpainting.process_fields(name)
-    )
+    config = presets.load("study_inpainting:64")
+    config.study.models = MODELS
     config.study.changes.update(OF_FAMILY)
     config.evaluate.update(num_images=1000, classical_images=100)
     return one_run.config_of(config, model, config.study.seeds[0]) if model else config

@@ -6,12 +6,12 @@ r"""The paper's study on MNIST 28x28, at the paper's scale: for an accelerator.
 60,000 training and 5,000 test images, three seeds.
 """
 
-from configs import mnist, study_digits
+from ifanp_jax import presets
 
 
 def get_config():
     """Returns the configuration."""
-    config = study_digits.add_study(mnist.get_config(), image_size=32)
+    config = presets.load("study_digits:mnist")
     config.study.seeds = (0, 1, 2)
     config.evaluate.num_images = config.evaluate.classical_images = 5000
     return config

@@ -6,9 +6,9 @@ r"""The paper's study on MNIST 28x28 as far as two CPU cores come in about an ho
 One seed, 1,500 steps of 32 images per model; the first 500 test images.
 """
 
-from configs import study_celeba_cpu, study_mnist
+from ifanp_jax import presets
 
 
 def get_config():
     """Returns the configuration."""
-    return study_celeba_cpu.for_two_cores(study_mnist.get_config())
+    return presets.load("study_celeba_cpu:study_mnist")

@@ -21,7 +21,7 @@ import ifanp_jax
 
 NUM_STEPS = 1500
 CONFIG = "digits_ifanp"  # a shipped configuration; "own_multiscale" is ours, for images of any kind
-FIELDS = {}  # any other field of configs/default.py, by its dotted name
+FIELDS = {}  # any other field of ifanp_jax/configuration.py, by its dotted name
 
 # %%
 images = (datasets.load_digits().images / 16).astype(np.float32)  # (1797, 8, 8) in [0, 1]

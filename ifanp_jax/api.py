@@ -15,35 +15,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, errors, files, shipped
+from ifanp_jax import configuration, errors, files, presets, shipped
 from ifanp_jax.data import sources
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import report, validation
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.result import CompletionResult
-from ifanp_jax.runtime import config_files, extras
+from ifanp_jax.runtime import extras
 from ifanp_jax.training import loop, runs
 
 logger = logging.getLogger("ifanp_jax")
 
 FOLDER = "data"  # of the arrays, inside the working directory
 PARTS = ("train", "val")
-# What a shipped configuration says of its own images.
-WHOLE_IMAGES = {
-    "data.source": "arrays",
-    "data.train_split": "train",
-    "data.eval_split": "val",
-    "data.image_size": 0,
-    "data.channels": 0,
-    "data.crop_size": 0,
-    "data.crop_box": (),
-    "data.tile_size": 0,
-    "data.random_crop": 0,
-    "data.partition_file": "",
-    "data.max_train_images": 0,
-    "data.max_eval_images": 0,
-}
 FIXED = ("data.source", "data.dir", "data.name", "data.train_split", "data.eval_split")
 
 
@@ -137,8 +122,11 @@ def train(
 
 
 def _make_config(name: str, overrides: Mapping[str, Any], data_name: str) -> ConfigDict:
-    config = config_files.load(name)
-    config.update_from_flattened_dict(WHOLE_IMAGES | {"data.name": data_name})
+    config = presets.load(name)
+    # What a shipped configuration says of its own images does not hold for these.
+    own = {name: field.default for name, field in configuration.FIELDS.items() if field.is_of_images}
+    own |= {"data.source": "arrays", "data.eval_split": "val", "data.name": data_name}
+    config.update_from_flattened_dict(own)
     known = configuration.flatten(config)
     if not isinstance(overrides, Mapping):
         raise UserError(
@@ -149,13 +137,14 @@ def _make_config(name: str, overrides: Mapping[str, Any], data_name: str) -> Con
         if field in FIXED:
             raise UserError(f"overrides sets {field}, which train sets itself; leave it out.")
         if field not in known:
-            raise UserError(f"overrides sets {field}, which {name} does not have; see configs/default.py.")
+            raise UserError(
+                f"overrides sets {field}, which {name} does not have; see ifanp_jax/configuration.py."
+            )
         try:
             config.update_from_flattened_dict({field: value})
         except (TypeError, ValueError) as error:
             raise UserError(f"overrides sets {field}: {errors.first_line(error)}.") from None
-    configuration.apply_protocol(config)
-    configuration.check(config)
+    configuration.prepare(config, given=overrides)
     return config
 
 

@@ -24,10 +24,10 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, files, memory, training
+from ifanp_jax import command_line, configuration, files, memory, training
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import command_line, device_mesh
+from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import dispatch, feed, keys, runs
 
 MEBIBYTE = 2**20
@@ -112,8 +112,7 @@ def prepare(config: ConfigDict) -> ConfigDict:
       UserError: when a value cannot work.
     """
     config = config.copy_and_resolve_references()
-    configuration.apply_protocol(config)
-    configuration.check(config)
+    configuration.prepare(config)
     return config
 
 

@@ -1,14 +1,44 @@
-"""Checks of a configuration before anything is compiled."""
+"""Every field of a configuration, once: its default, what it may be, and what it means.
 
-from collections.abc import Sequence
+Any of them can be set on the command line, `--config.train.num_steps=2000`. Two groups stand elsewhere:
+`config.model` has a model's name and the fields of its class, `config.step` those of a way of training. A
+study adds `config.study`.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ifanp_jax import objectives
-from ifanp_jax.data import augment, masks
+from ifanp_jax import errors, objectives
+from ifanp_jax.data import augment, masks, sources
 from ifanp_jax.errors import UserError
 
-# What a protocol sets, whatever the fields say.
+
+class Field(NamedTuple):
+    """One field.
+
+    Attributes:
+      default: a value; its type is that of the field.
+      low: lowest value of a number; None = anything goes.
+      high: highest value; None = no limit.
+      choices: all values; () = anything goes.
+      is_free: another value does not change a run that goes on, but for rounding.
+      is_place: says where something lies on this machine.
+      is_of_images: says which images of a source are taken, and which part of them.
+    """
+
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    is_free: bool = False
+    is_place: bool = False
+    is_of_images: bool = False
+
+
+# What a protocol sets, whatever the configuration's file says.
 PROTOCOLS = {
     "": {},
     "paper": {
@@ -35,103 +65,221 @@ GEOMETRIES = {
     ("npf", "mnist"): {"data.image_size": 32, "data.crop_size": 0, "data.crop_box": ()},
     ("npf", "celeb_a"): {"data.image_size": 32, "data.crop_size": 0, "data.crop_box": (0, 0, 218, 178)},
 }
-CHOICES = {
-    "protocol": tuple(PROTOCOLS),
-    "data.placement": ("auto", "device", "stream"),
-    "data.flips": augment.FLIPS,
-    "train.optimizer": ("adam", "muon"),
-    "mask.kind": masks.KINDS,
-    "objective.target": objectives.TARGETS,
+MAX_SEED = 2**32 - 1
+
+FIELDS = {
+    # "paper" = random contexts of 30 to 60 %, tested at 20, 40 and 60 %, all pixels as target; "npf" = that
+    # of the neural-process-family notebooks: random contexts of 0 to 30 % in training and test, all pixels as
+    # target, sigma per pixel with floor 0.01, MNIST and whole CelebA frames resized to 32x32; "" = as the
+    # fields below say. A protocol sets the fields it speaks of.
+    "protocol": Field("", choices=tuple(PROTOCOLS)),
+    "seed": Field(0, low=0, high=MAX_SEED),  # parameters, batches, masks and latent samples follow from it
+    # -- Where images come from and what is done to them
+    "data.source": Field("digits", choices=sources.SOURCES, is_of_images=True),
+    # TFDS name for "tfds" ("mnist", "celeb_a", ...), else a label for the tables: where it is left as it is,
+    # data of a folder and arrays take the name of where they lie
+    "data.name": Field("digits"),
+    # TFDS data_dir, folder of pictures, or folder of .npy / .npz files
+    "data.dir": Field("", is_free=True, is_place=True),
+    # side of the square images in pixels, or of a picture's shorter side before it is cut into tiles; 0 = as
+    # they are after the crop
+    "data.image_size": Field(0, low=0, is_of_images=True),
+    "data.channels": Field(0, low=0, is_of_images=True),  # 1 = grey, 3 = RGB, 0 = as they are
+    # side of the central crop before resizing, in pixels; 0 = largest square ("digits" and "arrays": no crop)
+    "data.crop_size": Field(0, low=0, is_of_images=True),
+    # or a fixed crop (top, left, height, width) in pixels; () = central
+    "data.crop_box": Field((), is_of_images=True),
+    # "folder": cuts whole pictures into squares of this side in pixels, or of image_size where that is less;
+    # 0 = crops them
+    "data.tile_size": Field(0, low=0, is_of_images=True),
+    # TFDS split, stem of the array file, or sub-folder of pictures
+    "data.train_split": Field("train", is_of_images=True),
+    "data.eval_split": Field("test", is_of_images=True),  # held out, for validation and the evaluation
+    # "folder" without a partition file: fraction of held-out pictures
+    "data.eval_fraction": Field(0.1, low=0, high=1),
+    # "folder": CelebA's list_eval_partition.txt; 0 = train, eval_split "val" or "test" names 1 or 2
+    "data.partition_file": Field("", is_free=True, is_place=True, is_of_images=True),
+    "data.max_train_images": Field(0, low=0, is_of_images=True),  # keeps only the first so many; 0 = all
+    "data.max_eval_images": Field(0, low=0, is_of_images=True),
+    # of decoded images; "" = the user's cache directory
+    "data.cache_dir": Field("", is_free=True, is_place=True),
+    # training images on the "device" (split among the devices), a "stream" from the host, or "auto": a stream
+    # where they would take more than a quarter of the devices' memory; the batches are the same
+    "data.placement": Field("auto", choices=("auto", "device", "stream"), is_free=True),
+    # side of random training crops, in pixels; 0 = whole images
+    "data.random_crop": Field(0, low=0, is_of_images=True),
+    # of training images: "horizontal", or "all" symmetries of a square
+    "data.flips": Field("none", choices=augment.FLIPS),
+    # -- Contexts in training
+    # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
+    # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box,
+    # "varied": for each image a kind of its own by `shares` and an observed fraction of its own, or
+    # "inpainting": for each image a hole of the inpainters' papers by `hole_shares`
+    "mask.kind": Field("random", choices=masks.KINDS),
+    # observed part of the pixels: one value, or a range drawn anew at every step ("varied": for every image)
+    "mask.fraction": Field((0.3, 0.6)),
+    # "varied": how many of the images, in expectation
+    "mask.shares.random": Field(0.65, low=0),
+    "mask.shares.half": Field(0.15, low=0),
+    "mask.shares.box": Field(0.1, low=0),
+    "mask.shares.strokes": Field(0.1, low=0),
+    # "inpainting", in expectation: a rectangle of half the side or a little less, free-form strokes, the
+    # centre square (or 1/64 smaller on each side), half of the image, or all but 10 to 50 % of the pixels
+    "mask.hole_shares.box": Field(1.0, low=0),
+    "mask.hole_shares.strokes": Field(0.0, low=0),
+    "mask.hole_shares.centre": Field(0.0, low=0),
+    "mask.hole_shares.centre_overlap": Field(0.0, low=0),
+    "mask.hole_shares.half": Field(0.0, low=0),
+    "mask.hole_shares.pixels": Field(0.0, low=0),
+    "mask.file": Field("", is_place=True),  # "file": picture or .npy, white or True = observed
+    # -- The loss
+    "objective.target": Field("all", choices=objectives.TARGETS),  # pixels whose likelihood counts
+    "objective.num_samples": Field(1, low=1),  # K latent samples per image
+    "objective.kl_weight": Field(1.0, low=0),  # 1 = the ELBO
+    "objective.per_value": Field(False),  # loss in nats per target value of the batch, not per image
+    # -- Optimiser, schedule, logs and checkpoints
+    # starts from the parameters of a trained model, not from drawn ones: the name of a shipped one
+    # ("photos"), or the folder of a training or of an export; read at a fresh start alone, never by a run
+    # that goes on
+    "train.init_from": Field("", is_place=True),
+    "train.num_steps": Field(1500, low=1, high=2**31 - 1),
+    "train.batch_size": Field(64, low=1),  # images, over all devices
+    # optimiser steps per call of the device; 0 = one on a CPU, 0.1 to 1 s of them on an accelerator
+    "train.steps_per_dispatch": Field(0, low=0, is_free=True),
+    # "adam" for all, or "muon" for kernels (orthogonalised momentum) and Adam for the rest
+    "train.optimizer": Field("adam", choices=("adam", "muon")),
+    "train.learning_rate": Field(3e-3, low=0),  # peak
+    "train.adam_share": Field(0.3, low=0),  # "muon": learning rate of what is left to Adam, as a fraction
+    "train.warmup_steps": Field(100, low=0),  # linear from 0; then cosine to 0 at num_steps
+    "train.weight_decay": Field(0.0, low=0),  # AdamW; 0 = Adam
+    "train.max_grad_norm": Field(1.0, low=0),  # clips by global norm; 0 = never
+    # evaluates a moving average of the parameters; 0 = the parameters
+    "train.ema_decay": Field(0.0, low=0, high=0.999999),
+    "train.log_every": Field(50, low=1),  # steps
+    "train.validate_every": Field(500, low=0),  # steps; 0 = never
+    "train.checkpoint_every": Field(500, low=1, is_free=True),  # steps
+    # also saves when so many minutes went by; 0 = never
+    "train.checkpoint_minutes": Field(10.0, low=0, is_free=True),
+    "train.num_checkpoints": Field(3, low=1, is_free=True),  # newest checkpoints kept
+    "train.keep_every": Field(0, low=0, is_free=True),  # and for ever those of every so many steps; 0 = none
+    # -- The test
+    # contexts, latent samples and bootstrap; the same for every model
+    "evaluate.seed": Field(0, low=0, high=MAX_SEED),
+    "evaluate.fractions": Field((0.2, 0.4, 0.6)),  # of random context pixels
+    # also contexts whose fraction is drawn for each image from 0 to this; 0 = none
+    "evaluate.uniform_fraction": Field(0.0, low=0, high=1),
+    "evaluate.halves": Field(True),  # also top, bottom, left and right half as context
+    "evaluate.num_images": Field(0, low=0),  # first held-out images; 0 = all
+    # latent samples: prediction = mean, log_prob = importance-weighted
+    "evaluate.num_samples": Field(8, low=1),
+    # also measures samples by so many rounds, and the joint log-likelihood by them; 0 = leaves them out
+    "evaluate.rounds": Field(0, low=0),
+    "evaluate.rounds_images": Field(64, low=1),  # first held-out images whose samples are drawn by rounds
+    "evaluate.batch_size": Field(64, low=1, is_free=True),  # images; does not change any number
+    # at most, for the interpolation baselines; 0 = none
+    "evaluate.classical_images": Field(1000, low=0, is_free=True),
+    "evaluate.figure_images": Field(6, low=0, is_free=True),  # rows of completions.png
 }
-# These may differ when a run goes on: of its numbers they change rounding at most. Where the images lie is
-# free, what they are is checked by `runs.check_same_images`.
-FREE_FIELDS = (
-    "data.dir", "data.cache_dir", "data.placement", "data.partition_file", "train.steps_per_dispatch",
-    "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints", "train.keep_every",
-    "evaluate.batch_size", "evaluate.classical_images", "evaluate.figure_images",
+# What `config.study` may hold; `presets.add_study` explains them.
+STUDY_FIELDS = (
+    "models", "seeds", "minutes", "fields", "changes", "variants", "figure_a", "figure_b", "order",
+    "published",
 )  # fmt: skip
+ELSEWHERE = ("model", "step")  # groups whose fields a class has
 LABELLED = ("folder", "arrays")  # sources for which `data.name` is no more than a label
-# Lowest allowed value; None as upper bound = no limit.
-RANGES = {
-    "seed": (0, 2**32 - 1),
-    "data.eval_fraction": (0, 1),
-    "objective.num_samples": (1, None),
-    "objective.kl_weight": (0, None),
-    "data.random_crop": (0, None),
-    "data.tile_size": (0, None),
-    "train.adam_share": (0, None),
-    "train.num_steps": (1, 2**31 - 1),
-    "train.batch_size": (1, None),
-    "train.steps_per_dispatch": (0, None),
-    "train.learning_rate": (0, None),
-    "train.warmup_steps": (0, None),
-    "train.weight_decay": (0, None),
-    "train.max_grad_norm": (0, None),
-    "train.ema_decay": (0, 0.999999),
-    "train.log_every": (1, None),
-    "train.validate_every": (0, None),
-    "train.checkpoint_every": (1, None),
-    "train.checkpoint_minutes": (0, None),
-    "train.num_checkpoints": (1, None),
-    "train.keep_every": (0, None),
-    "evaluate.seed": (0, 2**32 - 1),
-    "evaluate.num_images": (0, None),
-    "evaluate.uniform_fraction": (0, 1),
-    "evaluate.num_samples": (1, None),
-    "evaluate.rounds": (0, None),
-    "evaluate.rounds_images": (1, None),
-    "evaluate.batch_size": (1, None),
-    "evaluate.classical_images": (0, None),
-    "evaluate.figure_images": (0, None),
-}
 
 
-def apply_protocol(config: ConfigDict, *, trained: ConfigDict | None = None) -> None:
-    """Sets the fields that `config.protocol` speaks of.
+def prepare(
+    config: ConfigDict,
+    *,
+    given: Mapping[str, Any] | None = None,
+    trained: ConfigDict | None = None,
+    source: str = "",
+) -> None:
+    """Sets the fields that `config.protocol` speaks of, and then checks all.
 
     Args:
-      config: as in `configs/default.py`; changed.
+      config: changed, and locked: it takes no further field.
+      given: values by dotted name that a person set by hand, which no protocol overrides.
       trained: configuration of a model that is trained already: it keeps its own fields.
+      source: name of the configuration, for messages.
 
     Raises:
-      UserError: for an unknown protocol, or one that speaks of a field that the model does not have.
+      UserError: as `check`; for a protocol that speaks of a field that the model does not have, or of one
+        that was given another value.
     """
-    if config.protocol not in PROTOCOLS:
-        allowed = ", ".join(map(repr, PROTOCOLS))
-        raise UserError(f"config.protocol is {config.protocol!r}; choose one of {allowed}.")
+    check_names(config, source=source)
+    errors.check_choice("config.protocol", config.protocol, PROTOCOLS)
     fields = PROTOCOLS[config.protocol] | GEOMETRIES.get((config.protocol, config.data.name), {})
-    for name in fields:
+    said = f"config.protocol={config.protocol} sets"
+    for name, value in fields.items():
         group, _, field = name.partition(".")
         if trained is not None and group == "model":
-            fields[name] = trained.model.get(field, config.model.get(field))
+            value = trained.model.get(field, config.model.get(field))
         if field not in config[group]:
+            model = config.model.get("name", "this study's models")
             raise UserError(
-                f"config.protocol={config.protocol} sets config.{name}, which {config.model.name} does not "
-                "have; choose another model or protocol."
+                f"{said} config.{name}, which {model} does not have; choose another model or protocol."
             )
-        config[group][field] = fields[name]
+        if given and name in given and given[name] != value:
+            raise UserError(
+                f"{said} config.{name}={value}, but it is given as {given[name]}; leave one of the two out."
+            )
+        config[group][field] = value
+    check(config, source=source)
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for the first value that cannot work.
+def check(config: ConfigDict, *, source: str = "") -> None:
+    """Locks a configuration, and refuses the first name or value that cannot work.
 
     The model, the step and the data sources check their own fields when they are built.
 
     Args:
-      config: as in `configs/default.py`.
+      config: with every field.
+      source: name of the configuration, for messages.
+
+    Raises:
+      UserError: for the first problem.
     """
-    fields = flatten(config)
-    for name, allowed in CHOICES.items():
-        if fields[name] not in allowed:
-            raise UserError(f"config.{name} is {fields[name]!r}; choose one of {', '.join(allowed)}.")
-    for name, (low, high) in RANGES.items():
-        if not (low <= fields[name] and (high is None or fields[name] <= high)):
-            limit = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"config.{name} is {fields[name]}; it must be {limit}.")
+    check_names(config, source=source)
+    values = flatten(config)
+    for name, field in FIELDS.items():
+        if field.choices:
+            errors.check_choice(f"config.{name}", values[name], field.choices)
+        if field.low is not None:
+            errors.check_range(f"config.{name}", values[name], field.low, high=field.high)
     masks.check(config.mask)
     fractions = config.evaluate.fractions
     if not all(isinstance(fraction, int | float) and 0 <= fraction <= 1 for fraction in fractions):
         raise UserError(f"config.evaluate.fractions is {fractions}; give observed shares in [0, 1].")
+    config.lock()
+
+
+def check_names(config: ConfigDict, *, source: str = "") -> None:
+    """Refuses a field that there is not, and a configuration that lacks one.
+
+    Args:
+      config: whole.
+      source: name of the configuration, for messages.
+
+    Raises:
+      UserError: that names the field and the nearest that there is.
+    """
+    where = f" of {source}" if source else ""
+    known = {*FIELDS, *(f"study.{name}" for name in STUDY_FIELDS)}
+    found = flatten(config)
+    for name in found:
+        group, _, rest = name.partition(".")
+        name = f"study.{rest.partition('.')[0]}" if group == "study" else name
+        if group not in ELSEWHERE and name not in known:
+            groups = {one.partition(".")[0] for one in known}
+            nearest = difflib.get_close_matches(name, known | groups, n=1, cutoff=0)[0]
+            raise UserError(f"config.{name}{where} is no field; did you mean config.{nearest}?")
+    if missing := [name for name in FIELDS if name not in found]:
+        raise UserError(
+            f"The configuration{where} lacks config.{missing[0]}; begin with "
+            "ifanp_jax.presets.default(), which has every field."
+        )
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -148,28 +296,29 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 def changes(old: ConfigDict, new: ConfigDict, *, allowed: Sequence[str] = ()) -> list[str]:
     """Lists the `differences` that change a run, less those of the fields (or groups of fields) `allowed`.
 
+    Where the images lie is free; `runs.check_same_images` checks what they are.
+
     Args:
       old: of the run so far.
       new: asked for now.
       allowed: dotted names such as "train.num_steps", or "train" for all of that group.
     """
-    free = (*FREE_FIELDS, *allowed)
+    free = [*allowed, *(name for name, field in FIELDS.items() if field.is_free)]
     if "data" in new and new.data.source in LABELLED:
-        free += ("data.name",)
-    return [line for line in differences(old, new) if not _is_of(line.partition(":")[0], free)]
+        free.append("data.name")
+
+    def is_free(name):
+        return any(name == field or name.startswith(f"{field}.") for field in free)
+
+    return [line for line in differences(old, new) if not is_free(line.partition(":")[0])]
 
 
-def _is_of(name: str, fields: Sequence[str]) -> bool:
-    """Whether a field is one of `fields`, or in a group of them."""
-    return any(name == field or name.startswith(f"{field}.") for field in fields)
-
-
-def flatten(config: ConfigDict, *, prefix: str = "") -> dict[str, object]:
-    """Returns dotted names and values; tuples become lists, as in JSON."""
+def flatten(config: ConfigDict, *, prefix: str = "") -> dict[str, Any]:
+    """Returns dotted names and values; tuples become lists, as in JSON, and an empty group is {}."""
     fields = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict):
-            fields |= flatten(value, prefix=f"{prefix}{name}.")
+            fields |= flatten(value, prefix=f"{prefix}{name}.") or {prefix + name: {}}
         else:
             fields[prefix + name] = list(value) if isinstance(value, tuple) else value
     return fields

@@ -2,7 +2,8 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 FULL_DEVICE = "RESOURCE_EXHAUSTED"  # in what JAX says
 
@@ -28,6 +29,34 @@ class PassingError(UserError):
     """A problem that may be gone by itself: a launcher may start the run again."""
 
     exit_status = PASSING_STATUS
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuses a value that is none of those allowed.
+
+    Args:
+      name: of the field, such as "config.mask.kind".
+      value: of it.
+      allowed: all that it may be.
+    """
+    if value not in allowed:
+        listed = ", ".join(str(one) or "''" for one in allowed)
+        raise UserError(f"{name} is {value!r}; choose one of {listed}.")
+
+
+def check_range(name: str, value: Any, low: float, *, high: float | None = None) -> None:
+    """Refuses a value that is no number from `low` to `high`, both included.
+
+    Args:
+      name: of the field, such as "config.train.num_steps".
+      value: of it.
+      low: lowest value.
+      high: highest value; None = no limit.
+    """
+    is_number = isinstance(value, int | float)
+    if not (is_number and low <= value and (high is None or value <= high)):
+        limit = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise UserError(f"{name} is {value if is_number else repr(value)}; it must be {limit}.")
 
 
 def of_file(code: int, message: str) -> UserError:

@@ -16,9 +16,9 @@ import sys
 
 from absl import flags
 
-from ifanp_jax import errors
+from ifanp_jax import command_line, errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import command_line, extras
+from ifanp_jax.runtime import extras
 
 logger = logging.getLogger("ifanp_jax")
 
@@ -263,8 +263,7 @@ MODES = {
 def _prepare(config, *, trained=None):
     from ifanp_jax import configuration
 
-    configuration.apply_protocol(config, trained=trained)
-    configuration.check(config)
+    configuration.prepare(config, given=command_line.get_overrides(), trained=trained)
 
 
 def _load_data(config):

@@ -119,14 +119,12 @@ def _parse(module, lines):
 
 def _check():
     """What every command does first: the configuration holds together, and names a model with its fields."""
-    from ifanp_jax import configuration, models
-    from ifanp_jax.runtime import command_line
+    from ifanp_jax import command_line, configuration, models
     from ifanp_jax.study import one_run
 
     config = command_line.get_config()
     if config is not None:
-        configuration.apply_protocol(config)
-        configuration.check(config)
+        configuration.prepare(config, given=command_line.get_overrides())
         if "study" in config:
             for name in config.study.models:
                 models.get(one_run.config_of(config, name, 0).model, channels=3)
@@ -136,7 +134,7 @@ def _check():
 
 def _error_of(arguments):
     """What the real parser says, in a process of its own: its flags have no values yet."""
-    from ifanp_jax.runtime import command_line
+    from ifanp_jax import command_line
 
     sys.argv = ["command", *arguments]
     said = io.StringIO()

@@ -40,11 +40,11 @@ LEVELS = (
     ("configuration", "inference"),
     ("training",),
     ("inpainters",),
-    ("evaluation", "completion"),
+    ("evaluation", "completion", "presets"),
     ("study",),
     ("shipped",),
     ("web",),
-    ("api",),
+    ("api", "command_line"),
     ("__init__", "main", "benchmark", "configs"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -82,7 +82,7 @@ def test_help_lists_the_flags(binaries, tmp_path, command):
 
 def test_shipped_configurations_are_listed_and_can_be_imported(binaries, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from configs import default\n\n\ndef get_config():\n    return default.get_config()\n"
+        "from ifanp_jax import presets\n\n\ndef get_config():\n    return presets.default()\n"
     )
     result = run(binaries / "ifanp-jax", "--config=other", "--workdir=run", cwd=tmp_path)
     assert "is no file and no shipped configuration" in result.stderr and "digits_ifanp" in result.stderr

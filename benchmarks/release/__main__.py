@@ -8,8 +8,8 @@ The card, `NAME.md`, is written by a person before; its sections are named where
 
 from absl import flags
 
+from ifanp_jax import command_line
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import command_line
 from ifanp_jax.shipped import FOLDER
 
 

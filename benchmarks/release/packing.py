@@ -12,13 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.release import card, rounding
-from ifanp_jax import configuration, files
+from ifanp_jax import configuration, files, presets
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.evaluation import baselines
 from ifanp_jax.inference import weights
 from ifanp_jax.inference.model import Model
-from ifanp_jax.runtime import config_files
 from ifanp_jax.training import runs
 
 logger = logging.getLogger(__name__)
@@ -28,9 +27,7 @@ METRICS = (
     "log_prob", "rounds_rank_correlation",
 )  # fmt: skip
 # Where things lie is of the machine; what the images are stands in the rest of `data`.
-PLACES = dict.fromkeys(
-    ("data.cache_dir", "data.dir", "data.partition_file", "mask.file", "train.init_from"), ""
-)
+PLACES = {name: "" for name, field in configuration.FIELDS.items() if field.is_place}
 FOLDERS = {"folder": "PICTURES", "arrays": "ARRAYS", "tfds": "TFDS_DIR"}  # in the command of the card
 
 
@@ -226,7 +223,7 @@ def make_command(name: str, recipe: str, config: ConfigDict) -> str:
       config: of the run; its differences from the recipe become flags.
     """
     flags = [f"--config={recipe}", f"--workdir=runs/{name}"]
-    old, new = configuration.flatten(config_files.load(recipe)), configuration.flatten(config)
+    old, new = configuration.flatten(presets.load(recipe)), configuration.flatten(config)
     if place := FOLDERS.get(config.data.source):
         flags.append(f"--config.data.dir={place}")
     if config.data.partition_file:
@@ -238,12 +235,15 @@ def make_command(name: str, recipe: str, config: ConfigDict) -> str:
             f"--recipe={recipe} lacks fields of the run ({', '.join(unknown)}); name the shipped "
             "configuration from which it was trained."
         )
-    changed = [field for field in new if old[field] != new[field] and field not in (*PLACES, *_FREE)]
+    changed = [field for field in new if old[field] != new[field] and not _is_free(field)]
     flags += [f"--config.{field}={_show(new[field])}" for field in changed]
     return f"ifanp-jax {' '.join(map(shlex.quote, flags))}"
 
 
-_FREE = ("data.placement", "train.checkpoint_every", "train.checkpoint_minutes", "train.num_checkpoints")
+def _is_free(name):
+    """Whether a field changes no number of the model."""
+    field = configuration.FIELDS.get(name)
+    return field is not None and (field.is_free or field.is_place)
 
 
 def _show(value):

@@ -41,7 +41,7 @@ def run(
     """Trains and evaluates every model of `config.study`, then writes tables and figures.
 
     Args:
-      config: as in `configs/default.py`, with `config.study`.
+      config: whole, with `config.study`.
       workdir: of the study; every run has a folder in it.
       dataset: of all runs.
       train_run: trains one of them; called as `training.run` is.
@@ -56,6 +56,7 @@ def run(
     workdir = pathlib.Path(workdir)
     if jax.process_count() > 1:
         raise UserError("A study runs in one process, on all of its devices; start it on one machine alone.")
+    configuration.check(config)
     for name in config.study.models:
         one = config_of(config, name, 0)
         configuration.check(one)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 from ml_collections import ConfigDict
 
+from ifanp_jax import configuration
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import tensors
@@ -41,7 +42,7 @@ def run(
     SIGTERM and SIGINT, where `interruption.install` was called, save the step under way.
 
     Args:
-      config: as in `configs/default.py`, already checked.
+      config: whole; locked, so that a field which does not exist cannot be set later.
       workdir: of this run; made where missing. All processes of a run must see the same one.
       dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
       allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
@@ -54,8 +55,8 @@ def run(
       The run with its final state, this process's copy of it.
 
     Raises:
-      UserError: when the directory holds another run or damaged checkpoints or cannot be written, the
-        devices cannot share a batch or hold a step, or the loss is not finite.
+      UserError: when a value cannot work, the directory holds another run or damaged checkpoints or cannot
+        be written, the devices cannot share a batch or hold a step, or the loss is not finite.
       SystemExit: after a signal, once its step is on disk.
     """
     workdir, streams = pathlib.Path(workdir), keys.make_streams(config.seed)
@@ -111,6 +112,7 @@ def _do_steps(current, train_steps, feed, log, checkpoints, record, vote, valida
 
 def _check(config, workdir, dataset, mesh, allowed_changes) -> Run:
     """Everything that can be refused before anything is made; the run, still without a state."""
+    configuration.check(config)
     image_shape = runs.trained_shape(config, dataset)
     device_mesh.check_batch_size(config.train.batch_size, mesh)
     runs.check_same_run(workdir, config, image_shape, allowed_changes=allowed_changes)

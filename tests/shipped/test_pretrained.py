@@ -14,11 +14,10 @@ from PIL import Image
 
 import ifanp_jax
 from benchmarks.release import card, packing, rounding
-from ifanp_jax import shipped
+from ifanp_jax import presets, shipped
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import export, weights
 from ifanp_jax.inference.model import Model
-from ifanp_jax.runtime import config_files
 from ifanp_jax.training import init_from, loop, runs
 from tests import documented_commands, helpers, tiny
 from tests.shipped.conftest import REQUEST, write_card
@@ -242,7 +241,7 @@ def test_load_says_how_a_shipped_model_is_loaded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", shipped.list_names())
 def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
     _, record = weights.read(shipped.find(name))
-    config = config_files.load(re.search(r"--config=(\w+)", record["command"])[1])
+    config = presets.load(re.search(r"--config=(\w+)", record["command"])[1])
     config.train.init_from = name
     stored = shipped.read_any(name)
     found = init_from.take_variables(jax.random.key(0), runs.make(config, stored.image_shape), stored)

@@ -99,7 +99,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 LATE = """
 import asyncio, sys, threading, tensorstore
-from ifanp_jax.runtime import command_line
+from ifanp_jax import command_line
 
 def command():
     promise, future = tensorstore.Promise.new()

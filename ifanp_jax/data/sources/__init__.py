@@ -15,7 +15,7 @@ def load(config_data) -> Dataset:
     """Loads the training and held-out images that `config.data` describes.
 
     Args:
-      config_data: `config.data` with every field of configs/default.py.
+      config_data: `config.data`, with every field.
 
     Returns:
       uint8 (N, H, W, C) and (M, H, W, C) in [0, 255], C = 1 or 3, N and M from 1 to `max_*_images`.

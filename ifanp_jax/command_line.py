@@ -4,8 +4,10 @@ import faulthandler
 import functools
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import absl.logging
 from absl import app, flags
@@ -13,15 +15,17 @@ from ml_collections import ConfigDict, config_flags
 
 from ifanp_jax import errors
 from ifanp_jax.errors import UserError
-from ifanp_jax.runtime import config_files, flag_errors, heartbeat, huge_pages, signals
+from ifanp_jax.runtime import heartbeat, huge_pages, signals
 
 logger = logging.getLogger("ifanp_jax")
 
 HELP = {"?", "help", "helpfull", "helpshort", "helpxml"}
+NUMBERS = {"int": "a whole number", "float": "a number"}
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration: a file, or the name of a shipped one such as digits_ifanp."
-)
+_CONFIG_HELP = "Configuration: a file, or the name of a shipped one such as digits_ifanp."
+_CONFIG = flags.DEFINE_string(
+    "config", None, _CONFIG_HELP
+)  # `_take_config` puts the configuration in its place
 _COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "", "Folder of your own for compiled programs: a second start compiles nothing."
 )
@@ -45,8 +49,13 @@ _STALL = flags.DEFINE_float(
 
 
 def get_config() -> ConfigDict | None:
-    """The configuration that --config names, with its overrides; None where the flag is missing."""
+    """The configuration that --config names, with what other flags set; None where the flag is missing."""
     return _CONFIG.value
+
+
+def get_overrides() -> dict[str, Any]:
+    """The values that flags such as --config.train.num_steps=2000 set, by dotted name."""
+    return {} if _CONFIG.value is None else config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def start_jax() -> None:
@@ -76,7 +85,6 @@ def run(command: Callable[[], None]) -> None:
     if not HELP & {argument.lstrip("-") for argument in sys.argv}:
         huge_pages.ask_for_them()
     _show_flags_of(command.__module__)
-    config_files.make_importable()
     _quieten_libraries()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -143,23 +151,74 @@ def _explain_os_error(error):
 
 def _parse_flags(argv):
     """Parses as absl does, with one sentence where a configuration or a flag is wrong."""
+    given = argv[1:]
     try:
-        given = flags.FLAGS.read_flags_from_files(_name_mode(argv[1:]), force_gnu=False)
-        given = list(config_files.resolve_flags(given))
-    except (UserError, flags.Error) as error:
-        _exit_with(UserError(str(error)))
-    try:
-        rest = flags.FLAGS([argv[0], *given])
-        if _CONFIG.value is not None:
-            _CONFIG.value.get("model")  # a file that failed to load says so only when it is used
-        return rest
-    except (Exception, SystemExit) as error:  # a configuration file is Python and may raise anything
+        given = flags.FLAGS.read_flags_from_files(_name_mode(given), force_gnu=False)
+        return flags.FLAGS([argv[0], *_take_config(given)])
+    except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and HELP & {argument.lstrip("-") for argument in given}:
             sys.exit(0)  # absl ends with 1
-        _exit_with(flag_errors.explain(error, given))
+        _exit_with(_explain(error, given))
 
 
 def _name_mode(arguments):
     """`serve` is short for --mode=serve, and so with every mode."""
     modes = flags.FLAGS["mode"].parser.enum_values if "mode" in flags.FLAGS else ()
     return [f"--mode={arguments[0]}", *arguments[1:]] if arguments and arguments[0] in modes else arguments
+
+
+def _take_config(arguments: Sequence[str]) -> list[str]:
+    """Loads what --config names and makes a flag of each field that is set; returns the other arguments."""
+    rest, names, left = [], [], iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            names.append(value if equals else next(left, ""))
+        else:
+            rest.append(argument)
+    fields = [found[2] for found in map(re.compile("--?(no)?(config[.][^=]*)").match, rest) if found]
+    if names:
+        from ifanp_jax import presets  # here, since it imports all that a model needs
+
+        config = presets.load(names[-1])
+        for field in fields:
+            _check_field(config, field)
+        config_flags.DEFINE_config_dict("config", config, _CONFIG_HELP, sys_argv=rest, allow_override=True)
+    elif fields:
+        raise UserError(f"--{fields[0]} needs --config=NAME_OR_FILE.")
+    return rest
+
+
+def _check_field(config: ConfigDict, name: str) -> None:
+    """Refuses a field that a configuration does not have, and says which it has."""
+    prefix, *parts = name.partition("[")[0].split(".")
+    for part in parts:
+        if not isinstance(config, ConfigDict) or part not in config:
+            has = f"has {', '.join(config)}" if isinstance(config, ConfigDict) else "holds a value"
+            raise UserError(f"--{name} is no field of the configuration; {prefix} {has}.")
+        prefix, config = f"{prefix}.{part}", config[part]
+
+
+def _explain(error: BaseException, arguments: Sequence[str]) -> UserError:
+    """The error to show for what absl and ml_collections raise."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return UserError(f"--{error.flagname} is no flag; --help lists them all.")
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        if kind := argument.startswith("-") and _wrong_number(name, value):
+            return UserError(f"--{name} is {value!r}; it must be {kind}.")
+    return UserError(f"{' '.join(str(error).split()).rstrip('.') or type(error).__name__}.")
+
+
+def _wrong_number(name: str, value: str) -> str | None:
+    """What a flag must be, where that is a number and its value is none."""
+    parser = flags.FLAGS[name].parser if name in flags.FLAGS else None
+    if parser is None or parser.flag_type() not in NUMBERS:
+        return None
+    try:
+        parser.convert(value)
+    except ValueError:
+        return NUMBERS[parser.flag_type()]
+    return None
