@@ -54,6 +54,9 @@ def test_all_of_it_works_on_tiny_sizes(fakes, tmp_path):
             "--config.evaluate.num_images=2",
             "--config.evaluate.classical_images=0",
             "--config.evaluate.rounds=0",
+            "--config.evaluate.fractions=(0.2,)",
+            "--config.evaluate.halves=False",
+            "--config.evaluate.figure_images=0",
         ]
     )
     status, output = fakes.run(
