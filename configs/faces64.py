@@ -5,8 +5,7 @@ r"""Any model on faces of 64x64 pixels, and the inpainters in their small forms.
 
 `FACES` holds the folders `train` and `val`; pictures of another size are cropped to their central square and
 resized. Holes are DeepFill's rectangles, free-form strokes, centre squares and halves;
-`--config.mask.hole_shares.box=0` leaves one kind out. How long a training takes and what it reaches was not
-measured yet.
+`--config.mask.hole_shares.box=0` leaves one kind out.
 """
 
 from ifanp_jax import presets

@@ -69,6 +69,12 @@ def test_imports_run_one_way(module_name):
             assert not name.startswith(ABOVE_STEPS), f"{module_name} imports {name}"
 
 
+def test_only_the_registries_know_the_inpainters_and_by_name_alone():
+    """Models and steps are found by strings; a study may still colour their attention maps."""
+    importers = {name for name in MODULES if any("inpainters" in other for other in imports_of(name))}
+    assert {room_of(name) for name in importers} <= {"inpainters", "study"}
+
+
 def test_every_room_has_its_level():
     assert {room_of(name) for name in MODULES} <= set(LEVEL_OF)
 

@@ -1,10 +1,9 @@
-"""Rectangular holes of the inpainters' trainings, and the window around a hole, made on the device.
+"""Rectangular holes of the inpainters' trainings, made on the device.
 
 Masks are bool (B, H, W, 1), True = observed. Every image has a hole of its own; `masks.inpainting` mixes
 them.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -54,30 +53,3 @@ def outside_box(shape: tuple[int, int, int], start: jax.Array, sides: jax.Array)
     in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[:, :1])
     in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[:, 1:])
     return ~(in_rows[:, :, None] & in_columns[:, None, :])[..., None]
-
-
-def crop_start(mask: jax.Array) -> jax.Array:
-    """Top and left of the window of half the sides around each hole: at its bounding box's centre, clamped.
-
-    Of a `box` it is the box before its bands are observed again.
-
-    Args:
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      int32 (B, 2); the middle of the image where nothing is hidden.
-    """
-    chex.assert_rank(mask, 4)
-    chex.assert_type(mask, bool)
-    hole = ~mask[..., 0]
-
-    def along(axis):
-        has_hole = jnp.any(hole, axis=3 - axis)  # rows or columns of the hole, (B, side)
-        side = has_hole.shape[1]
-        first = jnp.argmax(has_hole, axis=1)
-        last = side - 1 - jnp.argmax(has_hole[:, ::-1], axis=1)
-        start = (first + last + 1 - side // 2) // 2
-        start = jnp.where(jnp.any(has_hole, axis=1), start, side // 4)
-        return jnp.clip(start, 0, side - side // 2)
-
-    return jnp.stack([along(1), along(2)], axis=1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What the inpainters share: their range, what they answer, and the composite that critics see.
+"""What the inpainters share: one base class, their inside range, and the composite that critics see.
 
 At the border of every model images lie in [0, 1]; inside they lie in [-1, 1] and the hole is 0. Here
 h = ~mask is the hole, x the truth and x' what a network put out; the composite is mask * x + h * x'.
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.models import fields
 from ifanp_jax.models.outputs import Completion, check_inputs
 
 
@@ -33,10 +34,107 @@ class Inpainting:
     attention: jax.Array | None = None
     features: dict[str, jax.Array] | None = None
 
-    # What an evaluation asks of every model: there is no likelihood and no latent variable.
+    # An evaluation asks these of every model; here is no likelihood and no latent variable.
     reconstruction = None
     kl = None
     kl_per_dim = None
+
+
+class Inpainter(nn.Module):
+    """A network that completes each image in one pass and is trained against critics.
+
+    A family gives `inpaint`, and says which sizes it takes and what they cost.
+
+    Attributes:
+      channels: C of the images.
+      compute_dtype: "float32" or "bfloat16"; parameters and outputs are always float32.
+    """
+
+    step = "adversarial"  # the way of training
+    needs_known_pixels = True
+
+    channels: int
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        """Refuses an unknown precision, and makes tuples of lists, as JSON has them: lists have no hash."""
+        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
+        for name, value in list(vars(self).items()):
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        super().__post_init__()
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The precision of the network's computation."""
+        return jnp.dtype(self.compute_dtype)
+
+    def __call__(
+        self,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        train: bool,
+        num_samples: int = 1,
+        target: str = "all",
+    ) -> Inpainting:
+        """Completes each image.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; the prediction never depends on hidden pixels.
+          mask: bool (B, H, W, 1), True = observed.
+          train: whether to normalise by the batch and to update "batch_stats", and to give what losses need.
+          num_samples: of a latent variable, which there is not.
+          target: pixels of a likelihood, which there is not.
+
+        Raises:
+          UserError: when the model does not take images of this size.
+        """
+        del num_samples, target
+        check_inputs(image, mask, self.channels)
+        size = image.shape[1:3]
+        if problem := self.takes_size(size, size):
+            raise UserError(problem)
+        return self.inpaint(image, mask, train=train)
+
+    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
+        """The prediction `num_samples` times.
+
+        Args:
+          image: float (B, H, W, C) in [0, 1]; hidden pixels are never read.
+          mask: bool (B, H, W, 1), True = observed.
+          num_samples: S.
+        """
+        prediction = self(image, mask, train=False).prediction
+        return Completion(samples=jnp.broadcast_to(prediction[None], (num_samples, *prediction.shape)))
+
+    def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> Inpainting:
+        """`__call__` after its checks."""
+        raise NotImplementedError
+
+    @property
+    def size_multiple(self) -> int:
+        """Pixels that both sides of an image must be a multiple of."""
+        return 1
+
+    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
+        """Why a picture cannot be taken, in one sentence, or None.
+
+        Args:
+          size: (H, W) of the picture, pixels.
+          trained_size: (H, W) of the training.
+        """
+        del trained_size
+        if all(side % self.size_multiple == 0 for side in size):
+            return None
+        return (
+            f"{type(self).__name__} got {size[0]}x{size[1]} pixels and takes sides that are multiples of "
+            f"{self.size_multiple}; crop or resize the pictures."
+        )
+
+    def completion_bytes(self, size: tuple[int, int]) -> int:
+        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        raise NotImplementedError
 
 
 def to_inside(image: jax.Array, mask: jax.Array) -> jax.Array:
@@ -76,23 +174,6 @@ def composite(image: jax.Array, mask: jax.Array, prediction: jax.Array) -> jax.A
     return jnp.where(mask, image, prediction)
 
 
-def check_call(model: nn.Module, image: jax.Array, mask: jax.Array) -> None:
-    """Asserts what every verb takes, and that the model takes images of this size.
-
-    Args:
-      model: an inpainter, with `channels` and `takes_size`.
-      image: float (B, H, W, C).
-      mask: bool (B, H, W, 1), True = observed.
-
-    Raises:
-      UserError: when the model does not take the size.
-    """
-    check_inputs(image, mask, model.channels)
-    size = image.shape[1:3]
-    if problem := model.takes_size(size, size):
-        raise UserError(problem)
-
-
 def with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(image in the inside range, h), float32 (B, H, W, C + 1); hidden pixels are not read.
 
@@ -102,22 +183,3 @@ def with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
     """
     hole = (~mask).astype(jnp.float32)
     return jnp.concatenate([to_inside(image, mask).astype(jnp.float32), hole], axis=-1)
-
-
-def mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """The networks' usual input: concat(x, ones, h), (B, H, W, C + 2), in the dtype of x.
-
-    The ones tell a convolution with zero padding where the image ends.
-
-    Args:
-      x: float (B, H, W, C).
-      mask: bool (B, H, W, 1), True = observed.
-    """
-    hole = (~mask).astype(x.dtype)
-    return jnp.concatenate([x, jnp.ones_like(hole), hole], axis=-1)
-
-
-def repeat_prediction(prediction: jax.Array, num_samples: int) -> Completion:
-    """The answer of a model without a latent: the prediction (B, H, W, C) `num_samples` times."""
-    samples = jnp.broadcast_to(prediction[None], (num_samples, *prediction.shape))
-    return Completion(samples=samples, scale=None)

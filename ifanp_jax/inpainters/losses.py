@@ -11,9 +11,8 @@ import jax.numpy as jnp
 
 KINDS = ("wgan_gp", "dcgan", "lsgan", "hinge", "none")
 PENALTY_WEIGHT = 10.0
-COARSE_WEIGHT = 1.2  # of the coarse stage beside the refined one
-RECONSTRUCTION_WEIGHT = 1.2  # of L1 and AE
-ADVERSARIAL_WEIGHT = 0.001
+COARSE_WEIGHT = 1.2  # of DeepFill's coarse stage beside the refined one
+RECONSTRUCTION_WEIGHT = 1.2  # of DeepFill's L1 and AE
 
 
 def critic_loss(kind: str, real: jax.Array, fake: jax.Array) -> jax.Array:
@@ -30,7 +29,8 @@ def critic_loss(kind: str, real: jax.Array, fake: jax.Array) -> jax.Array:
     Returns:
       float32 (B,).
     """
-    _check(kind, real, fake)
+    chex.assert_rank([real, fake], 1)
+    chex.assert_equal_shape([real, fake])
     real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
     match kind:
         case "wgan_gp":
@@ -41,8 +41,9 @@ def critic_loss(kind: str, real: jax.Array, fake: jax.Array) -> jax.Array:
             return jnp.square(real - 1) + jnp.square(fake)
         case "hinge":
             return jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)
-        case _:
+        case "none":
             return jnp.zeros_like(fake)
+    raise ValueError(f"kind is {kind!r}; choose one of {KINDS}.")
 
 
 def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
@@ -57,7 +58,7 @@ def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
     Returns:
       float32 (B,).
     """
-    _check(kind, fake)
+    chex.assert_rank(fake, 1)
     fake = fake.astype(jnp.float32)
     match kind:
         case "wgan_gp" | "hinge":
@@ -66,15 +67,9 @@ def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
             return jax.nn.softplus(-fake)
         case "lsgan":
             return jnp.square(fake - 1)
-        case _:
+        case "none":
             return jnp.zeros_like(fake)
-
-
-def _check(kind, *scores):
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; choose one of {KINDS}.")
-    chex.assert_rank(scores, 1)
-    chex.assert_equal_shape(scores)
+    raise ValueError(f"kind is {kind!r}; choose one of {KINDS}.")
 
 
 def gradient_penalty_loss(
@@ -134,54 +129,34 @@ def hole_distance(mask: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, max(h, w) // 2, erode, start)[1]
 
 
-def box_distance(start: jax.Array, sides: tuple[int, int], size: tuple[int, int]) -> jax.Array:
-    """The published code's distance to the edge of a box: min(i, N - i, j, N - j) in row i and column j.
-
-    So the first row has distance 0 and the last one 1.
-
-    Args:
-      start: int32 (B, 2), top and left of each image's box.
-      sides: height and width of the box.
-      size: (H, W) of the images.
-
-    Returns:
-      float32 (B, H, W, 1) in pixels, 0 outside the box.
-    """
-    chex.assert_shape(start, (None, 2))
-
-    def along(axis):
-        place = jnp.arange(size[axis])[None] - start[:, axis, None]
-        return jnp.maximum(jnp.minimum(place, sides[axis] - place), 0)
-
-    distance = jnp.minimum(along(0)[:, :, None], along(1)[:, None, :])
-    return distance[..., None].astype(jnp.float32)
-
-
-def discount(distance: jax.Array, *, gamma: float = 0.99) -> jax.Array:
-    """Weight gamma^distance of each pixel: what is far inside the hole has more than one good answer.
+def two_stage_l1_loss(
+    stages: tuple[jax.Array, jax.Array],
+    image: jax.Array,
+    where: jax.Array,
+    weight: jax.Array,
+    *,
+    refined_weight: float = 1.0,
+) -> jax.Array:
+    """DeepFill's 1.2 [1.2 m(|x - x1| w) + refined_weight m(|x - x2| w)], m the mean where `where` holds.
 
     Args:
-      distance: float32 (B, H, W, 1) in pixels, of `hole_distance` or `box_distance`.
-      gamma: 0.99 in the paper, 0.9 in its code.
-    """
-    return jnp.power(jnp.float32(gamma), distance)
-
-
-def masked_l1_loss(prediction: jax.Array, image: jax.Array, where: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean over pixels and channels where `where` holds of |x - x'| times a weight.
-
-    Args:
-      prediction: float (B, H, W, C), x'.
+      stages: float (B, H, W, C) each, the coarse x1 and the refined x2.
       image: float (B, H, W, C), x.
-      where: bool (B, H, W, 1).
-      weight: float32 (B, H, W, 1), of each pixel.
+      where: bool (B, H, W, 1), the hole for L1, the observed pixels for AE.
+      weight: float32 (B, H, W, 1), w.
+      refined_weight: of the refined stage's term.
 
     Returns:
       float32 (B,); 0 where no pixel counts.
     """
-    chex.assert_rank([prediction, image, where, weight], 4)
+    chex.assert_rank([*stages, image, where, weight], 4)
     chex.assert_type(where, bool)
-    chex.assert_equal_shape([prediction, image])
+    chex.assert_equal_shape([*stages, image])
+    coarse, refined = (_weighted_l1(x, image, where, weight) for x in stages)
+    return RECONSTRUCTION_WEIGHT * (COARSE_WEIGHT * coarse + refined_weight * refined)
+
+
+def _weighted_l1(prediction, image, where, weight):
     error = jnp.abs(image.astype(jnp.float32) - prediction.astype(jnp.float32)) * weight
     total = jnp.sum(jnp.where(where, error, 0), axis=(1, 2, 3))
     count = jnp.sum(where, axis=(1, 2, 3), dtype=jnp.float32)
@@ -213,52 +188,3 @@ def ringed_mse_loss(
     error = jnp.square(image.astype(jnp.float32) - prediction.astype(jnp.float32)) * weight
     count = jnp.sum(region, axis=(1, 2, 3)) * image.shape[-1]
     return jnp.sum(error, axis=(1, 2, 3)) / jnp.maximum(count, 1)
-
-
-def discounted_l1_loss(
-    raw: jax.Array,
-    coarse: jax.Array,
-    image: jax.Array,
-    mask: jax.Array,
-    weight: jax.Array,
-    *,
-    l1_weight: float = 1.0,
-) -> jax.Array:
-    """DeepFill's L1 over the hole, 1.2 [1.2 m(|x - x1| w) + l1_weight m(|x - x2| w)].
-
-    Args:
-      raw: float (B, H, W, C), x2, the refined output.
-      coarse: float (B, H, W, C), x1.
-      image: float (B, H, W, C), x.
-      mask: bool (B, H, W, 1), True = observed.
-      weight: float32 (B, H, W, 1), w of `discount`.
-      l1_weight: of the refined stage's term.
-
-    Returns:
-      float32 (B,).
-    """
-    return _two_stages(raw, coarse, image, ~mask, weight, l1_weight)
-
-
-def autoencoder_loss(
-    raw: jax.Array, coarse: jax.Array, image: jax.Array, mask: jax.Array, *, l1_weight: float = 1.0
-) -> jax.Array:
-    """DeepFill's AE term over observed pixels, 1.2 [1.2 k(|x - x1|) + l1_weight k(|x - x2|)].
-
-    Args:
-      raw: float (B, H, W, C), x2, the refined output.
-      coarse: float (B, H, W, C), x1.
-      image: float (B, H, W, C), x.
-      mask: bool (B, H, W, 1), True = observed.
-      l1_weight: of the refined stage's term.
-
-    Returns:
-      float32 (B,).
-    """
-    return _two_stages(raw, coarse, image, mask, jnp.ones(mask.shape), l1_weight)
-
-
-def _two_stages(raw, coarse, image, where, weight, l1_weight):
-    coarse_loss = masked_l1_loss(coarse, image, where, weight)
-    refined_loss = masked_l1_loss(raw, image, where, weight)
-    return RECONSTRUCTION_WEIGHT * (COARSE_WEIGHT * coarse_loss + l1_weight * refined_loss)

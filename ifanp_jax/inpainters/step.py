@@ -1,6 +1,6 @@
 """The adversarial step: a generator that completes, and critics that are updated before it.
 
-`recipes` says for each family which critics, losses and optimisers it has, and what `config.step` holds.
+`adversaries` says for each family which critics, losses and optimisers it has, and what `config.step` holds.
 Where `config.train.init_from` names a model, the generator starts from it; critics are drawn in any case.
 """
 
@@ -16,8 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ifanp_jax import metrics
-from ifanp_jax.data import inpainting_masks
-from ifanp_jax.inpainters import adversaries, base, losses
+from ifanp_jax.inpainters import adversaries, base, holes, losses
 from ifanp_jax.models import parameters
 from ifanp_jax.training import optimizer
 from ifanp_jax.training.steps import Step
@@ -59,7 +58,7 @@ def default_fields(model: nn.Module) -> dict[str, Any]:
     """The fields of `config.step` for a model, and their defaults.
 
     Args:
-      model: an inpainter of `ifanp_jax.models`.
+      model: an inpainter.
     """
     return dict(adversaries.get(model).fields)
 
@@ -69,21 +68,21 @@ def make_step(config: ConfigDict, model: nn.Module) -> Step:
 
     Args:
       config: the whole configuration; uses `step`, `train.num_steps` and `train.ema_decay`.
-      model: an inpainter of `ifanp_jax.models`.
+      model: an inpainter.
 
     Raises:
-      UserError: when the model has no recipe, or a field cannot work.
+      UserError: when the model's family has no adversary, or a field cannot work.
     """
-    recipe = adversaries.get(model)
-    fields = dict(recipe.fields) | {name: config.step[name] for name in config.step if name != "name"}
-    adversaries.check(recipe, fields)
+    adversary = adversaries.get(model)
+    fields = dict(adversary.fields) | {name: config.step[name] for name in config.step if name != "name"}
+    adversaries.check(adversary, fields)
     has_critics = fields["adversarial"] != "none"
     game = _Game(
         model=model,
-        recipe=recipe,
+        adversary=adversary,
         fields=fields,
-        generator_tx=recipe.make_optimizer(fields["learning_rate"]),
-        critic_tx=recipe.make_optimizer(fields["critic_learning_rate"]),
+        generator_tx=adversary.make_optimizer(fields["learning_rate"]),
+        critic_tx=adversary.make_optimizer(fields["critic_learning_rate"]),
         ema_decay=config.train.ema_decay,
         num_steps=config.train.num_steps,
         num_critic_updates=fields["num_critic_updates"] if has_critics else 0,
@@ -107,10 +106,7 @@ def _show(row):
 
 def _evaluation_variables(state):
     """The moving average where there is one, else what was last trained; without empty collections."""
-    variables = state.average or {
-        "params": state.generator.params,
-        "batch_stats": state.generator.batch_stats,
-    }
+    variables = state.average or _variables(state.generator)
     return {name: tree for name, tree in variables.items() if tree}
 
 
@@ -119,7 +115,7 @@ class _Game:
     """What an update does; pure functions of the state."""
 
     model: nn.Module
-    recipe: adversaries.Recipe
+    adversary: adversaries.Adversary
     fields: Mapping[str, Any]
     generator_tx: optax.GradientTransformation
     critic_tx: optax.GradientTransformation
@@ -133,21 +129,18 @@ class _Game:
         variables = variables or parameters.init_variables(generator_key, self.model, image_shape)
         generator = _make_side(self.generator_tx, variables)
         image, start, by_name = jnp.zeros((1, *image_shape)), jnp.zeros((1, 2), jnp.int32), {}
-        for index, (name, critic) in enumerate(self._list_critics(image_shape[:2]).items()):
+        for index, (name, critic) in enumerate(self._list_critics(image).items()):
             one_key = jax.random.fold_in(critic_key, index)
             by_name[name] = critic.network.init(one_key, *critic.look(image, start), train=True)
         collections = {
             kind: {name: variables[kind] for name, variables in by_name.items() if kind in variables}
             for kind in ("params", "batch_stats")
         }
-        average = None
-        if self.ema_decay > 0:
-            average = jax.tree.map(jnp.copy, _variables(generator))
         return AdversarialState(
             step=jnp.int32(0),
             generator=generator,
             critics=_make_side(self.critic_tx, collections),
-            average=average,
+            average=jax.tree.map(jnp.copy, _variables(generator)) if self.ema_decay > 0 else None,
         )
 
     def update(self, key, state, batches):
@@ -156,15 +149,18 @@ class _Game:
         slices = [
             jax.tree.map(lambda x, index=index: x[index], batches) for index in range(len(batches.image))
         ]
+        trains_critics, trains_generator = self._phase(state.step)
+        # The critics, each time on another slice.
         critics, logged = state.critics, {}
         for index, batch in enumerate(slices[:-1]):
             one_key = jax.random.fold_in(key, index)
             critics, logged = self._update_critics(one_key, state.generator, critics, batch)
-        trains_critics, trains_generator = self._phase(state.step)
         critics = _choose(trains_critics, critics, state.critics)
+        # The generator, on the last slice. Before its critics are trained it does not heed them.
         one_key = jax.random.fold_in(key, len(slices) - 1)
+        weight = jnp.where(trains_critics, self.fields["adversarial_weight"], 0.0)
         generator, more = self._update_generator(
-            one_key, state.generator, critics, slices[-1], trains_critics
+            one_key, state.generator, critics, slices[-1], adversarial_weight=weight
         )
         generator = _choose(trains_generator, generator, state.generator)
         average = optimizer.update_average(state.average, _variables(generator), self.ema_decay, state.step)
@@ -179,14 +175,20 @@ class _Game:
         begin, end = round(first * self.num_steps), round((first + second) * self.num_steps)
         return step >= begin, (step < begin) | (step >= end)
 
-    def _list_critics(self, size):
-        return self.recipe.make_critics(self.model, self.fields, size) if self.num_critic_updates else {}
+    def _list_critics(self, image):
+        if not self.num_critic_updates:
+            return {}
+        return self.adversary.make_critics(self.model, self.fields, min(image.shape[1:3]))
 
-    def _complete(self, key, params, batch_stats, batch):
+    def _complete(self, key, generator, batch):
         """The answer, the composite that critics see, and the new statistics."""
-        variables = {"params": params, "batch_stats": batch_stats}
         answer, changed = self.model.apply(
-            variables, batch.image, batch.mask, train=True, mutable=["batch_stats"], rngs={"sample": key}
+            _variables(generator),
+            batch.image,
+            batch.mask,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"sample": key},
         )
         composite = base.composite(2 * batch.image - 1, batch.mask, answer.raw)
         return answer, composite, changed.get("batch_stats", {})
@@ -194,52 +196,49 @@ class _Game:
     def _update_critics(self, key, generator, critics, batch):
         """The critics after one update, and their losses; the generator is left as it is."""
         sample_key, window_key, penalty_key = jax.random.split(key, 3)
-        _, fake, _ = self._complete(sample_key, generator.params, generator.batch_stats, batch)
+        _, fake, _ = self._complete(sample_key, generator, batch)
         fake, real = jax.lax.stop_gradient(fake), 2 * batch.image - 1
-        start = real_start = inpainting_masks.crop_start(batch.mask)
-        if self.recipe.is_real_elsewhere:
-            b, h, w, _ = real.shape
-            bounds = jnp.array([[h - h // 2 + 1, w - w // 2 + 1]])
-            real_start = jax.random.randint(window_key, (b, 2), 0, bounds)
+        start = real_start = holes.window_start(batch.mask)
+        if self.adversary.is_real_elsewhere:
+            real_start = holes.draw_window_start(window_key, real.shape[:3])
 
         def loss_fn(params):
             total, logged, batch_stats = 0.0, {}, {}
-            for index, (name, critic) in enumerate(self._list_critics(real.shape[1:3]).items()):
+            for index, (name, critic) in enumerate(self._list_critics(real).items()):
+                # Real and completed images are normalised apart.
+                seen_real, seen_fake = critic.look(real, real_start), critic.look(fake, start)
                 stats = critics.batch_stats.get(name)
-                real_scores, stats = _score(critic, params[name], stats, real, real_start)
-                fake_scores, stats = _score(critic, params[name], stats, fake, start)
-                loss = losses.critic_loss(
-                    self.fields["adversarial"], real_scores.ravel(), fake_scores.ravel()
-                ).mean()
-                if self.fields["adversarial"] == "wgan_gp":
+                real_scores, stats = _score(critic, params[name], stats, seen_real)
+                fake_scores, stats = _score(critic, params[name], stats, seen_fake)
+                kind = self.fields["adversarial"]
+                loss = losses.critic_loss(kind, real_scores.ravel(), fake_scores.ravel()).mean()
+                if kind == "wgan_gp":
+                    seen = [critic.look(x, start)[0] for x in (real, fake, batch.mask)]
                     one_key = jax.random.fold_in(penalty_key, index)
-                    penalty = _penalty(one_key, critic, params[name], real, fake, batch.mask, start)
+                    penalty = _penalty(one_key, critic, params[name], seen)
                     logged[f"{name}_penalty_loss"] = penalty
                     loss += penalty
                 logged[f"{name}_critic_loss"] = loss
-                total += self.recipe.critic_loss_weight * loss
+                total += self.adversary.critic_loss_weight * loss
                 batch_stats |= {name: stats} if stats else {}
             return total, (logged, batch_stats)
 
         (loss, (logged, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(critics.params)
         return _apply(self.critic_tx, critics, grads, batch_stats), logged | {"critic_loss": loss}
 
-    def _update_generator(self, key, generator, critics, batch, trains_critics):
+    def _update_generator(self, key, generator, critics, batch, *, adversarial_weight):
         """The generator after one update, and its losses; the critics are left as they are."""
-        start = inpainting_masks.crop_start(batch.mask)
+        start = holes.window_start(batch.mask)
 
         def loss_fn(params):
-            answer, fake, batch_stats = self._complete(key, params, generator.batch_stats, batch)
-            terms = {
-                name: loss.mean()
-                for name, loss in self.recipe.list_losses(self.fields, answer, batch).items()
-            }
-            for name, critic in self._list_critics(fake.shape[1:3]).items():
-                scores, _ = _score(critic, critics.params[name], critics.batch_stats.get(name), fake, start)
+            answer, fake, batch_stats = self._complete(key, generator.replace(params=params), batch)
+            own = self.adversary.list_losses(self.fields, answer, batch)
+            terms = {name: loss.mean() for name, loss in own.items()}
+            for name, critic in self._list_critics(fake).items():
+                stats = critics.batch_stats.get(name)
+                scores, _ = _score(critic, critics.params[name], stats, critic.look(fake, start))
                 loss = losses.generator_loss(self.fields["adversarial"], scores.ravel()).mean()
-                # Before its critics are trained, the generator does not heed them.
-                weight = jnp.where(trains_critics, self.fields["adversarial_weight"], 0.0)
-                terms["adversarial"] = terms.get("adversarial", 0.0) + weight * loss
+                terms["adversarial"] = terms.get("adversarial", 0.0) + adversarial_weight * loss
             return sum(terms.values()), (terms, answer.prediction, batch_stats)
 
         grads, (terms, prediction, batch_stats) = jax.grad(loss_fn, has_aux=True)(generator.params)
@@ -274,18 +273,17 @@ def _choose(is_new, new, old):
     return new if is_new is True else jax.tree.map(lambda a, b: jnp.where(is_new, a, b), new, old)
 
 
-def _score(critic, params, batch_stats, x, start):
-    """Scores (B, ...), and the new statistics; real and completed images are normalised apart."""
+def _score(critic, params, batch_stats, seen):
+    """Scores (B, ...) of what a critic sees, and the new statistics."""
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
-    scores, changed = critic.network.apply(
-        variables, *critic.look(x, start), train=True, mutable=["batch_stats"]
-    )
+    scores, changed = critic.network.apply(variables, *seen, train=True, mutable=["batch_stats"])
     return scores, changed.get("batch_stats", {})
 
 
-def _penalty(key, critic, params, real, fake, mask, start):
+def _penalty(key, critic, params, seen):
+    """The gradient penalty of what a critic sees of (real, fake, mask)."""
+
     def score(x):
         return critic.network.apply({"params": params}, x, train=True)
 
-    seen = [critic.look(x, start)[0] for x in (real, fake, mask)]
     return losses.gradient_penalty_loss(key, score, *seen).mean()

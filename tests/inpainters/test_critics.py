@@ -1,51 +1,87 @@
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import critics
 
 
-def count(module, shape):
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=True), jnp.ones(shape))
-    assert set(variables) == {"params"}  # no statistics of a batch
-    return sum(leaf.size for leaf in jax.tree.leaves(variables))
+def images(side, *, channels=3):
+    return jax.ShapeDtypeStruct((2, side, side, channels), jnp.float32)
+
+
+def variables_of(critic, *seen):
+    return jax.eval_shape(lambda *x: critic.init(jax.random.key(0), *x, train=True), *seen)
+
+
+def conv(side, taken, given):
+    """Parameters of one convolution."""
+    return side**2 * taken * given + given
+
+
+WIDTHS = [3, 64, 128, 256, 512, 512]
+LOCAL_TOWER = sum(conv(5, *pair) for pair in itertools.pairwise(WIDTHS)) + 2 * sum(WIDTHS[1:])
+GLOBAL_TOWER = LOCAL_TOWER + conv(5, 512, 512) + 2 * 512
 
 
 @pytest.mark.parametrize(
-    ("side", "num_local", "num_global"), [(256, 4_339_329, 2_733_441), (32, 1_030_273, 1_033_345)]
+    ("critic", "seen", "expected"),
+    [
+        (critics.ConvCritic((64, 128, 256, 256)), (images(256),), 2_733_441),
+        (critics.ConvCritic((64, 128, 256, 512)), (images(128),), 4_339_329),
+        (critics.ConvCritic((64, 128, 256)), (images(32),), 1_033_345),
+        (critics.ConvCritic((64, 128, 256)), (images(16),), 1_030_273),
+        (critics.PatchCritic(), (images(64),), 2_764_737),
+        (critics.RegionCritic(), (images(64),), 2_764_737 + 2 * (128 + 256 + 512)),
+        (
+            critics.GlobalLocalCritic(),
+            (images(256), images(128)),
+            LOCAL_TOWER + GLOBAL_TOWER + 2 * conv(4, 512, 1024) + 2 * 1024 + 1,
+        ),
+    ],
 )
-def test_published_parameter_counts(side, num_local, num_global):
-    found = critics.deepfill_critics(side)
-    assert count(found["local"], (1, side // 2, side // 2, 3)) == num_local
-    assert count(found["global"], (1, side, side, 3)) == num_global
+def test_parameter_counts(critic, seen, expected):
+    variables = variables_of(critic, *seen)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+    # WGAN-GP's penalty takes each image alone.
+    has_statistics = isinstance(critic, (critics.RegionCritic, critics.GlobalLocalCritic))
+    assert ("batch_stats" in variables) == has_statistics
 
 
-@pytest.mark.parametrize(("side", "num_convolutions"), [(16, 3), (32, 3), (64, 4), (128, 4)])
-def test_smaller_images_have_fewer_convolutions(side, num_convolutions):
-    for critic in critics.deepfill_critics(side).values():
-        assert len(critic.widths) == num_convolutions
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("make", "sides", "expected"),
+    [
+        (lambda dtype: critics.ConvCritic((4, 8), dtype=dtype), (32,), (2,)),
+        (lambda dtype: critics.PatchCritic(4, dtype=dtype), (32,), (2, 2, 2)),
+        (lambda dtype: critics.RegionCritic(4, dtype=dtype), (32,), (2,)),
+        (lambda dtype: critics.GlobalLocalCritic(4, dtype=dtype), (64, 32), (2,)),
+    ],
+)
+def test_scores_are_float32(make, sides, expected, dtype):
+    critic = make(dtype)
+    scores, variables = jax.eval_shape(
+        lambda *x: critic.init_with_output(jax.random.key(0), *x, train=True), *map(images, sides)
+    )
+    chex.assert_shape(scores, expected)
+    chex.assert_type(jax.tree.leaves((scores, variables)), jnp.float32)
 
 
-def test_scores_are_float32_one_per_image_and_alone_as_in_a_batch():
-    critic = critics.ConvCritic((4, 8), dtype=jnp.bfloat16)
-    x = jax.random.normal(jax.random.key(0), (3, 9, 8, 2))
+@pytest.mark.parametrize("critic", [critics.ConvCritic((4, 8), dtype=jnp.bfloat16), critics.PatchCritic(4)])
+def test_without_statistics_an_image_alone_scores_as_in_a_batch(critic):
+    x = jax.random.normal(jax.random.key(0), (3, 32, 40, 2))
     init = jax.jit(lambda x: critic.init_with_output(jax.random.key(1), x, train=True))
     scores, variables = init(x)
-    chex.assert_shape(scores, (3,))
-    chex.assert_type([scores, *jax.tree.leaves(variables)], jnp.float32)
     alone = [critic.apply(variables, x[image : image + 1], train=True)[0] for image in range(3)]
-    np.testing.assert_allclose(scores, alone, rtol=1e-5)
+    np.testing.assert_allclose(scores, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_crops_are_each_image_s_own_and_pass_gradients_to_it():
-    x = jnp.arange(2 * 5 * 6, dtype=jnp.float32).reshape(2, 5, 6, 1)
-    start = jnp.array([[0, 3], [2, 1]])
-    crops = jax.jit(critics.crop, static_argnums=2)(x, start, (3, 2))
-    np.testing.assert_array_equal(crops[0], x[0, 0:3, 3:5])
-    np.testing.assert_array_equal(crops[1], x[1, 2:5, 1:3])
-    gradient = jax.jit(jax.grad(lambda x: critics.crop(x, start, (3, 2)).sum()))(x)
-    expected = np.zeros(x.shape)
-    expected[0, 0:3, 3:5] = expected[1, 2:5, 1:3] = 1
-    np.testing.assert_array_equal(gradient, expected)
+@pytest.mark.parametrize("side", [4, 12, 48])
+def test_sides_that_are_no_power_of_two_are_refused(side):
+    with pytest.raises(UserError, match=str(side)):
+        critics.count_halvings(images(side))
+    assert [critics.count_halvings(images(side)) for side in (8, 64, 128, 256)] == [1, 4, 5, 6]

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from ifanp_jax.inpainters import critics
-from ifanp_jax.inpainters import losses as objectives
+from ifanp_jax.inpainters import critics, holes, losses
 
 B, H, W, C = 3, 6, 8, 2
 REAL, FAKE = np.array([-2.0, 0.0, 3.0]), np.array([1.0, 0.0, -0.5])
@@ -32,24 +31,26 @@ GENERATOR = {
 }
 
 
-@pytest.mark.parametrize("kind", objectives.KINDS)
+@pytest.mark.parametrize("kind", losses.KINDS)
 def test_adversarial_losses(kind):
     real, fake = jnp.asarray(REAL, jnp.float32), jnp.asarray(FAKE, jnp.float32)
-    np.testing.assert_allclose(objectives.critic_loss(kind, real, fake), CRITIC[kind], rtol=1e-6)
-    np.testing.assert_allclose(objectives.generator_loss(kind, fake), GENERATOR[kind], rtol=1e-6)
+    np.testing.assert_allclose(losses.critic_loss(kind, real, fake), CRITIC[kind], rtol=1e-6)
+    np.testing.assert_allclose(losses.generator_loss(kind, fake), GENERATOR[kind], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", objectives.KINDS)
+@pytest.mark.parametrize("kind", losses.KINDS)
 def test_large_scores_stay_finite(kind):
     scores = jnp.array([-1e4, 1e4])
-    loss = jax.value_and_grad(lambda x: jnp.sum(objectives.critic_loss(kind, x, -x)))
+    loss = jax.value_and_grad(lambda x: jnp.sum(losses.critic_loss(kind, x, -x)))
     chex.assert_tree_all_finite(loss(scores))
-    chex.assert_tree_all_finite(objectives.generator_loss(kind, scores))
+    chex.assert_tree_all_finite(losses.generator_loss(kind, scores))
 
 
-def test_unknown_kind_raises():
+def test_an_unknown_kind_raises():
     with pytest.raises(ValueError, match="wgan_gp"):
-        objectives.generator_loss("wgan", jnp.zeros(2))
+        losses.generator_loss("wgan", jnp.zeros(2))
+    with pytest.raises(ValueError, match="wgan_gp"):
+        losses.critic_loss("wgan", jnp.zeros(2), jnp.zeros(2))
 
 
 def images():
@@ -68,7 +69,7 @@ def penalty(weights, mask):
     def critic(x):
         return jnp.sum(x * weights[None], axis=(1, 2, 3)) + 5
 
-    return objectives.gradient_penalty_loss(jax.random.key(2), critic, real, fake, mask)
+    return losses.gradient_penalty_loss(jax.random.key(2), critic, real, fake, mask)
 
 
 def test_penalty_of_a_linear_critic():
@@ -92,7 +93,7 @@ def test_penalty_is_taken_between_the_images():
     # D = |x|^2 / 2 has gradient x^, here 1 + 2t everywhere: t can be read off the loss.
     real, fake = jnp.ones((B, H, W, C)), jnp.full((B, H, W, C), 3.0)
     mask = jnp.zeros((B, H, W, 1), bool)
-    loss = objectives.gradient_penalty_loss(
+    loss = losses.gradient_penalty_loss(
         jax.random.key(4), lambda x: jnp.sum(jnp.square(x), axis=(1, 2, 3)) / 2, real, fake, mask
     )
     length = 1 + np.sqrt(np.asarray(loss) / 10)
@@ -100,15 +101,15 @@ def test_penalty_is_taken_between_the_images():
     assert ((t >= 0) & (t <= 1)).all() and len(set(t.tolist())) == B
 
 
-def test_penalty_of_a_convolutional_critic_on_crops_equals_finite_differences():
+def test_penalty_of_a_convolutional_critic_of_windows_equals_finite_differences():
     real, fake = images()
     mask, start = draw_mask(), jnp.array([[0, 1], [2, 3], [1, 4]])
-    real, fake, mask = (critics.crop(x, start, (4, 4)) for x in (real, fake, mask))
-    critic = critics.ConvCritic((4, 4), kernel_size=3)
+    real, fake, mask = (holes.cut_window(x, start) for x in (real, fake, mask))
+    critic = critics.ConvCritic((4, 4))
     variables = jax.jit(lambda x: critic.init(jax.random.key(7), x, train=True))(real)
 
     def loss(variables):
-        return objectives.gradient_penalty_loss(
+        return losses.gradient_penalty_loss(
             jax.random.key(8), lambda x: critic.apply(variables, x, train=True), real, fake, mask
         ).sum()
 
@@ -124,42 +125,10 @@ def test_penalty_of_a_convolutional_critic_on_crops_equals_finite_differences():
     np.testing.assert_allclose((up - down) / (2 * step), length**2, rtol=0.02)
 
 
-def box_mask(side, top, left, height, width):
-    mask = np.ones((1, side, side, 1), bool)
-    mask[0, top : top + height, left : left + width] = False
-    return jnp.asarray(mask)
-
-
-@pytest.mark.parametrize(("sides", "gamma", "mean"), [(128, 0.9, 0.2529), (64, 0.9, 0.4238)])
-def test_mean_of_the_box_discount(sides, gamma, mean):
-    start = jnp.array([[3, 5]])
-    weight = objectives.discount(
-        objectives.box_distance(start, (sides, sides), (2 * sides, 2 * sides)), gamma=gamma
-    )
-    inside = weight[0, 3 : 3 + sides, 5 : 5 + sides, 0]
-    assert abs(float(inside.mean()) - mean) < 5e-5
-    outside = weight.sum() - inside.sum()
-    np.testing.assert_allclose(outside, 3 * sides**2, rtol=1e-5)
-
-
-def test_box_distance_of_four_pixels():
-    distance = objectives.box_distance(jnp.array([[0, 0], [2, 1]]), (4, 4), (6, 6))[..., 0]
-    np.testing.assert_array_equal(distance[0, 2, :4], [0, 1, 2, 1])
-    np.testing.assert_array_equal(distance[0, :4, 2], [0, 1, 2, 1])
-    np.testing.assert_array_equal(distance[1, 4, :5], [0, 0, 1, 2, 1])
-
-
-def test_mean_of_the_discount_by_known_pixels():
-    mask = box_mask(256, 64, 64, 128, 128)
-    weight = objectives.discount(jax.jit(objectives.hole_distance)(mask))
-    assert abs(float(weight[~mask].mean()) - 0.8120) < 5e-5
-    np.testing.assert_array_equal(weight[mask], 1)
-
-
 def test_distance_equals_scipy_and_ends_at_half_the_side():
     mask = jax.random.bernoulli(jax.random.key(5), 0.1, (4, 9, 12, 1))
     mask = mask.at[0].set(False).at[1].set(False).at[1, 0, 0].set(True).at[2].set(True)
-    distance = jax.jit(objectives.hole_distance)(mask)[..., 0]
+    distance = jax.jit(losses.hole_distance)(mask)[..., 0]
     np.testing.assert_array_equal(distance[0], 6)  # nothing is known
     for image in range(1, 4):
         known = np.asarray(mask)[image, :, :, 0]
@@ -167,42 +136,33 @@ def test_distance_equals_scipy_and_ends_at_half_the_side():
         np.testing.assert_array_equal(distance[image], np.minimum(expected, 6))
 
 
-def test_l1_and_autoencoder_terms():
+@pytest.mark.parametrize("refined_weight", [1.0, 0.0])
+def test_the_l1_of_two_stages(refined_weight):
     image, coarse = images()
-    raw = 0.5 * coarse
-    mask = draw_mask()
+    refined, mask = 0.5 * coarse, draw_mask()
     weight = jax.random.uniform(jax.random.key(6), mask.shape)
+    found = losses.two_stage_l1_loss((coarse, refined), image, ~mask, weight, refined_weight=refined_weight)
 
-    def mean_over(where, error):
-        where = np.broadcast_to(where, error.shape)
-        return np.array([e[k].mean() if k.any() else 0 for e, k in zip(error, where, strict=True)])
+    def mean_in_hole(prediction):
+        error, hole = np.abs(image - prediction) * weight, np.broadcast_to(~mask, image.shape)
+        return np.array([e[h].mean() if h.any() else 0 for e, h in zip(np.asarray(error), hole, strict=True)])
 
-    x, x1, x2, known, w = (np.asarray(a) for a in (image, coarse, raw, mask, weight))
-    for l1_weight in (1.0, 0.0):
-        l1 = objectives.discounted_l1_loss(raw, coarse, image, mask, weight, l1_weight=l1_weight)
-        errors = (np.abs(x - x1) * w, np.abs(x - x2) * w)
-        expected = 1.2 * (1.2 * mean_over(~known, errors[0]) + l1_weight * mean_over(~known, errors[1]))
-        np.testing.assert_allclose(l1, expected, rtol=1e-5, atol=1e-7)
-        ae = objectives.autoencoder_loss(raw, coarse, image, mask, l1_weight=l1_weight)
-        errors = (np.abs(x - x1), np.abs(x - x2))
-        expected = 1.2 * (1.2 * mean_over(known, errors[0]) + l1_weight * mean_over(known, errors[1]))
-        np.testing.assert_allclose(ae, expected, rtol=1e-5, atol=1e-7)
+    expected = 1.2 * (1.2 * mean_in_hole(coarse) + refined_weight * mean_in_hole(refined))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("call", ["l1", "penalty"])
-def test_a_mask_of_numbers_is_refused(call):
+def test_a_mask_of_numbers_is_refused():
     image, mask = jnp.ones((B, H, W, C)), jnp.ones((B, H, W, 1))
     with pytest.raises(AssertionError):
-        if call == "l1":
-            objectives.masked_l1_loss(image, image, mask, mask)
-        else:
-            objectives.gradient_penalty_loss(jax.random.key(0), jnp.sum, image, image, mask)
+        losses.two_stage_l1_loss((image, image), image, mask, mask)
+    with pytest.raises(AssertionError):
+        losses.gradient_penalty_loss(jax.random.key(0), jnp.sum, image, image, mask)
 
 
 def test_the_ring_beside_the_hole_counts_more():
     _, fake = images()
     image, mask = jnp.zeros_like(fake), jnp.ones((B, H, W, 1), bool).at[0, 2, 3].set(False)
-    loss = objectives.ringed_mse_loss(fake, image, mask, ring=1, ring_weight=10.0)
+    loss = losses.ringed_mse_loss(fake, image, mask, ring=1, ring_weight=10.0)
     window = np.square(np.asarray(fake[0, 1:4, 2:5], np.float64)).sum(axis=-1)
     expected = (10 * window.sum() - 9 * window[1, 1]) / (9 * fake.shape[-1])
     np.testing.assert_allclose(loss, [expected, *[0] * (B - 1)], rtol=1e-5)

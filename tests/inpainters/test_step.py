@@ -146,7 +146,7 @@ def test_a_critic_that_is_not_finite_ends_the_run_with_what_to_do(folder, tmp_pa
 
         return poisoned
 
-    with pytest.raises(UserError, match=r"critic_loss is nan at step 1 .*lower config\.step\.learning_rate"):
+    with pytest.raises(UserError, match=r"critic_loss is nan at step 1 .*config\.step\.learning_rate"):
         train(tmp_path, wrap_steps=poison)
 
 
@@ -164,11 +164,11 @@ def test_bfloat16_is_of_the_networks_alone():
 
 def test_bad_pictures_are_one_sentence(folder):
     model, image, mask = ifanp_jax.load(folder), inpainters.dataset().evaluation[0], helpers.left_half(16, 16)
-    with pytest.raises(UserError, match=r"shape \(16, 16, 1\) but this model takes \(H, W, 3\)"):
+    with pytest.raises(UserError, match=r"\(16, 16, 1\).*\(H, W, 3\)"):
         model.complete(image[..., :1], mask)
-    with pytest.raises(UserError, match=r"18x18; .*--size=trained"):
+    with pytest.raises(UserError, match=r"18x18.*--size=trained"):
         model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18), size="own")
-    with pytest.raises(UserError, match=r"no observed pixel, .*: mark some as observed, or take"):
+    with pytest.raises(UserError, match="no observed pixel"):
         model.complete(image, np.zeros((16, 16), bool))
 
 
@@ -182,38 +182,36 @@ def test_one_device_equals_two(tmp_path):
         np.testing.assert_allclose(two[name], expected, rtol=2e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", adversaries.list_families())
-def test_a_configuration_holds_the_fields_of_its_recipe(family):
-    name = next(name for name in MODELS if name.startswith(f"{family}."))
+@pytest.mark.parametrize("name", MODELS)
+def test_a_configuration_holds_the_fields_of_its_adversary(name):
     config = default.get_config(name)
     run = runs.make(config, inpainters.image_shape(name))
-    recipe = adversaries.get(run.module)
-    assert config.step.to_dict() == {"name": ""} | recipe.fields
-    assert set(adversaries.COMMON_FIELDS) <= set(recipe.fields)
+    fields = adversaries.get(run.module).fields
+    assert config.step.to_dict() == {"name": ""} | fields
+    assert set(adversaries.COMMON_FIELDS) <= set(fields)
     assert run.step.num_batches == config.step.num_critic_updates + 1
     assert run.step.schedule(100) == config.step.learning_rate
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "message"),
+    ("name", "overrides", "facts"),
     [
-        (
-            CHEAPEST,
-            {"step.adversarial": "wgan_gp"},
-            "'wgan_gp'; choose .* for critics that normalise",
-        ),
-        (CHEAPEST, {"step.adversarial": "gan"}, "'gan'; choose one of dcgan, lsgan, hinge, none"),
-        (CHEAPEST, {"step.num_critic_updates": 0}, "num_critic_updates is 0; it must be at least 1"),
-        (CHEAPEST, {"step.mse_weight": -1.0}, "mse_weight is -1.0; it must be at least 0"),
-        ("deepfill.DeepFill64", {"step.gamma": 2.0}, "gamma is 2.0; it must be between 0 and 1"),
-        (CHEAPEST, {"step.name": "elbo"}, "adversarial is no field of the step elbo"),
+        (CHEAPEST, {"step.adversarial": "wgan_gp"}, ("wgan_gp", "dcgan", "normalise")),
+        (CHEAPEST, {"step.adversarial": "gan"}, ("gan", "dcgan, lsgan, hinge, none")),
+        (CHEAPEST, {"step.num_critic_updates": 0}, ("0", "at least 1")),
+        (CHEAPEST, {"step.mse_weight": -1.0}, ("-1.0", "at least 0")),
+        ("deepfill.DeepFill64", {"step.gamma": 2.0}, ("2.0", "0 and 1")),
+        ("glcic.GLCIC", {"step.critic_only_fraction": 1.5}, ("1.5", "0 and 1")),
     ],
 )
-def test_a_wrong_field_is_one_sentence(name, overrides, message):
-    with pytest.raises(UserError, match=message):
+def test_a_wrong_field_is_one_sentence(name, overrides, facts):
+    with pytest.raises(UserError) as raised:
         runs.make(inpainters.make_config(name, **overrides), inpainters.image_shape(name))
+    assert all(fact in str(raised.value) for fact in (f"config.{next(iter(overrides))}", *facts))
 
 
-def test_what_no_recipe_trains_is_one_sentence():
-    with pytest.raises(UserError, match=r"image_np\.ImageNeuralProcess cannot .* context_encoder, deepfill"):
+def test_a_step_takes_its_own_fields_and_models_alone():
+    with pytest.raises(UserError, match=r"config\.step\.adversarial .* elbo"):
+        runs.make(inpainters.make_config(**{"step.name": "elbo"}), inpainters.image_shape())
+    with pytest.raises(UserError, match=r"image_np\.ImageNeuralProcess .*context_encoder, deepfill"):
         runs.make(tiny.make_config(**{"step.name": "adversarial"}), (8, 8, 1))

@@ -1,4 +1,4 @@
-"""What `test_adversarial_step.py` runs on two fake devices, which are asked for before JAX starts."""
+"""What `test_step.py` runs on two fake devices, which are asked for before JAX starts."""
 
 import sys
 

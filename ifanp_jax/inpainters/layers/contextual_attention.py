@@ -13,7 +13,6 @@ backward pass. A part sees all background cells, so that its softmax is whole.
 """
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -74,7 +73,6 @@ def attend(
     rate: int = 1,
     scale: float = 10.0,
     validity: str = "whole",
-    normalise_targets: bool = True,
     max_entries: int = MAX_ENTRIES,
 ) -> tuple[jax.Array, jax.Array]:
     """Replaces the features of every cell by a mean of known patches that look like its own.
@@ -85,7 +83,6 @@ def attend(
       rate: r, patches are matched on every r-th cell and pasted with r times that stride.
       scale: lambda, the softmax's inverse temperature.
       validity: "whole" or "fraction", as in `patch_weights`; the logarithm of a fraction is added to a logit.
-      normalise_targets: divide by |F_p| too; the published code does not.
       max_entries: a larger matrix of one image is made in parts, and again in the backward pass.
 
     Returns:
@@ -101,31 +98,30 @@ def attend(
     taps = 3 if rate == 1 else 2  # pasted patches that meet in a block of r x r pixels, along one side
     weights = patch_weights(_pool_known(known, rows, columns), validity)
     background = features[:, ::rate, ::rate].astype(jnp.float32)
-    scales = [1 / _patch_norms(background)] * 2
-    if not normalise_targets:
-        scales[0] = jnp.ones_like(scales[0])
     blocks = _to_blocks(features, rate, taps)
-    out, offsets = _attend_in_parts(background, *scales, scale, weights, blocks, taps, max_entries)
+    out, offsets = _attend_in_parts(background, weights, blocks, scale=scale, max_entries=max_entries)
     out = _from_blocks(out, rate, (h, w)).astype(features.dtype)
     can_copy = jnp.any(weights > 0, axis=(1, 2))[:, None, None, None]
     return jnp.where(can_copy, out, features), jnp.where(can_copy, offsets, 0)
 
 
-def _attend_in_parts(background, target_scale, background_scale, scale, weights, blocks, taps, max_entries):
+def _attend_in_parts(background, weights, blocks, *, scale, max_entries):
     """The mean of what is pasted at each block, (B, h + taps - 1, w + taps - 1, r * r * D), and offsets."""
     _, rows, columns, _ = background.shape
-    pasted_rows = rows + taps - 1
+    pasted_rows = blocks.shape[1]
+    taps = pasted_rows - rows + 1
     halo = _halo(taps)
     num_parts, part_rows = _split_rows(rows, columns, taps, max_entries)
+    scales = 1 / _patch_norms(background)
     margins = ((0, 0), (taps + 1, num_parts * part_rows - rows + 2), (0, 0))
     targets = jnp.pad(background, (*margins, (0, 0)))
     # A scale of 0 outside the grid: no patch lies there, though one would overlap the grid.
-    target_scale = jnp.pad(target_scale, margins)
+    target_scales = jnp.pad(scales, margins)
 
     def paste_part(start):
         part = jax.lax.dynamic_slice_in_dim(targets, start, part_rows + halo, axis=1)
-        part_scale = jax.lax.dynamic_slice_in_dim(target_scale, start + 1, part_rows + halo - 2, axis=1)
-        logits = scale * _match(part, background, part_scale, background_scale)
+        part_scales = jax.lax.dynamic_slice_in_dim(target_scales, start + 1, part_rows + halo - 2, axis=1)
+        logits = scale * _match(part, background, part_scales, scales)
         row = start - (taps - 1) + jnp.arange(part_rows + taps - 1)
         attention = _masked_softmax(logits, weights, (row >= 0) & (row < rows))
         return _paste(attention, blocks, taps), _offsets(attention[:, taps - 1 :], row[taps - 1 :])
@@ -165,12 +161,12 @@ def _map_parts(function, num_parts, part_rows):
     return jax.tree.map(join, parts)
 
 
-def _match(targets, background, target_scale, background_scale):
+def _match(targets, background, target_scales, background_scales):
     """Propagated similarity s', (B, Y, w, h, w), of Y target rows and two more above and below them."""
     # Full precision: exp turns an absolute error of the logits into a relative one of the weights.
     scores = jnp.einsum("byxd,bvud->byxvu", targets, background, precision=jax.lax.Precision.HIGHEST)
     scores = _diagonal_sum(_diagonal_sum(scores, 2, pad=1, taps=3), 1, pad=1, taps=3, has_halo=True)
-    scores *= target_scale[:, :, :, None, None] * background_scale[:, None, None]
+    scores *= target_scales[:, :, :, None, None] * background_scales[:, None, None]
     return _diagonal_sum(_diagonal_sum(scores, 2, pad=1, taps=3), 1, pad=1, taps=3, has_halo=True)
 
 
@@ -270,39 +266,3 @@ def _window_sum(x):
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1)))
     rows = sum(padded[:, i : i + h] for i in range(3))
     return sum(rows[:, :, i : i + w] for i in range(3))
-
-
-class ContextualAttention(nn.Module):
-    """`attend` as a layer without parameters.
-
-    Attributes:
-      rate: r, patches are matched on every r-th cell.
-      scale: lambda, the softmax's inverse temperature.
-      validity: "whole" or "fraction".
-      normalise_targets: divide by |F_p| too; the published code does not.
-    """
-
-    rate: int = 1
-    scale: float = 10.0
-    validity: str = "whole"
-    normalise_targets: bool = True
-
-    @nn.compact
-    def __call__(self, features: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Attends.
-
-        Args:
-          features: float (B, h, w, D); sides are multiples of `rate`.
-          known: float32 (B, h, w, 1), known fraction of each cell.
-
-        Returns:
-          (B, h, w, D), and float32 offsets (B, h / r, w / r, 2) to the patch copied most.
-        """
-        return attend(
-            features,
-            known,
-            rate=self.rate,
-            scale=self.scale,
-            validity=self.validity,
-            normalise_targets=self.normalise_targets,
-        )

@@ -13,11 +13,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.errors import UserError
-
 EPSILON = 1e-8
 HOLE_RULES = ("any", "share")
-HOLE_SHARE = 5 / 16  # of the smoothed hole, above which the original takes a cell for a hole
+HOLE_FRACTION = 5 / 16  # of the smoothed hole, above which the original takes a cell for a hole
 
 
 def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
@@ -38,30 +36,17 @@ def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
     chex.assert_type(hole, bool)
     b, h, w, n = encoder.shape
     chex.assert_shape(hole, (b, h, w, 1))
-    cells = hole.reshape(b, h * w)
-    index = nearest_known(decoder.reshape(b, h * w, n), encoder.reshape(b, h * w, n), ~cells)
-    shifted = jnp.take_along_axis(encoder.reshape(b, h * w, n), index[:, :, None], axis=1)
+    cells, copied = hole.reshape(b, h * w), encoder.reshape(b, h * w, n)
+    # Cosines of all pairs of cells; a tie goes to the lowest index.
+    flat = jax.lax.stop_gradient(decoder.reshape(b, h * w, n)).astype(jnp.float32)
+    known = jax.lax.stop_gradient(copied).astype(jnp.float32)
+    product = jnp.einsum("bpn,bqn->bpq", flat, known, precision=jax.lax.Precision.HIGHEST)
+    lengths = jnp.linalg.norm(flat, axis=-1)[:, :, None] * jnp.linalg.norm(known, axis=-1)[:, None, :]
+    cosine = jnp.where(cells[:, None, :], -jnp.inf, product / (lengths + EPSILON))
+    nearest = jnp.argmax(cosine, axis=-1)
+    shifted = jnp.take_along_axis(copied, nearest[:, :, None], axis=1)
     is_filled = cells & ~cells.all(axis=1, keepdims=True)
     return jnp.where(is_filled[:, :, None], shifted, 0).reshape(b, h, w, n)
-
-
-def nearest_known(decoder: jax.Array, encoder: jax.Array, known: jax.Array) -> jax.Array:
-    """q*, the known cell with the largest cosine; ties go to the lowest index.
-
-    Args:
-      decoder: F, float (B, P, N).
-      encoder: G, float (B, Q, N).
-      known: bool (B, Q).
-
-    Returns:
-      int32 (B, P), no gradient; 0 for an image without a known cell.
-    """
-    decoder = jax.lax.stop_gradient(decoder).astype(jnp.float32)
-    encoder = jax.lax.stop_gradient(encoder).astype(jnp.float32)
-    product = jnp.einsum("bpn,bqn->bpq", decoder, encoder, precision=jax.lax.Precision.HIGHEST)
-    lengths = jnp.linalg.norm(decoder, axis=-1)[:, :, None] * jnp.linalg.norm(encoder, axis=-1)[:, None, :]
-    cosine = product / (lengths + EPSILON)
-    return jnp.argmax(jnp.where(known[:, None, :], cosine, -jnp.inf), axis=-1).astype(jnp.int32)
 
 
 def hole_cells(mask: jax.Array, stride: int, *, rule: str = "any") -> jax.Array:
@@ -78,20 +63,15 @@ def hole_cells(mask: jax.Array, stride: int, *, rule: str = "any") -> jax.Array:
 
     Returns:
       bool (B, H / stride, W / stride, 1).
-
-    Raises:
-      UserError: for an unknown rule.
     """
     chex.assert_rank(mask, 4)
     chex.assert_type(mask, bool)
     b, h, w, _ = mask.shape
-    if rule not in HOLE_RULES:
-        raise UserError(f"hole_rule is {rule!r}; choose one of {', '.join(HOLE_RULES)}.")
     if rule == "any":
         cells = (~mask).reshape(b, h // stride, stride, w // stride, stride, 1)
         return cells.any(axis=(2, 4))
-    share = (~mask).astype(jnp.float32)
+    hole = (~mask).astype(jnp.float32)
     for _ in range(stride.bit_length() - 1):
         padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-        share = jax.lax.reduce_window(share, 0.0, jax.lax.add, (1, 4, 4, 1), (1, 2, 2, 1), padding) / 16
-    return share > HOLE_SHARE
+        hole = jax.lax.reduce_window(hole, 0.0, jax.lax.add, (1, 4, 4, 1), (1, 2, 2, 1), padding) / 16
+    return hole > HOLE_FRACTION

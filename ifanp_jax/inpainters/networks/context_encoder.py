@@ -7,8 +7,7 @@
 - region "image", the default, for any mask: the hole as one more input channel, one more enlarging layer,
   the whole image out.
 
-`widths` has one entry per halving, so images have sides of 4 * 2^len(widths) pixels. `OTHER_FORMS`
-are those for 256, 64 and 32 pixels; the two small ones have half the width and a vector of 1,000.
+`widths` has one entry per halving, so images have sides of 4 * 2^len(widths) pixels.
 """
 
 import flax.linen as nn
@@ -17,9 +16,8 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import base
-from ifanp_jax.inpainters.layers.transposed_conv import NORMAL, TransposedConv, Unfold
+from ifanp_jax.inpainters.layers.convolutions import NORMAL, TransposedConv, Unfold, batch_norm
 from ifanp_jax.models import fields
-from ifanp_jax.models.outputs import Completion
 
 REGIONS = ("image", "centre")
 # Fields for other sizes than 128, by the side of the images; the small ones have half the width.
@@ -30,72 +28,40 @@ OTHER_FORMS = {
 }
 
 
-class ContextEncoder(nn.Module):
+class ContextEncoder(base.Inpainter):
     """Encoder and decoder around one vector.
 
     Attributes:
       channels: C of the images.
+      compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
       widths: channels of the encoder's layers, each of which halves the side, down to 4x4 cells.
       bottleneck: length of the vector.
       region: what is put out, the whole "image" or its "centre".
-      compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
     """
 
-    step = "adversarial"  # the way of training
-    needs_known_pixels = True
-
-    channels: int
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     bottleneck: int = 4000
     region: str = "image"
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Refuses fields that no network has."""
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         fields.check_choice(self, "region", REGIONS)
         fields.check_range(self, "bottleneck", 1)
         if len(self.widths) < 2:
             raise UserError(
                 f"config.model.widths is {tuple(self.widths)}; give at least two, one for each halving."
             )
-        object.__setattr__(self, "widths", tuple(self.widths))  # a list, as from JSON, has no hash
         super().__post_init__()
 
     def setup(self):
         """Builds the network."""
         reached = self.widths[:-1] if self.region == "image" else self.widths[1:-1]
         self.network = _Network(
-            self.channels,
-            tuple(self.widths),
-            tuple(reversed(reached)),
-            self.bottleneck,
-            jnp.dtype(self.compute_dtype),
+            self.channels, self.widths, tuple(reversed(reached)), self.bottleneck, self.dtype
         )
 
-    def __call__(
-        self,
-        image: jax.Array,
-        mask: jax.Array,
-        *,
-        train: bool,
-        num_samples: int = 1,
-        target: str = "all",
-    ) -> base.Inpainting:
-        """Completes each image; hidden pixels are never read.
-
-        Args:
-          image: float (B, H, H, C) in [0, 1].
-          mask: bool (B, H, H, 1), True = observed.
-          train: whether to normalise by the batch's statistics, and to update those of "batch_stats".
-          num_samples: no effect: there is no latent variable.
-          target: no effect: there is no likelihood.
-
-        Returns:
-          `prediction` and `raw` of the whole image; with region "centre" they hold the input outside it.
-        """
-        del num_samples, target
-        base.check_call(self, image, mask)
+    def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
+        """With region "centre", `prediction` and `raw` hold the input outside it."""
         if self.region == "image":
             raw = self.network(base.with_hole(image, mask), train=train)
         else:
@@ -105,16 +71,6 @@ class ContextEncoder(nn.Module):
             raw = inside.at[:, centre, centre].set(self.network(inside, train=train))
         return base.Inpainting(prediction=base.from_inside(raw), raw=raw)
 
-    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """The prediction `num_samples` times.
-
-        Args:
-          image: float (B, H, H, C) in [0, 1]; hidden pixels are never read.
-          mask: bool (B, H, H, 1), True = observed.
-          num_samples: S.
-        """
-        return base.repeat_prediction(self(image, mask, train=False).prediction, num_samples)
-
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
         """Why a picture cannot be taken, or None.
 
@@ -122,7 +78,6 @@ class ContextEncoder(nn.Module):
           size: (H, W) of the picture, pixels.
           trained_size: (H, W) of the training: the one that `widths` gives.
         """
-        del trained_size
         side = 4 * 2 ** len(self.widths)
         if tuple(size) == (side, side):
             return None
@@ -146,8 +101,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         def normalise(x):
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
-            return norm(x)
+            return batch_norm(self.dtype, train=train)(x)
 
         for layer, width in enumerate(self.down_widths):
             x = nn.Conv(width, (4, 4), 2, padding=1, dtype=self.dtype, kernel_init=NORMAL)(x)

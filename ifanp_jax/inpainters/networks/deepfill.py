@@ -19,7 +19,7 @@ What strides and dilations suit depends on the image's side, the parameters do n
 | DeepFill   | 128, 256 | 2              | 2, 4, 8, 16 | 2                     |
 """
 
-import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -27,11 +27,14 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import base
-from ifanp_jax.inpainters.layers import appearance_flow, contextual_attention, spatial_transformer
+from ifanp_jax.inpainters.layers import contextual_attention, warping
 from ifanp_jax.models import fields
-from ifanp_jax.models.outputs import Completion
 
 ATTENTIONS = ("contextual", "appearance_flow", "spatial_transformer", "none")
+MOVES = {
+    "appearance_flow": warping.AppearanceFlow,
+    "spatial_transformer": warping.SpatialTransformer,
+}
 COARSE_WIDTHS = (1, 2, 2, 4, 4, 4)  # of the six layers before dilation, in units of `width`
 # The same of both branches before dilation or attention: of the published code, and of the paper's appendix.
 BRANCH_WIDTHS = {
@@ -40,44 +43,33 @@ BRANCH_WIDTHS = {
 }
 
 
-class Conv(nn.Module):
-    """A convolution and its activation.
-
-    Attributes:
-      features: output channels.
-      kernel_size: side of the kernel.
-      stride: 1 or 2.
-      dilation: distance of the kernel's taps.
-      activation: "elu", "relu" or "none".
-      dtype: of the computation; parameters are float32.
-    """
+class _Conv(nn.Module):
+    """A convolution and its activation."""
 
     features: int
     kernel_size: int = 3
     stride: int = 1
     dilation: int = 1
-    activation: str = "elu"
+    activation: Callable = nn.elu
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (B, H, W, F) to (B, H / stride, W / stride, D)."""
-        x = nn.Conv(
+    def __call__(self, x):
+        conv = nn.Conv(
             self.features,
             (self.kernel_size, self.kernel_size),
             strides=self.stride,
             kernel_dilation=self.dilation,
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
-        )(x)
-        return {"elu": nn.elu, "relu": nn.relu, "none": lambda x: x}[self.activation](x)
+        )
+        return self.activation(conv(x))
 
 
-class TwoStageInpainter(nn.Module):
+class _TwoStages(base.Inpainter):
     """A coarse network and a refinement network.
 
     Attributes:
-      channels: C of the images.
       width: channels of the first layer; all widths are multiples of half of it. 32 in the paper.
       num_strided: layers of stride 2, 1 or 2; so a cell of the features is 2 or 4 pixels wide.
       dilations: of the four dilated layers.
@@ -86,13 +78,8 @@ class TwoStageInpainter(nn.Module):
       attention_scale: inverse temperature of contextual attention.
       validity: which patches may be copied: "whole" ones, or by their known "fraction", for scattered pixels.
       branches: widths of the refinement's branches as in the published "code" or the "paper".
-      compute_dtype: "float32" or "bfloat16"; parameters, matching and outputs are always float32.
     """
 
-    step = "adversarial"  # the way of training
-    needs_known_pixels = True
-
-    channels: int
     width: int = 32
     num_strided: int = 2
     dilations: tuple[int, ...] = (2, 4, 8, 16)
@@ -101,18 +88,12 @@ class TwoStageInpainter(nn.Module):
     attention_scale: float = 10.0
     validity: str = "whole"
     branches: str = "code"
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
-        """Checks the fields.
-
-        Raises:
-          UserError: for an unknown choice or a number out of range.
-        """
+        """Refuses fields that no network has."""
         fields.check_choice(self, "attention", ATTENTIONS)
         fields.check_choice(self, "branches", tuple(BRANCH_WIDTHS))
         fields.check_choice(self, "validity", contextual_attention.VALIDITIES)
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         fields.check_range(self, "num_strided", 1, high=2)
         fields.check_range(self, "width", 2)
         fields.check_range(self, "rate", 1)
@@ -122,8 +103,6 @@ class TwoStageInpainter(nn.Module):
             raise UserError(
                 f"config.model.dilations are {tuple(self.dilations)}; give four numbers of at least 1."
             )
-        # A configuration that was read from a file holds a list, which no compiled function takes as a key.
-        self.dilations = tuple(self.dilations)
         super().__post_init__()
 
     def setup(self):
@@ -136,83 +115,46 @@ class TwoStageInpainter(nn.Module):
         else:
             convolution_widths, attention_widths = BRANCH_WIDTHS[self.branches]
             self.refine_encoder = self._encoder(convolution_widths)
-            self.attention_encoder = self._encoder(attention_widths, last="relu")
-            self.attend = self._attention_layer()
+            self.attention_encoder = self._encoder(attention_widths, last=nn.relu)
+            if self.attention != "contextual":  # which has no parameters
+                self.attend = MOVES[self.attention](dtype=self.dtype)
             self.attention_decoder = [self._conv(4) for _ in range(2)]
         self.refine_dilated = self._dilated()
         self.refine_decoder = self._decoder()
 
-    def __call__(
-        self,
-        image: jax.Array,
-        mask: jax.Array,
-        *,
-        train: bool,
-        num_samples: int = 1,
-        target: str = "all",
-    ) -> base.Inpainting:
-        """Completes each image and returns what the losses need.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          train: no effect.
-          num_samples: no effect: there is no latent variable.
-          target: no effect: there is no likelihood.
-
-        Raises:
-          UserError: when the strides do not divide the image's sides.
-        """
-        del train, num_samples, target
-        base.check_call(self, image, mask)
+    def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
+        """Both stages; `attention` is None without one."""
         inside = base.to_inside(image, mask)
-        x = base.mask_channels(inside, mask)
+        # The coarse network.
+        x = add_mask_channels(inside, mask)
         x = _apply(self.coarse_dilated, _apply(self.coarse_encoder, x))
         coarse = self._decode(self.coarse_decoder, x)
-        x = base.mask_channels(base.composite(inside, mask, coarse), mask)
+        # The refinement network sees the composite, along one branch or two.
+        x = add_mask_channels(base.composite(inside, mask, coarse), mask)
         features = _apply(self.refine_dilated, _apply(self.refine_encoder, x))  # (B, h, w, 4 width)
         offsets = None
         if self.attention != "none":
-            attended = _apply(self.attention_encoder, x)
-            known = contextual_attention.cell_fractions(mask, attended.shape[1:3])
-            attended, offsets = self.attend(attended, known)
+            attended, offsets = self._attend(_apply(self.attention_encoder, x), mask)
             attended = _apply(self.attention_decoder, attended)
             features = jnp.concatenate([features, attended], axis=-1)
         raw = self._decode(self.refine_decoder, features)
         return base.Inpainting(prediction=base.from_inside(raw), raw=raw, coarse=coarse, attention=offsets)
 
-    def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """Completes each image; all samples are the same prediction.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          num_samples: S.
-        """
-        return base.repeat_prediction(self(image, mask, train=False).prediction, num_samples)
+    def _attend(self, features, mask):
+        if self.attention != "contextual":
+            return self.attend(features)
+        known = contextual_attention.cell_fractions(mask, features.shape[1:3])
+        return contextual_attention.attend(
+            features, known, rate=self.rate, scale=self.attention_scale, validity=self.validity
+        )
 
     @property
     def size_multiple(self) -> int:
         """Pixels that both sides of an image must be a multiple of."""
         return 2**self.num_strided * (self.rate if self.attention == "contextual" else 1)
 
-    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why the model cannot complete pictures of a size, in one sentence, or None if it can.
-
-        Args:
-          size: (H, W) of the pictures.
-          trained_size: (H, W) of the training's images; any other may be taken.
-        """
-        del trained_size
-        if size[0] % self.size_multiple == 0 and size[1] % self.size_multiple == 0:
-            return None
-        return (
-            f"the picture has {size[0]}x{size[1]} pixels, but DeepFill strides over them; give one whose "
-            f"sides are multiples of {self.size_multiple}."
-        )
-
     def completion_bytes(self, size: tuple[int, int]) -> int:
-        """About how much memory the completion of one picture (H, W) takes, parameters apart."""
+        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
         h, w = size
         num_bytes = 4 * (4 * self.width) * h * w  # a few maps of the first layers, the largest ones
         if self.attention == "contextual":
@@ -221,11 +163,11 @@ class TwoStageInpainter(nn.Module):
         return num_bytes
 
     def _conv(self, width_units, **options):
-        return Conv(int(width_units * self.width), dtype=jnp.dtype(self.compute_dtype), **options)
+        return _Conv(int(width_units * self.width), dtype=self.dtype, **options)
 
-    def _encoder(self, width_units, *, last="elu"):
+    def _encoder(self, width_units, *, last=nn.elu):
         strides = (1, 2, 1, 2 if self.num_strided == 2 else 1, 1, 1)
-        kernel_sizes, activations = (5, 3, 3, 3, 3, 3), ("elu",) * 5 + (last,)
+        kernel_sizes, activations = (5, 3, 3, 3, 3, 3), (nn.elu,) * 5 + (last,)
         layers = zip(width_units, strides, kernel_sizes, activations, strict=True)
         return [self._conv(u, stride=s, kernel_size=k, activation=a) for u, s, k, a in layers]
 
@@ -233,10 +175,9 @@ class TwoStageInpainter(nn.Module):
         return [self._conv(4, dilation=dilation) for dilation in self.dilations]
 
     def _decoder(self):
-        return [
-            *(self._conv(units) for units in (4, 4, 2, 2, 1, 0.5)),
-            Conv(self.channels, activation="none"),  # float32, like what is compared with it
-        ]
+        layers = [self._conv(units) for units in (4, 4, 2, 2, 1, 0.5)]
+        # The last one in float32, like what is compared with it.
+        return [*layers, _Conv(self.channels, activation=lambda x: x)]
 
     def _decode(self, layers, x):
         """Applies a decoder; the map grows before the fifth layer and, after two strides, the third."""
@@ -246,23 +187,40 @@ class TwoStageInpainter(nn.Module):
             x = layer(x)
         return jnp.clip(x.astype(jnp.float32), -1, 1)
 
-    def _attention_layer(self):
-        dtype = jnp.dtype(self.compute_dtype)
-        if self.attention == "appearance_flow":
-            return appearance_flow.AppearanceFlow(dtype=dtype)
-        if self.attention == "spatial_transformer":
-            return spatial_transformer.SpatialTransformer(dtype=dtype)
-        return contextual_attention.ContextualAttention(
-            rate=self.rate, scale=self.attention_scale, validity=self.validity
-        )
+
+class DeepFill(_TwoStages):
+    """For images of 128 and 256 pixels."""
+
+
+class DeepFill64(_TwoStages):
+    """For images of 64 pixels."""
+
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    rate: int = 1
+
+
+class DeepFill32(_TwoStages):
+    """For images of 32 pixels."""
+
+    num_strided: int = 1
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    rate: int = 1
+
+
+def add_mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """concat(x, ones, h), (B, H, W, C + 2), in the dtype of x.
+
+    The ones tell a convolution with zero padding where the image ends.
+
+    Args:
+      x: float (B, H, W, C).
+      mask: bool (B, H, W, 1), True = observed.
+    """
+    hole = (~mask).astype(x.dtype)
+    return jnp.concatenate([x, jnp.ones_like(hole), hole], axis=-1)
 
 
 def _apply(layers, x):
     for layer in layers:
         x = layer(x)
     return x
-
-
-DeepFill = functools.partial(TwoStageInpainter)
-DeepFill64 = functools.partial(TwoStageInpainter, dilations=(1, 2, 4, 8), rate=1)
-DeepFill32 = functools.partial(TwoStageInpainter, num_strided=1, dilations=(1, 2, 4, 8), rate=1)

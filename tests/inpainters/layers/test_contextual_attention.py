@@ -12,7 +12,7 @@ from tests.oracles.contextual_attention import RATE, SCALE, by_convolutions
 B, D = 3, 2
 attend = jax.jit(
     contextual_attention.attend,
-    static_argnames=("rate", "scale", "validity", "normalise_targets", "max_entries"),
+    static_argnames=("rate", "scale", "validity", "max_entries"),
 )
 SHAPES = [(1, 5, 4), (2, 6, 8)]  # rate, h, w
 
@@ -51,19 +51,13 @@ def weight_of(known, cell, validity):
     return float(window.min() == 1) if validity == "whole" else float(window.mean())
 
 
-def attend_to_one(features, known, rate, scale, validity, normalise_targets):
+def attend_to_one(features, known, rate, scale, validity):
     """One image by loops over patches: float64 (h, w, D)."""
     h, w, d = features.shape
     known = known[..., 0].reshape(h // rate, rate, w // rate, rate).mean(axis=(1, 3))
     small = patches(features[::rate, ::rate], 3, 1, 1)
     norm = {p: max(np.linalg.norm(patch), 1e-4) for p, patch in small.items()}
-    scores = fused(
-        {
-            (p, q): np.sum(small[p] * small[q]) / (norm[q] * (norm[p] if normalise_targets else 1))
-            for p in small
-            for q in small
-        }
-    )
+    scores = fused({(p, q): np.sum(small[p] * small[q]) / (norm[q] * norm[p]) for p in small for q in small})
     weights = {q: weight_of(known, q, validity) for q in small}
     valid = [q for q in small if weights[q] > 0]
     if not valid:
@@ -81,9 +75,9 @@ def attend_to_one(features, known, rate, scale, validity, normalise_targets):
     return (num / np.maximum(den, 1e-6))[low : low + h, low : low + w]
 
 
-def attend_by_loops(features, known, *, rate, scale=10.0, validity="whole", normalise_targets=True):
+def attend_by_loops(features, known, *, rate, scale=10.0, validity="whole"):
     images = zip(np.asarray(features), np.asarray(known), strict=True)
-    return np.stack([attend_to_one(f, k, rate, scale, validity, normalise_targets) for f, k in images])
+    return np.stack([attend_to_one(f, k, rate, scale, validity) for f, k in images])
 
 
 def draw_features(h, w):
@@ -107,9 +101,7 @@ def test_equals_loops_over_patches(rate, h, w, max_entries):
     np.testing.assert_allclose(out, attend_by_loops(features, known, rate=rate), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{"validity": "fraction"}, {"normalise_targets": False}, {"scale": 1.0}], ids=str
-)
+@pytest.mark.parametrize("options", [{"validity": "fraction"}, {"scale": 1.0}], ids=str)
 @pytest.mark.parametrize(("rate", "h", "w"), SHAPES)
 def test_options_equal_loops_over_patches(rate, h, w, options):
     features, known = draw_features(h, w), draw_known(h, w)
@@ -183,18 +175,6 @@ def test_offsets_point_to_the_copy():
     out, offsets = attend(features, known, scale=100.0)
     np.testing.assert_array_equal(offsets[0, 3, 8], [0, -6])
     np.testing.assert_allclose(out[0, 3, 8], features[0, 3, 2], atol=1e-3)
-
-
-def test_a_hole_does_not_copy_from_the_other_end_of_a_row():
-    # Propagation over flattened rows would join the end of one row with the start of the next.
-    scores = jax.random.normal(jax.random.key(0), (1, 3, 4, 3, 4))
-    sums = jax.jit(lambda s: contextual_attention._diagonal_sum(s, 2, pad=1, taps=3))(scores)
-    expected = np.zeros(scores.shape)
-    for y, x, v, u in itertools.product(range(3), range(4), range(3), range(4)):
-        for i in (-1, 0, 1):
-            if 0 <= x + i < 4 and 0 <= u + i < 4:
-                expected[0, y, x, v, u] += scores[0, y, x + i, v, u + i]
-    np.testing.assert_allclose(sums, expected, atol=1e-6)
 
 
 def test_no_valid_patch_returns_the_features_with_finite_gradients():
@@ -275,15 +255,6 @@ def test_a_thin_hole_is_not_lost():
     known = contextual_attention.cell_fractions(mask, (16, 16))
     weights = contextual_attention.patch_weights(known, "whole")
     assert int(weights.sum()) == 16 * 13
-
-
-def test_module_is_the_function():
-    features, known = draw_features(6, 8), draw_known(6, 8)
-    module = contextual_attention.ContextualAttention(rate=2, scale=3.0, validity="fraction")
-    (out, offsets), variables = jax.jit(module.init_with_output)(jax.random.key(0), features, known)
-    assert not variables
-    expected = attend(features, known, rate=2, scale=3.0, validity="fraction")
-    chex.assert_trees_all_close((out, offsets), expected)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.inpainters.layers import transposed_conv
+from ifanp_jax.inpainters.layers import convolutions
 
 
 def loop(x, kernel):
@@ -32,7 +32,7 @@ def test_equals_a_loop_and_the_library_in_values_and_gradients(shape):
         y, pull_back = jax.vjp(function, x, kernel)
         return y, *pull_back(jnp.sin(y))
 
-    ours = jax.jit(lambda: with_gradients(transposed_conv.upsample_by_product))()
+    ours = jax.jit(lambda: with_gradients(convolutions.upsample_by_product))()
     theirs = jax.jit(lambda: with_gradients(library))()
     for actual, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -41,14 +41,14 @@ def test_equals_a_loop_and_the_library_in_values_and_gradients(shape):
 
 def test_module_has_the_parameters_of_the_library():
     x = jnp.ones((1, 2, 2, 3))
-    ours = transposed_conv.TransposedConv(5).init(jax.random.key(0), x)
+    ours = convolutions.TransposedConv(5).init(jax.random.key(0), x)
     theirs = nn.ConvTranspose(5, (4, 4), (2, 2)).init(jax.random.key(0), x)
     chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
 
 
 def test_unfold_is_a_transposed_convolution_of_one_cell():
     x = jax.random.normal(jax.random.key(0), (2, 3))
-    y, variables = transposed_conv.Unfold(5).init_with_output(jax.random.key(1), x)
+    y, variables = convolutions.Unfold(5).init_with_output(jax.random.key(1), x)
     kernel = np.asarray(variables["params"]["kernel"])
     np.testing.assert_allclose(y, np.einsum("bi,ihwo->bhwo", x, kernel), rtol=1e-5, atol=1e-6)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 3 * 16 * 5 + 5
@@ -56,7 +56,7 @@ def test_unfold_is_a_transposed_convolution_of_one_cell():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dtypes(dtype):
-    y, variables = transposed_conv.TransposedConv(5, dtype=dtype).init_with_output(
+    y, variables = convolutions.TransposedConv(5, dtype=dtype).init_with_output(
         jax.random.key(0), jnp.ones((1, 2, 2, 3))
     )
     chex.assert_type(y, dtype)

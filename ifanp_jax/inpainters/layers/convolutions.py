@@ -1,8 +1,6 @@
-"""Transposed convolutions of the inpainters: 4x4 with stride 2, and 4x4 from a single cell.
+"""What the networks and critics are built of: transposed convolutions, their initial values, and norms."""
 
-XLA on a CPU runs a strided transposed convolution 6 to 20 times slower than this: one matrix product of
-every cell with all 16 taps, then a sum of shifted slices. Values and parameters are the same.
-"""
+import functools
 
 import chex
 import flax.linen as nn
@@ -11,6 +9,21 @@ import jax.numpy as jnp
 
 KERNEL = 4  # taps along each axis
 NORMAL = nn.initializers.normal(0.02)  # N(0, 0.02^2), usual for these networks
+# Of each channel over its image; no parameters, so that an answer does not depend on the rest of the batch.
+InstanceNorm = functools.partial(
+    nn.InstanceNorm, epsilon=1e-5, use_bias=False, use_scale=False, use_fast_variance=False
+)
+
+
+def batch_norm(dtype: jnp.dtype, *, train: bool, name: str | None = None) -> nn.BatchNorm:
+    """Batch normalisation whose running statistics move by a tenth at each step.
+
+    Args:
+      dtype: of the computation.
+      train: whether to normalise by the batch's statistics and to move the running ones.
+      name: of the layer.
+    """
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
 
 
 def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -31,7 +44,10 @@ def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def upsample_by_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`upsample` as a matrix product and a sum of shifted slices; the same arguments and result."""
+    """`upsample` as one product of every cell with all 16 taps and a sum of shifted slices.
+
+    XLA on a CPU runs a strided transposed convolution 6 to 20 times slower.
+    """
     b, h, w, i = x.shape
     o = kernel.shape[-1]
     # Tap 2t + a along an axis: output phase a (even or odd) sees the cell at t - 1 + a from its own.

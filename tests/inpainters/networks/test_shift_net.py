@@ -4,11 +4,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.inpainters.layers.multi_scale_squeeze_excitation import MultiScaleSqueezeExcitation
+from ifanp_jax.inpainters.networks.shift_net import MultiScaleSqueezeExcitation
+from tests.inpainters.test_contract import IMAGES, MASKS, compiled, make, variables_of
+
+
+def test_a_training_gets_the_features_of_the_masked_and_of_the_whole_image():
+    model, variables = make("shift_net"), variables_of("shift_net")
+    assert compiled("shift_net")(IMAGES, MASKS).features is None
+
+    @jax.jit
+    def compute(params, image):
+        def truth_sum(params):
+            answer = model.apply({"params": params}, image, MASKS, train=True)
+            return answer.features["truth"].sum(), answer
+
+        return jax.grad(truth_sum, has_aux=True)(params)
+
+    gradients, answer = compute(variables["params"], IMAGES)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
+    np.testing.assert_allclose(answer.prediction, compiled("shift_net")(IMAGES, MASKS).prediction, atol=1e-5)
+    features = answer.features
+    chex.assert_equal_shape([features["decoder"], features["truth"]])
+    chex.assert_shape(features["hole"], (8, 4, 4, 1))
+    np.testing.assert_array_equal(features["hole"].sum(axis=(1, 2, 3)), [0, 16, 4, 4, 4, 4, 1, 16])
+    _, other = compute(variables["params"], np.where(MASKS, IMAGES, 0.25))
+    np.testing.assert_array_equal(other.features["decoder"], features["decoder"])
+    is_other = (other.features["truth"] != features["truth"]).any(axis=(1, 2, 3))
+    assert is_other.tolist() == [False] + [True] * 7  # hidden pixels are in it
 
 
 @pytest.mark.parametrize(("width", "expected"), [(64, 43_924), (128, 174_888), (256, 697_936)])
-def test_parameter_count(width, expected):
+def test_parameter_count_of_squeeze_and_excitation(width, expected):
     variables = jax.eval_shape(
         MultiScaleSqueezeExcitation().init, jax.random.key(0), jnp.ones((1, 8, 8, width))
     )
@@ -31,7 +57,7 @@ def convolve(x, layer, dilation):
     return elu(taps + np.asarray(layer["bias"]))
 
 
-def test_equals_the_equations():
+def test_squeeze_and_excitation_equals_the_equations():
     module = MultiScaleSqueezeExcitation(reduction=4)
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 8))
     out, variables = module.init_with_output(jax.random.key(1), x)
@@ -55,7 +81,7 @@ def test_equals_the_equations():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_shape_and_dtypes(dtype):
+def test_dtypes_of_squeeze_and_excitation(dtype):
     module = MultiScaleSqueezeExcitation(dtype=dtype)
     out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.ones((2, 3, 4, 16)))
     chex.assert_shape(out, (2, 3, 4, 16))
