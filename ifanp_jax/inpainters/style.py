@@ -82,22 +82,19 @@ def guidance_loss(decoder: jax.Array, truth: jax.Array, hole: jax.Array) -> jax.
     return jnp.mean(jnp.square(jnp.where(hole > 0, hole * difference, 0)), axis=(1, 2, 3))
 
 
-def make_random_features(
-    images: jax.Array, *, widths: tuple[int, ...] = RANDOM_WIDTHS, seed: int = RANDOM_SEED
-) -> FeatureFunction:
+def make_random_features(images: jax.Array, *, widths: tuple[int, ...] = RANDOM_WIDTHS) -> FeatureFunction:
     """Makes frozen random features: stages of two 3x3 He-normal ReLU convolutions and an average pool.
 
     Args:
       images: float (B, H, W, C) in [0, 1], training images; each stage is scaled to a mean square of 1 on
         them.
       widths: channels of each stage.
-      seed: of the kernels.
 
     Returns:
       A feature function, a pytree; images have sides from 2^len(widths) on.
     """
     chex.assert_rank(images, 4)
-    key, kernels, width = jax.random.key(seed), [], images.shape[-1]
+    key, kernels, width = jax.random.key(RANDOM_SEED), [], images.shape[-1]
     make_kernel = jax.nn.initializers.he_normal()
     for stage, out_width in enumerate(widths):
         first, second = jax.random.split(jax.random.fold_in(key, stage))
