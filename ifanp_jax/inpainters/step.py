@@ -149,18 +149,17 @@ class _Game:
         slices = [
             jax.tree.map(lambda x, index=index: x[index], batches) for index in range(len(batches.image))
         ]
-        trains_critics, trains_generator = self._phase(state.step)
         # The critics, each time on another slice.
         critics, logged = state.critics, {}
         for index, batch in enumerate(slices[:-1]):
             one_key = jax.random.fold_in(key, index)
             critics, logged = self._update_critics(one_key, state.generator, critics, batch)
+        trains_critics, trains_generator = self._phase(state.step)
         critics = _choose(trains_critics, critics, state.critics)
         # The generator, on the last slice. Before its critics are trained it does not heed them.
         one_key = jax.random.fold_in(key, len(slices) - 1)
-        weight = jnp.where(trains_critics, self.fields["adversarial_weight"], 0.0)
         generator, more = self._update_generator(
-            one_key, state.generator, critics, slices[-1], adversarial_weight=weight
+            one_key, state.generator, critics, slices[-1], heeds_critics=trains_critics
         )
         generator = _choose(trains_generator, generator, state.generator)
         average = optimizer.update_average(state.average, _variables(generator), self.ema_decay, state.step)
@@ -226,7 +225,7 @@ class _Game:
         (loss, (logged, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(critics.params)
         return _apply(self.critic_tx, critics, grads, batch_stats), logged | {"critic_loss": loss}
 
-    def _update_generator(self, key, generator, critics, batch, *, adversarial_weight):
+    def _update_generator(self, key, generator, critics, batch, *, heeds_critics):
         """The generator after one update, and its losses; the critics are left as they are."""
         start = holes.window_start(batch.mask)
 
@@ -238,7 +237,8 @@ class _Game:
                 stats = critics.batch_stats.get(name)
                 scores, _ = _score(critic, critics.params[name], stats, critic.look(fake, start))
                 loss = losses.generator_loss(self.fields["adversarial"], scores.ravel()).mean()
-                terms["adversarial"] = terms.get("adversarial", 0.0) + adversarial_weight * loss
+                weight = jnp.where(heeds_critics, self.fields["adversarial_weight"], 0.0)
+                terms["adversarial"] = terms.get("adversarial", 0.0) + weight * loss
             return sum(terms.values()), (terms, answer.prediction, batch_stats)
 
         grads, (terms, prediction, batch_stats) = jax.grad(loss_fn, has_aux=True)(generator.params)
