@@ -70,9 +70,9 @@ def test_imports_run_one_way(module_name):
 
 
 def test_only_the_registries_know_the_inpainters_and_by_name_alone():
-    """Models and steps are found by strings; a study may still colour their attention maps."""
+    """Models and steps are found by strings; presets hold their small forms, a study colours attention maps."""
     importers = {name for name in MODULES if any("inpainters" in other for other in imports_of(name))}
-    assert {room_of(name) for name in importers} <= {"inpainters", "study"}
+    assert {room_of(name) for name in importers} <= {"inpainters", "presets", "study"}
 
 
 def test_every_room_has_its_level():

@@ -130,7 +130,7 @@ def test_the_average_completes_is_evaluated_and_exported(folder, tmp_path):
     mask = helpers.left_half(16, 16)
     result = ifanp_jax.load(folder).complete(image, mask, num_samples=2)
     np.testing.assert_array_equal(result.samples[0], result.samples[1])
-    export.write(run, tmp_path / "out", num_samples=1)
+    export.write(run.model, tmp_path / "out", num_samples=1)
     exported = ifanp_jax.load(tmp_path / "out").complete(image, mask, num_samples=2)
     np.testing.assert_allclose(exported.samples, result.samples, atol=1e-6)
     contexts = np.broadcast_to(mask[None, ..., None], (10, 16, 16, 1))
