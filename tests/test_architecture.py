@@ -70,7 +70,7 @@ def test_imports_run_one_way(module_name):
 
 
 def test_only_the_registries_know_the_inpainters_and_by_name_alone():
-    """Models and steps are found by strings; presets hold their small forms, a study colours attention maps."""
+    """Models and steps are found by strings; presets hold small forms, a study colours attention maps."""
     importers = {name for name in MODULES if any("inpainters" in other for other in imports_of(name))}
     assert {room_of(name) for name in importers} <= {"inpainters", "presets", "study"}
 

@@ -98,21 +98,21 @@ def attend(
     taps = 3 if rate == 1 else 2  # pasted patches that meet in a block of r x r pixels, along one side
     weights = patch_weights(_pool_known(known, rows, columns), validity)
     background = features[:, ::rate, ::rate].astype(jnp.float32)
+    scales = 1 / _patch_norms(background)
     blocks = _to_blocks(features, rate, taps)
-    out, offsets = _attend_in_parts(background, weights, blocks, scale=scale, max_entries=max_entries)
+    out, offsets = _attend_in_parts(background, scales, weights, blocks, scale=scale, max_entries=max_entries)
     out = _from_blocks(out, rate, (h, w)).astype(features.dtype)
     can_copy = jnp.any(weights > 0, axis=(1, 2))[:, None, None, None]
     return jnp.where(can_copy, out, features), jnp.where(can_copy, offsets, 0)
 
 
-def _attend_in_parts(background, weights, blocks, *, scale, max_entries):
+def _attend_in_parts(background, scales, weights, blocks, *, scale, max_entries):
     """The mean of what is pasted at each block, (B, h + taps - 1, w + taps - 1, r * r * D), and offsets."""
     _, rows, columns, _ = background.shape
     pasted_rows = blocks.shape[1]
     taps = pasted_rows - rows + 1
     halo = _halo(taps)
     num_parts, part_rows = _split_rows(rows, columns, taps, max_entries)
-    scales = 1 / _patch_norms(background)
     margins = ((0, 0), (taps + 1, num_parts * part_rows - rows + 2), (0, 0))
     targets = jnp.pad(background, (*margins, (0, 0)))
     # A scale of 0 outside the grid: no patch lies there, though one would overlap the grid.
