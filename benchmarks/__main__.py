@@ -20,13 +20,13 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict
 
+import ifanp_jax
 from benchmarks import peers, protocols, quality, reliability, roofline
-from ifanp_jax import benchmark, command_line, shipped
+from ifanp_jax import benchmark, command_line
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import autoregressive
-from ifanp_jax.training import runs
 
 
 def define_flags() -> dict[str, flags.FlagHolder]:
@@ -82,7 +82,8 @@ def measure_protocols(config: ConfigDict, given: dict) -> tuple[dict, list[str]]
     if bool(given["model"]) == bool(given["workdir"]):
         raise UserError("protocols measures one trained model; name it by --model or by --workdir.")
     command_line.start_jax()
-    trained = shipped.read(given["model"]) if given["model"] else runs.load(given["workdir"]).model
+    name, workdir = given["model"], given["workdir"]
+    trained = ifanp_jax.from_pretrained(name) if name else ifanp_jax.load(workdir)
     for group in ("model", "step", "objective"):
         config[group] = trained.config[group]
     dataset = sources.load(config.data)

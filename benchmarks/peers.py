@@ -30,7 +30,6 @@ from ifanp_jax import benchmark, presets
 from ifanp_jax.data import sampling
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
-from ifanp_jax.inference import tensors
 from ifanp_jax.models import parameters
 from ifanp_jax.training import runs
 
@@ -243,7 +242,7 @@ def make_members(name: str, folder: pathlib.Path, effort: Effort) -> list[Peer]:
 
 def _make_task(run, weights) -> tuple[dict, dict]:
     """What a peer is told of a training, and its weights as arrays."""
-    task = {"record": tensors.make_record(run.config, run.image_shape), "model": run.config.model.name}
+    task = {"record": runs.make_record(run.config, run.image_shape), "model": run.config.model.name}
     task |= {"fields": run.config.model.to_dict(), "per_value": run.config.objective.per_value}
     flat = traverse_util.flatten_dict(weights, sep="/")
     return task, {f"weights/{path}": np.asarray(x) for path, x in flat.items()}

@@ -24,7 +24,6 @@ from ifanp_jax import benchmark
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
-from ifanp_jax.inference import tensors
 from ifanp_jax.runtime import signals
 from ifanp_jax.training import runs
 
@@ -78,7 +77,7 @@ def measure_saves(new: runs.Run, workdir: pathlib.Path) -> dict:
     with runs.open_checkpoints(workdir, new.config, is_writer=True) as checkpoints:
         for step in range(NUM_SAVES + 1):
             started = time.monotonic()
-            checkpoints.save(step, state, tensors.make_record(new.config, new.image_shape))
+            checkpoints.save(step, state, runs.make_record(new.config, new.image_shape))
             blocking.append((time.monotonic() - started) * 1e3)
             checkpoints.wait()
             whole.append((time.monotonic() - started) * 1e3)

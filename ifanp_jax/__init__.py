@@ -20,24 +20,29 @@ _ELSEWHERE = {
 
 
 def load(path):
-    """Loads the newest checkpoint of a training, or an exported model, as a `Model`.
+    """Loads a trained model as a `Model`.
 
     Args:
-      path: the `--workdir` of a training, or the `--output` of `--mode=export`.
+      path: the `--workdir` of a training, whose newest checkpoint counts; the `--output` of `--mode=export`;
+        or a .safetensors file.
 
     Raises:
-      UserError: when neither can be read there.
+      UserError: when none of these can be read there.
     """
     import pathlib
-
-    from ifanp_jax.training import runs
 
     path = pathlib.Path(path).expanduser()
     if str(path) in list_pretrained() and not path.exists():
         raise UserError(
             f"{path} is no folder but a shipped model; ifanp_jax.from_pretrained({str(path)!r}) loads it."
         )
-    return runs.load_model(path)
+    from ifanp_jax.inference import store
+
+    if file := store.find_file(path):
+        return store.read(file)
+    from ifanp_jax.training import runs
+
+    return runs.load(path).model
 
 
 def list_pretrained():
@@ -51,14 +56,15 @@ def from_pretrained(name):
     """Loads a model that comes with the package, as a `Model`; nothing is downloaded.
 
     Args:
-      name: of `list_pretrained()`, or the path of a file that `python -m benchmarks.release` wrote.
+      name: of `list_pretrained()`, or the path of a .safetensors file.
 
     Raises:
       UserError: when there is none of that name, or its file is damaged.
     """
     from ifanp_jax import shipped
+    from ifanp_jax.inference import store
 
-    return shipped.read(name)
+    return store.read(shipped.find(name))
 
 
 def __getattr__(name):

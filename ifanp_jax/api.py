@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import pathlib
 import shutil
@@ -15,13 +14,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, errors, files, presets, shipped
+from ifanp_jax import configuration, errors, files, presets
 from ifanp_jax.data import sources
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import report, validation
 from ifanp_jax.inference.model import Model
-from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.runtime import extras
 from ifanp_jax.training import loop, runs
 
@@ -32,9 +30,9 @@ PARTS = ("train", "val")
 FIXED = ("data.source", "data.dir", "data.name", "data.train_split", "data.eval_split")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """A model that `train` trained.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Trained(Model):
+    """A model that `train` trained: what `ifanp_jax.load(workdir)` gives, and its training.
 
     Attributes:
       run: configuration, model and final state.
@@ -42,24 +40,9 @@ class Trained:
       workdir: holds checkpoints, metrics, `run.json` and the images; the command line takes it as --workdir.
     """
 
-    run: runs.Run
-    dataset: Dataset
+    run: runs.Run = dataclasses.field(repr=False)
+    dataset: Dataset = dataclasses.field(repr=False)
     workdir: pathlib.Path
-
-    @functools.cached_property
-    def model(self) -> Model:
-        """What `ifanp_jax.load(workdir)` gives."""
-        return self.run.model
-
-    def complete(self, image: np.ndarray, mask: np.ndarray, **options: Any) -> CompletionResult:
-        """Completes one image or a batch.
-
-        Args:
-          image: uint8, or float in [0, 1]; (H, W, C) or (B, H, W, C).
-          mask: bool, True = observed; (H, W), (H, W, 1) or (B, H, W, 1).
-          **options: of `Model.complete`.
-        """
-        return self.model.complete(image, mask, **options)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates on the held-out images, prints the table, and writes tables and figures into `workdir`.
@@ -68,7 +51,7 @@ class Trained:
           What `evaluation.json` holds.
         """
         with _shown(), errors.full_device("lower evaluate.batch_size or evaluate.num_samples"):
-            return report.make(self.model, self.dataset, self.workdir)
+            return report.make(self, self.dataset, self.workdir)
 
 
 def train(
@@ -96,7 +79,7 @@ def train(
       name: what tables call the images.
 
     Returns:
-      The model, which completes and evaluates.
+      The model, which completes, and evaluates itself by `evaluate()`.
 
     Raises:
       UserError: the images, the configuration or the folder cannot be used.
@@ -110,8 +93,9 @@ def train(
         dataset = sources.load(loaded.data)
         with _shown(), errors.full_device("lower train.batch_size, or take a smaller model or images"):
             validate = validation.make_validation(loaded, dataset)
-            run = loop.run(loaded, place, dataset, validate=validate, read_source=shipped.read_any)
-            trained = Trained(run, dataset, place)
+            run = loop.run(loaded, place, dataset, validate=validate)
+            fields = {field.name: getattr(run.model, field.name) for field in dataclasses.fields(Model)}
+            trained = Trained(**fields, run=run, dataset=dataset, workdir=place)
     except BaseException:
         if not is_kept:
             shutil.rmtree(place, ignore_errors=True)

@@ -6,7 +6,6 @@ ifanp-jax serve --model=photos
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from absl import flags
 
 from ifanp_jax import command_line, errors
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.options import SIZES, CompletionOptions
 from ifanp_jax.runtime import extras
 
 logger = logging.getLogger("ifanp_jax")
@@ -47,11 +47,11 @@ _MASK = flags.DEFINE_string(
 _INVERT_MASK = flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
 _OUTPUT = flags.DEFINE_string("output", None, "complete: folder for the pictures. export: a new folder.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 4, "complete, export: answers per picture.")
-_SEED = flags.DEFINE_integer("seed", 0, "complete: of the latent samples.")
+_SEED = flags.DEFINE_integer("seed", CompletionOptions.seed, "complete: of the latent samples.")
 _SIZE = flags.DEFINE_enum(
     "size",
-    "auto",
-    ["auto", "own", "trained"],
+    CompletionOptions.size,
+    SIZES,
     "complete: at the picture's own size in one call, resized to the trained size and pasted back, or auto: "
     "in tiles, or what suits the model; the log says what, and why.",
 )
@@ -66,7 +66,9 @@ _COMPARE = flags.DEFINE_bool(
 _ROUNDS = flags.DEFINE_integer(
     "rounds", None, "complete: of the samples, see docs/export.md; by default what suits the model, 16 or 1."
 )
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "complete: factor of the noise, with several rounds.")
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", CompletionOptions.temperature, "complete: factor of the noise, with several rounds."
+)
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_list(
     "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."
 )
@@ -111,7 +113,7 @@ def _check_source():
 
 def _train():
     extras.require("train", "a training")
-    from ifanp_jax import shipped, training
+    from ifanp_jax import training
     from ifanp_jax.evaluation import validation
     from ifanp_jax.training import runs
 
@@ -130,7 +132,6 @@ def _train():
             dataset,
             allowed_changes=_ALLOW_CONFIG_CHANGE.value,
             validate=validate,
-            read_source=shipped.read_any,
         )
     _report(run.model, dataset, _WORKDIR.value)
 
@@ -152,15 +153,13 @@ def _evaluate():
 
 
 def _evaluate_shipped():
-    from ifanp_jax import shipped
-
     config = command_line.get_config()
     if config is None or not _OUTPUT.value:
         raise UserError(
             f"--mode=evaluate --model={_MODEL.value} needs --config for the data, such as "
             "--config=mnist_multiscale, and --output for the tables."
         )
-    model = shipped.read(_MODEL.value)
+    model = _load_model()
     config.model, config.step = model.config.model, model.config.step
     logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
     _prepare(config, trained=model.config)
@@ -172,7 +171,6 @@ def _evaluate_shipped():
 
 def _study():
     extras.require("train", "a study")
-    from ifanp_jax import shipped, training
     from ifanp_jax.study import run
 
     config = command_line.get_config()
@@ -181,14 +179,13 @@ def _study():
     _prepare(config)
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
-        train_run = functools.partial(training.run, read_source=shipped.read_any)
-        study = run.run(config, _WORKDIR.value, dataset, train_run=train_run)
+        study = run.run(config, _WORKDIR.value, dataset)
     print("\n".join(run.terminal_lines(study)))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 
 def _complete():
-    from ifanp_jax.completion import methods, pictures
+    from ifanp_jax.completion import files, methods
 
     for flag in (_INPUT, _OUTPUT):
         if not flag.value:
@@ -196,19 +193,22 @@ def _complete():
     name = _METHOD.value or ("biharmonic" if _COMPARE.value else "")
     method = methods.ClassicalMethod(name) if name else None
     is_trained = _COMPARE.value or not method
+    options = CompletionOptions(
+        num_samples=_NUM_SAMPLES.value,
+        seed=_SEED.value,
+        size=_SIZE.value,
+        rounds=_ROUNDS.value,
+        temperature=_TEMPERATURE.value,
+    )
     with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
-        failures = pictures.complete_files(
+        failures = files.complete_files(
             _load_model() if is_trained else method,
             compared={name: method} if _COMPARE.value else {},
             input=_INPUT.value,
             mask=_MASK.value,
             output=_OUTPUT.value,
-            num_samples=_NUM_SAMPLES.value,
-            seed=_SEED.value,
-            size=_SIZE.value,
+            options=options,
             invert_mask=_INVERT_MASK.value,
-            rounds=_ROUNDS.value,
-            temperature=_TEMPERATURE.value,
         )
     if failures:
         sys.exit(1)
@@ -216,15 +216,12 @@ def _complete():
 
 def _export():
     extras.require("export", "an export")
-    from ifanp_jax import shipped
     from ifanp_jax.inference import export
-    from ifanp_jax.training import runs
 
     if not _OUTPUT.value:
         raise UserError("--output is missing; --mode=export needs it.")
     with errors.full_device("lower --num_samples"):
-        model = shipped.read(_MODEL.value) if _MODEL.value else runs.load(_WORKDIR.value).model
-        export.write(model, _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
+        export.write(_load_model(), _OUTPUT.value, num_samples=_NUM_SAMPLES.value)
     logger.info("Wrote the exported model to %s.", _OUTPUT.value)
 
 

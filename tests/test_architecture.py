@@ -34,7 +34,7 @@ def imports_of(module_name, *, top_level_only=False):
 # From the ground up: a room may import those before its own, and its neighbours in a row where that is said.
 LEVELS = (
     ("errors", "files", "memory", "version"),
-    ("objectives", "metrics", "runtime", "data"),
+    ("objectives", "metrics", "runtime", "data", "shipped"),
     ("classical", "modules"),
     ("models",),
     ("configuration", "inference"),
@@ -42,7 +42,6 @@ LEVELS = (
     ("inpainters",),
     ("evaluation", "completion", "presets"),
     ("study",),
-    ("shipped",),
     ("web",),
     ("api", "command_line"),
     ("__init__", "main", "benchmark", "configs"),

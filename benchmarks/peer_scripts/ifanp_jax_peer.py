@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from ifanp_jax.data import sampling
-from ifanp_jax.inference import tensors
 from ifanp_jax.models import parameters
 from ifanp_jax.runtime import cores, device_mesh
 from ifanp_jax.training import runs
@@ -21,7 +20,7 @@ class Peer:
     def __init__(self, task, arrays):
         """Takes what `peers.write_task` wrote."""
         cores.make_devices()
-        run = runs.make(*tensors.parse_record(task["record"]))
+        run = runs.make(*runs.parse_record(task["record"]))
         mesh = device_mesh.make_mesh(batch_size=len(arrays["image"]))
         replicated = device_mesh.replicated(mesh)
         flat = {n.removeprefix("weights/"): x for n, x in arrays.items() if n.startswith("weights/")}

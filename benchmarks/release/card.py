@@ -56,7 +56,7 @@ def fill(path: pathlib.Path, values: dict[str, Any]) -> None:
 
     Args:
       path: of a card that `read` takes.
-      values: from `weights.list_values`.
+      values: from `packing.list_values`.
     """
     text = read(path, licence=values["licence"])
     before, _, rest = text.partition(f"\n{BEGIN}\n")
@@ -69,7 +69,7 @@ def list_lines(values: dict[str, Any]) -> list[str]:
     """The lines of the measured part: results, facts, and the command.
 
     Args:
-      values: from `weights.list_values`.
+      values: from `packing.list_values`.
     """
     rows, evaluate = values["validation"], values["config"]["evaluate"]
     columns = [column for column in COLUMNS if any(column[1] in row for row in rows)]

@@ -6,6 +6,7 @@ import logging
 import pathlib
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ifanp_jax import configuration, files, presets
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.evaluation import baselines
-from ifanp_jax.inference import weights
+from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 from ifanp_jax.training import runs
 
@@ -29,6 +30,22 @@ METRICS = (
 # Where things lie is of the machine; what the images are stands in the rest of `data`.
 PLACES = {name: "" for name, field in configuration.FIELDS.items() if field.is_place}
 FOLDERS = {"folder": "PICTURES", "arrays": "ARRAYS", "tfds": "TFDS_DIR"}  # in the command of the card
+
+
+# What the header of a shipped model says beside `store.FIELDS`.
+FIELDS = {
+    "name": "of the model",
+    "data": "name of the data set and its two parts",
+    "crop": "what is used of each image",
+    "range": "of the values that the model takes",
+    "sigma_floor": "least standard deviation that it answers with",
+    "seed": "of the training",
+    "num_parameters": "values",
+    "commit": "of the code that trained it",
+    "command": "that trains it again",
+    "validation": "the numbers of its evaluation, each with its n, JSON",
+    "rounding": "what the storage changes, JSON",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,17 +126,16 @@ def pack(
         "name": request.name,
         "commit": request.commit,
         "command": command,
-        "dtype": dtype,
         "rounding": json.dumps(change and dataclasses.asdict(change)),
         "licence": request.licence,
         "notice": request.notice,
     }
-    content = weights.serialize(model, record)
+    content = store.serialize(without_places(model), dtype=dtype, about=record)
     try:
         with files.replacing(path) as unfinished:
             unfinished.write_bytes(content)
-        _, written = weights.read(path)  # as everybody will
-        card.fill(card_path, weights.list_values(written))
+        written = store.read(path)  # as everybody will
+        card.fill(card_path, list_values(written.about))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror}); make room.") from None
     logger.info("Wrote %s (%.1f MB), and its numbers into %s.", path, len(content) / 1e6, card_path)
@@ -137,18 +153,15 @@ def _check(request):
 
 
 def describe(model: Model, evaluation: dict[str, Any]) -> dict[str, str]:
-    """What a model and its evaluation say, as fields of `weights.FIELDS`.
+    """What a model and its evaluation say, as fields of `FIELDS`.
 
     Args:
       model: trained.
       evaluation: of `evaluation.json`.
     """
     data = model.config.data
-    config = ConfigDict(model.config.to_dict())
-    config.update_from_flattened_dict(PLACES)
     num_images = {part: evaluation[part]["num_images"] for part in ("training_images", "held_out_images")}
     return {
-        "config": json.dumps(config.to_dict()),
         "data": (
             f"{evaluation['data']}: {num_images['training_images']} images of {data.train_split!r}, "
             f"evaluated on {num_images['held_out_images']} of {data.eval_split!r}"
@@ -160,6 +173,23 @@ def describe(model: Model, evaluation: dict[str, Any]) -> dict[str, str]:
         "num_parameters": str(model.num_parameters),
         "validation": json.dumps(list_numbers(evaluation)),
     }
+
+
+def without_places(model):
+    """The model, its configuration without the paths of a machine."""
+    config = ConfigDict(model.config.to_dict())
+    config.update_from_flattened_dict(PLACES)
+    return dataclasses.replace(model, config=config)
+
+
+def list_values(record: Mapping[str, str]) -> dict[str, Any]:
+    """The header of a shipped model with its JSON fields as values.
+
+    Args:
+      record: fields by name.
+    """
+    parsed = {name: json.loads(record[name]) for name in ("config", "image_shape", "validation", "rounding")}
+    return dict(record) | parsed
 
 
 def describe_crop(data: ConfigDict) -> str:

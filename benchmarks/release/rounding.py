@@ -8,7 +8,7 @@ import numpy as np
 from ifanp_jax import metrics
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.cells import draw_contexts
-from ifanp_jax.inference import tensors
+from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 
 NUM_IMAGES = 8  # first held-out ones
@@ -53,8 +53,8 @@ def measure(model: Model, images: np.ndarray, *, dtype: str) -> Change:
     """
     images = np.asarray(images[:NUM_IMAGES], np.float32) / 255
     mask = np.asarray(draw_contexts(0, "random", FRACTION, images.shape[:3]))
-    arrays = tensors.to_arrays(model.variables, dtype=dtype)
-    stored = tensors.unflatten({name: _to_float32(x) for name, x in arrays.items()})
+    arrays = store.to_arrays(model.variables, dtype=dtype)
+    stored = store.unflatten({name: _to_float32(x) for name, x in arrays.items()})
     means = [
         one.complete(images, mask, num_samples=NUM_SAMPLES, rounds=1, size="own").mean
         for one in (model, dataclasses.replace(model, variables=jax.device_put(stored)))

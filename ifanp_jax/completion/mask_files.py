@@ -9,7 +9,7 @@ import numpy as np
 from ifanp_jax.data import image_ops, masks
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference.advice import format_share
+from ifanp_jax.inference.sizes import format_share
 
 BESIDE = "_mask.png"  # NAME_mask.png is the mask of NAME.png beside it
 BLACK, WHITE = 32, 223  # a mask picture's values between them are grey

@@ -1,12 +1,14 @@
 """Completion without learning, by the same calls as a trained model: for comparison, and where none fits."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from ifanp_jax.classical import interpolation, opencv, patch_match
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import arguments
+from ifanp_jax.inference import inputs
+from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.runtime import extras
 
@@ -16,7 +18,7 @@ MARGIN = 64  # pixels around what is missing that a method sees; patch_match loo
 
 @dataclasses.dataclass(frozen=True)
 class ClassicalMethod:
-    """A method as `completion.pictures.complete_files` takes it; one answer, no uncertainty.
+    """A method as `completion.files.complete_files` takes it; one answer, no uncertainty.
 
     Attributes:
       name: of NAMES.
@@ -33,29 +35,20 @@ class ClassicalMethod:
         if self.name in interpolation.METHODS:
             extras.require("classical", f"--method={self.name}")
 
-    def make_options(
-        self, num_samples: int, seed: int, size: str, rounds: int | None, temperature: float, uncertainty: str
-    ) -> arguments.Options:
-        """The options of a model's `complete`, checked; `seed` alone has an effect, on patch_match.
+    def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
+        """The options with one round where they name none; `seed` alone has an effect, on patch_match."""
+        return dataclasses.replace(options, rounds=options.rounds or 1)
 
-        Args:
-          num_samples: as of `Model.make_options`, like the rest.
-          seed: of the search.
-          size: of SIZES.
-          rounds: None = 1.
-          temperature: at least 0.
-          uncertainty: of UNCERTAINTIES.
-        """
-        return arguments.Options(num_samples, seed, size, rounds or 1, temperature, uncertainty)
-
-    def complete(self, image, mask, *, seed: int = 0, **options) -> CompletionResult:
+    def complete(
+        self, image, mask, *, options: CompletionOptions | None = None, **changes: Any
+    ) -> CompletionResult:
         """Completes one image.
 
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W, 3).
           mask: bool (H, W) or (H, W, 1), True = observed.
-          seed: of patch_match.
-          **options: others of a model's `complete`, of no effect.
+          options: None = the defaults; the seed is that of patch_match.
+          **changes: fields of `CompletionOptions` by name.
 
         Returns:
           One sample, which is the mean; the uncertainty is None.
@@ -63,11 +56,12 @@ class ClassicalMethod:
         Raises:
           UserError: an argument has another form, or the method cannot do the image.
         """
-        images, masks, _ = arguments.to_batch(image, mask, self.image_shape[-1])
+        options = dataclasses.replace(options or CompletionOptions(), **changes)
+        images, masks, _ = inputs.to_batch(image, mask, self.image_shape[-1])
         mean = images[0].copy()
         part = (slice(None), slice(None)) if self.name == "patch_match" else _find_part(masks[0, ..., 0])
         if not masks[0].all():
-            mean[part] = self._fill(mean[part], masks[0][part], seed)
+            mean[part] = self._fill(mean[part], masks[0][part], options.seed)
         return CompletionResult(samples=mean[None], mean=mean, uncertainty=None, raw_samples=mean[None])
 
     def _fill(self, image, mask, seed):

@@ -1,9 +1,14 @@
-"""One picture to look at: the context, the answers, the uncertainty with its scale."""
+"""From a completion to pictures: those that are written, and one sheet that shows all of them."""
 
 import numpy as np
 
-from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY, to_uint8
+from ifanp_jax.completion.picture_file import Original
 from ifanp_jax.data import image_ops
+from ifanp_jax.inference.result import CompletionResult
+
+# Standard deviation drawn white, in units of the picture's values from 0 to 1: a grey value of v is one of
+# v / 4 grey levels of 8 bits. Uniform values, of which nothing is known, have one of 0.29.
+WHITE_UNCERTAINTY = 0.25
 
 MISSING = (214, 93, 177)  # the colour of what is missing, one that photographs hardly have
 PAPER, INK = (255, 255, 255), (32, 32, 32)
@@ -14,8 +19,39 @@ MARGIN = 0.5  # around the missing pixels, of their extent, where they fill a sm
 SMALL_PART = 0.5  # of the picture's sides
 
 
+def to_pictures(
+    result: CompletionResult, picture: Original | np.ndarray, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
+
+    Args:
+      result: of this picture.
+      picture: the original, or uint8 (H, W, C) in the model's channels; observed pixels are taken from it.
+      mask: bool (H, W), True = observed.
+
+    Returns:
+      Arrays like the original's by name; uint8 (H, W, 1) for `uncertainty`, if the result has one.
+    """
+    original = picture if isinstance(picture, Original) else Original(picture)
+    answers = {f"sample_{number}": sample for number, sample in enumerate(result.samples, start=1)}
+    drawn = {"mean": original.fill(result.mean, mask)}
+    for name, answer in answers.items():
+        is_equal = np.shares_memory(answer, result.mean)  # of one round without a latent variable
+        drawn[name] = drawn["mean"] if is_equal else original.fill(answer, mask)
+    if result.uncertainty is None:
+        return drawn
+    deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))
+    drawn["uncertainty"] = to_uint8(np.minimum(deviation / WHITE_UNCERTAINTY, 1))
+    return drawn
+
+
+def to_uint8(values: np.ndarray) -> np.ndarray:
+    """Rounds float values in [0, 1] to 0, ..., 255."""
+    return np.floor(values * 255 + 0.5).astype(np.uint8)
+
+
 def draw(drawn: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
-    """Draws the sheet.
+    """Draws the sheet: the context, the answers, the uncertainty with its scale.
 
     Args:
       drawn: pictures by label, uint8 or uint16 (H, W, 1 to 4); of "uncertainty" uint8 (H, W, 1), white =

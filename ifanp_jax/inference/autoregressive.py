@@ -91,9 +91,9 @@ def complete_by_rounds(
             variables,
             answer,
             known,
-            reached,
-            noise_scale,
-            num_samples,
+            reached=reached,
+            noise_scale=noise_scale,
+            num_samples=num_samples,
         )
         known = reached
     return jnp.swapaxes(answer.reshape(b, num_samples, h, w, c), 0, 1)
@@ -133,7 +133,7 @@ def log_probs_by_rounds(
     """`log_prob_by_rounds` of some of the unobserved pixels alone, under several floors of the scale.
 
     Args:
-      key: as of `log_prob_by_rounds`, like the rest.
+      key: of the order and of the model's own draws.
       model: that has a scale.
       variables: of the model.
       image: float (B, H, W, C) in [0, 1], the full image.
@@ -153,7 +153,9 @@ def log_probs_by_rounds(
     total = jnp.zeros((len(floors), image.shape[0]))
     for r in range(rounds):
         reached = mask | (targets & (rank < _threshold(hidden, r, rounds)))
-        total += _log_probs(jax.random.fold_in(round_key, r), model, variables, image, known, reached, floors)
+        total += _log_probs(
+            jax.random.fold_in(round_key, r), model, variables, image, known, reached=reached, floors=floors
+        )
         known = reached
     return total
 
@@ -236,7 +238,7 @@ def color_noise(noise, scale, cholesky, distribution: str):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
-def _draw(key, model, variables, image, known, reached, noise_scale, num_samples):
+def _draw(key, model, variables, image, known, *, reached, noise_scale, num_samples):
     """Fills the pixels that are `reached` but not `known`."""
     noise_key, model_key = jax.random.split(key)
     out = _predict(model_key, model, variables, image, known)
@@ -250,7 +252,7 @@ def _draw(key, model, variables, image, known, reached, noise_scale, num_samples
 
 
 @functools.partial(jax.jit, static_argnames=("model", "floors"))
-def _log_probs(key, model, variables, image, known, reached, floors):
+def _log_probs(key, model, variables, image, known, *, reached, floors):
     """Sums of the log-densities of the pixels that are `reached` but not `known`; float32 (F, B)."""
     out = _predict(key, model, variables, image, known)
     raised = [heads.raise_floor(out, floor) for floor in floors]

@@ -1,23 +1,24 @@
-"""Arrays in, answers out: a trained model completes images.
+"""A trained model: arrays in, answers out.
 
 Everywhere True (in a mask picture: white; in an alpha channel: opaque) means observed. Observed pixels are
 kept exactly, and what lies under unobserved ones is never read.
 
-`size` says at which size the model runs:
+The option `size` says at which size the model runs:
 
 - "own": the whole picture in one call. How large it may be depends on the model: on what it says that it
-  takes, and on what it costs (`limits`).
+  takes, and on what it costs (`sizes`).
 - "trained": image and mask are brought to the grid of the training by area (a pixel of it is observed where a
   tenth of it is, and takes the mean of that), and the answer is interpolated back under the observed pixels:
   fast at any size, too coarse for scattered pixels.
 - "auto": for a model that says how far it looks (`tile_margin`), tile by tile where something is missing, and
-  coarse to fine where a hole is deeper than any of the training (`tiled`, `levels`); the trained size in one
-  call. For another model one of the two above (`sizes`).
+  coarse to fine where a hole is deeper than any of the training (`tiling`, `pyramid`); the trained size in
+  one call. For another model one of the two above (`sizes`).
 """
 
 import dataclasses
 import functools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -27,11 +28,11 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import advice, arguments, by_tiles, predict, sizes
-from ifanp_jax.inference import autoregressive as by_rounds
-from ifanp_jax.inference.limits import DEFAULT_LIMITS, Limits, check_own_size, check_rounds, count_at_once
+from ifanp_jax.inference import autoregressive, inputs, predict, sizes, tiling
+from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.inference.result import CompletionResult
+from ifanp_jax.inference.sizes import DEFAULT_LIMITS, Limits
 from ifanp_jax.models import heads, parameters
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Model:
       config: of its training.
       image_shape: (H, W, C) of the training images.
       step: optimiser steps behind `variables`.
+      about: what its file says of it, see `store.FIELDS`; empty for a training.
       limits: what completing may take.
     """
 
@@ -57,6 +59,7 @@ class Model:
     config: ConfigDict = dataclasses.field(repr=False)
     image_shape: tuple[int, int, int]
     step: int
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     limits: Limits = DEFAULT_LIMITS
 
     @property
@@ -64,33 +67,14 @@ class Model:
         """Values in `params`."""
         return parameters.count_parameters(self.variables["params"])
 
-    def check_takes(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises a UserError for images (H, W, C) that the model does not take.
-
-        Args:
-          image_shape: of data.
-        """
-        h, w, c = image_shape
-        if c != self.image_shape[-1]:
-            raise UserError(
-                f"The images have {c} channels but the model was trained with {self.image_shape[-1]}; set "
-                f"config.data.channels={self.image_shape[-1]}."
-            )
-        if problem := self.module.takes_size((h, w), self.image_shape[:2]):
-            raise UserError(f"{problem} Set config.data.image_size={self.image_shape[0]}.")
-
     def complete(
         self,
         image,
         mask,
         *,
-        num_samples: int = 8,
-        seed: int = 0,
-        size: str = "auto",
-        rounds: int | None = None,
-        temperature: float = 1.0,
-        uncertainty: str = "heads",
+        options: CompletionOptions | None = None,
         on_progress: Listener | None = None,
+        **changes: Any,
     ) -> CompletionResult:
         """Completes one image or a batch; the same seed gives the same answer, alone or in any batch.
 
@@ -98,17 +82,10 @@ class Model:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
             (B, H, W, C).
           mask: bool, True = observed; (H, W), also for a whole batch, or (B, H, W); an axis of 1 may follow.
-          num_samples: S, at least 1.
-          seed: of the draws, in [0, 2^32).
-          size: at which the model runs, "auto", "own" or "trained"; see the head of this file. The log says
-            what "auto" chose, and why.
-          rounds: of the samples, at least 1; each costs S passes of the model. None = `default_rounds`, but
-            one where tiles would take more than `limits.draws_at_once` draws. 1 is enough for `mean`.
-          temperature: at least 0, a factor of the noise, as is the model's own; of no effect with one round.
-          uncertainty: what it is made of, "heads" or, with more than one round, "samples"; see
-            `CompletionResult`.
+          options: None = the defaults.
           on_progress: called after each tile with the tiles that are done, all of them, and the seconds left
             or None; what it raises ends the completion.
+          **changes: fields of `CompletionOptions` by name: num_samples, seed, size, rounds, ...
 
         Returns:
           The completions, with B where the input has it and always with C.
@@ -117,35 +94,51 @@ class Model:
           UserError: an argument has another form, the model does not take or afford the image's own size, or
             has no scale for more than one round.
         """
-        options = self.make_options(num_samples, seed, size, rounds, temperature, uncertainty)
-        image, mask, is_batched = arguments.to_batch(image, mask, self.image_shape[-1])
-        arguments.check_known(self.module, mask)
+        asked = dataclasses.replace(options or CompletionOptions(), **changes)
+        options = self.with_rounds(asked)
+        image, mask, is_batched = inputs.to_batch(image, mask, self.image_shape[-1])
+        inputs.check_known(self.module, mask)
+        # Choose the size, and say what the training never saw of it.
         how = self._choose_how(mask, options)
-        untrained = self._warn_of_untrained(mask[..., 0], how)
+        untrained = tuple(sizes.list_untrained(self.config, self.image_shape, mask[..., 0], how))
+        for note in untrained:
+            _warn_once(note)
+        # Complete.
         if how == "tiles":
-            result = by_tiles.complete(
-                self.module,
-                self.variables,
-                self.image_shape,
-                image,
-                mask,
-                options,
-                self.limits,
-                may_lower_rounds=rounds is None,
-                listener=on_progress,
+            may_lower = asked.rounds is None
+            result = tiling.complete(
+                self, image, mask, options, may_lower_rounds=may_lower, listener=on_progress
             )
         else:
             result = self._complete_whole(image, mask, options, how)
-        said = {"distribution": heads.distribution_of(self.module), "untrained": untrained}
-        result = dataclasses.replace(result, **said)
+        distribution = heads.distribution_of(self.module)
+        result = dataclasses.replace(result, distribution=distribution, untrained=untrained)
         return result if is_batched else result.without_batch()
 
-    def _warn_of_untrained(self, masks, how):
-        """What the model never saw in its training, in sentences, logged once; `masks` (B, H, W)."""
-        untrained = tuple(advice.list_untrained(self.config, self.image_shape, masks, how))
-        for note in untrained:
-            _warn_once(note)
-        return untrained
+    def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
+        """The options with the rounds that suit the model, where they name none.
+
+        Args:
+          options: of `complete`.
+
+        Raises:
+          UserError: when the model cannot answer by so many rounds.
+        """
+        if options.rounds is None:
+            return dataclasses.replace(options, rounds=autoregressive.default_rounds(self.module))
+        sizes.check_rounds(self.module, self.image_shape, options.rounds)
+        return options
+
+    def check_takes(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises a UserError for images (H, W, C) of a data set that the model does not take."""
+        h, w, c = image_shape
+        if c != self.image_shape[-1]:
+            raise UserError(
+                f"The images have {c} channels but the model was trained with {self.image_shape[-1]}; set "
+                f"config.data.channels={self.image_shape[-1]}."
+            )
+        if problem := self.module.takes_size((h, w), self.image_shape[:2]):
+            raise UserError(f"{problem} Set config.data.image_size={self.image_shape[0]}.")
 
     def _choose_how(self, mask, options):
         """How pictures are completed: "own", "trained" or "tiles"."""
@@ -161,7 +154,7 @@ class Model:
         if how == "trained":
             answer = self._answer_at_trained_size(image, mask, options)
         else:
-            check_own_size(self.module, self.image_shape, image.shape[1:3], self.limits)
+            sizes.check_own_size(self.module, self.image_shape, image.shape[1:3], self.limits)
             answer = self._answer(image, mask, options)
         return CompletionResult(
             samples=np.where(mask, image, answer.samples),
@@ -171,41 +164,15 @@ class Model:
             rounds=options.rounds,
         )
 
-    def make_options(
-        self,
-        num_samples: int,
-        seed: int,
-        size: str,
-        rounds: int | None,
-        temperature: float,
-        uncertainty: str,
-    ) -> arguments.Options:
-        """The options of `complete`, checked and with the model's rounds.
-
-        Args:
-          num_samples: as of `complete`, like those that follow.
-          seed: of the draws.
-          size: "auto", "own" or "trained".
-          rounds: None = those that suit the model.
-          temperature: of the noise.
-          uncertainty: "heads" or "samples".
-
-        Raises:
-          UserError: for the first that cannot be used.
-        """
-        found = by_rounds.default_rounds(self.module) if rounds is None else rounds
-        options = arguments.Options(num_samples, seed, size, found, temperature, uncertainty)
-        if rounds is not None:
-            check_rounds(self.module, self.image_shape, rounds)
-        return options
-
-    def _answer(self, image: np.ndarray, mask: np.ndarray, options: arguments.Options) -> CompletionResult:
+    def _answer(self, image, mask, options) -> CompletionResult:
         """Answers at the image's own size; observed pixels are kept in `samples` and `mean` alone."""
+        # One round: the predicted means, and their deviation.
         predicted, scale = self._in_calls(self._predict, image, mask, options)
         raw_samples = np.clip(predicted, 0, 1)
         samples = np.where(mask, image, raw_samples)
         mean = np.where(mask, image, raw_samples.mean(axis=0))
         uncertainty = predict.predictive_deviation(predicted, scale)
+        # Several rounds: other samples around the same mean.
         if options.rounds > 1:
             draw = functools.partial(
                 self._draw_by_rounds, rounds=options.rounds, temperature=options.temperature
@@ -216,9 +183,9 @@ class Model:
                 uncertainty = predict.sample_deviation(samples, mean)
         return CompletionResult(samples, mean, uncertainty, raw_samples)
 
-    def _in_calls(self, ask, image: np.ndarray, mask: np.ndarray, options: arguments.Options):
+    def _in_calls(self, ask, image, mask, options):
         """What `ask(key, image, mask, num_samples)` answers, (S, B, ...), in calls of bounded size."""
-        samples_at_once, images_at_once = count_at_once(
+        samples_at_once, images_at_once = sizes.count_at_once(
             self.module, image.shape[1:3], options.num_samples, self.limits
         )
         parts = [slice(first, first + images_at_once) for first in range(0, len(image), images_at_once)]
@@ -238,22 +205,13 @@ class Model:
         )
         return completion.samples, completion.scale
 
-    def _draw_by_rounds(self, key, image, mask, num_samples, *, rounds, temperature):
+    def _draw_by_rounds(self, key, image, mask, num_samples, **options):
         """Samples by rounds, float32 (S, B, H, W, C), observed pixels kept."""
-        return by_rounds.complete_by_rounds(
-            key,
-            self.module,
-            self.variables,
-            image,
-            mask,
-            num_samples=num_samples,
-            rounds=rounds,
-            temperature=temperature,
+        return autoregressive.complete_by_rounds(
+            key, self.module, self.variables, image, mask, num_samples=num_samples, **options
         )
 
-    def _answer_at_trained_size(
-        self, image: np.ndarray, mask: np.ndarray, options: arguments.Options
-    ) -> CompletionResult:
+    def _answer_at_trained_size(self, image, mask, options) -> CompletionResult:
         """Answers on the grid of the training, resized back."""
         height, width = image.shape[1:3]
         small_image, small_mask = _to_grid(image, mask, *self.image_shape[:2])

@@ -1,21 +1,46 @@
 """A training that starts from the parameters of another model, in place of drawn ones."""
 
 import logging
+import pathlib
 from typing import Any
 
 import jax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from ifanp_jax import configuration, models
+from ifanp_jax import configuration, models, shipped
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 from ifanp_jax.models import parameters
+from ifanp_jax.training import runs
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
 
 ADVICE = "or choose another config.train.init_from"
+
+
+def read_source(name: str) -> Model:
+    """Reads the model that `config.train.init_from` names.
+
+    Args:
+      name: of a shipped model, or the path of a file, of an export's folder or of a training's. A folder
+        called as a shipped model is "./NAME".
+
+    Raises:
+      UserError: when there is none of these, or it cannot be read.
+    """
+    names, path = shipped.list_names(), pathlib.Path(name).expanduser()
+    if name in names:
+        return store.read(shipped.find(name))
+    if not path.exists():
+        raise UserError(
+            f"config.train.init_from is {name!r}; choose a shipped model ({', '.join(names)}), or give the "
+            "folder of a training or of an export."
+        )
+    file = store.find_file(path)
+    return store.read(file) if file else runs.load(path).model
 
 
 def take_variables(key: jax.Array, run: Run, source: Model) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from ml_collections import ConfigDict
 
 from ifanp_jax import configuration
 from ifanp_jax.data.dataset import Dataset, describe_images
-from ifanp_jax.errors import UserError
-from ifanp_jax.inference import tensors
 from ifanp_jax.models import parameters
 from ifanp_jax.runtime import device_mesh, heartbeat, signals
 from ifanp_jax.training import dispatch, guards, init_from, keys, runs
@@ -34,7 +32,7 @@ def run(
     *,
     allowed_changes: Sequence[str] = (),
     validate: Validate | None = None,
-    read_source: ReadSource | None = None,
+    read_source: ReadSource = init_from.read_source,
     wrap_steps: Callable[[Callable], Callable] = lambda train_steps: train_steps,
 ) -> Run:
     """Trains to `config.train.num_steps`, from the newest checkpoint of `workdir` or from the start.
@@ -47,8 +45,8 @@ def run(
       dataset: images in host memory; the training part moves to the devices as uint8, or is streamed.
       allowed_changes: fields that may differ from the run so far, see `configuration.changes`.
       validate: (run) -> metrics by name, called every `config.train.validate_every` steps.
-      read_source: `config.train.init_from` -> the model that a fresh start takes its parameters from, such
-        as `shipped.read_any`; a resumed run never calls it.
+      read_source: `config.train.init_from` -> the model that a fresh start takes its parameters from; a
+        resumed run never calls it.
       wrap_steps: `train_steps` -> what is called in its place, to watch or to change what steps do.
 
     Returns:
@@ -65,7 +63,7 @@ def run(
         stack.enter_context(signals.deferred())
         new = _check(config, workdir, dataset, mesh, allowed_changes)
         checkpoints = stack.enter_context(runs.open_checkpoints(workdir, config, is_writer=True))
-        record = tensors.make_record(config, new.image_shape) | describe_images(dataset.train)
+        record = runs.make_record(config, new.image_shape) | describe_images(dataset.train)
         current, old_record = _begin(
             new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
         )
@@ -150,10 +148,6 @@ def _read_variables(key, new, read_source):
     name = new.config.train.init_from
     if not name:
         return None
-    if read_source is None:
-        raise UserError(
-            f"config.train.init_from is {name!r}, but this command draws the parameters; leave it empty."
-        )
     return init_from.take_variables(key, new, read_source(name))
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ifanp_jax import configuration, errors, files, models
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import export, tensors
+from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 from ifanp_jax.training import checkpoint, steps
 
@@ -90,21 +90,19 @@ def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
     return (crop, crop, c) if crop else (h, w, c)
 
 
-def load_model(path: pathlib.Path) -> Model:
-    """Reads the model of an export, or of the newest checkpoint of a training.
-
-    Args:
-      path: the folder of either.
-
-    Raises:
-      UserError: when neither can be read there.
-    """
-    return export.read(path) if export.is_export(path) else load(path).model
-
-
 def abstract_state(run: Run) -> Any:
     """Shapes and dtypes of the state of a run."""
     return jax.eval_shape(lambda key: run.step.init(key, run.image_shape), jax.random.key(0))
+
+
+def make_record(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a checkpoint and `run.json` say of their run, as JSON values."""
+    return {"image_shape": list(image_shape), "config": config.to_dict()}
+
+
+def parse_record(record: dict[str, Any]) -> tuple[ConfigDict, tuple[int, int, int]]:
+    """The configuration and (H, W, C) of a record that went through JSON."""
+    return store.to_config(record["config"]), tuple(record["image_shape"])
 
 
 def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
@@ -114,7 +112,7 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
       UserError: when the folder cannot be written.
     """
     path = pathlib.Path(workdir) / FILE_NAME
-    text = json.dumps({"format": FORMAT} | tensors.make_record(config, image_shape), indent=2)
+    text = json.dumps({"format": FORMAT} | make_record(config, image_shape), indent=2)
     try:
         files.write_whole(path, text + "\n")
     except OSError as error:
@@ -157,7 +155,7 @@ def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]]
     try:
         record = json.loads(path.read_text())
         if record["format"] == FORMAT:
-            return tensors.parse_record(record)
+            return parse_record(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or choose another workdir.") from None
     raise UserError(

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.completion import mask_files, picture_file, rendering
+from ifanp_jax.completion import mask_files, picture_file, preview
 from ifanp_jax.data import image_ops, masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import arguments
+from ifanp_jax.inference.options import SIZES, CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.web.settings import Served, Settings
 
@@ -37,8 +37,8 @@ class Answering:
             "image_shape": list(model.image_shape),
             "flag": self.served.flag,
             "python": self.served.python,
-            "sizes": list(arguments.SIZES),
-            "white_uncertainty": rendering.WHITE_UNCERTAINTY,
+            "sizes": list(SIZES),
+            "white_uncertainty": preview.WHITE_UNCERTAINTY,
             "limits": {
                 "bytes": settings.max_bytes,
                 "pixels": settings.max_pixels,
@@ -65,7 +65,7 @@ class Answering:
         for name in ("image", "mask"):
             if not fields.get(name):
                 raise UserError(f"The field {name} is missing; send a picture file.")
-        options, rounds = self._read_options(fields)
+        options = self._read_options(fields)
         max_pixels = self.settings.max_pixels
         original = picture_file.decode(fields["image"], name="The picture", max_pixels=max_pixels)
         picture = original.values
@@ -75,7 +75,7 @@ class Answering:
                 f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
-        answer = self._complete(original, observed, options, rounds, on_progress)
+        answer = self._complete(original, observed, options, on_progress)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
@@ -87,10 +87,7 @@ class Answering:
         for name, value in (("num_samples", num_samples), ("rounds", rounds or 0)):
             if value > limits[name]:
                 raise UserError(f"{name} is {value} but at most {limits[name]} are allowed.")
-        options = self.served.model.make_options(
-            num_samples, seed, size, rounds=rounds, temperature=1.0, uncertainty="heads"
-        )
-        return options, rounds
+        return CompletionOptions(num_samples=num_samples, seed=seed, size=size, rounds=rounds)
 
     def _read_mask(self, fields, picture):
         white = fields.get("white", b"missing").decode("utf-8", "replace")
@@ -106,17 +103,17 @@ class Answering:
             raise UserError("The mask marks no pixel as missing: there is nothing to complete.")
         return observed
 
-    def _complete(self, original, observed, options, rounds, on_progress):
+    def _complete(self, original, observed, options, on_progress):
         model = self.served.model
         picture = original.to_model(model.image_shape[-1])
-        asked = {name: getattr(options, name) for name in ("num_samples", "seed", "size")}
-        self._forget_programs((picture.shape, options.num_samples, options.size, options.rounds))
+        wanted = model.with_rounds(options)
+        self._forget_programs((picture.shape, wanted.num_samples, wanted.size, wanted.rounds))
         with errors.full_device('send a smaller picture, ask for fewer answers, or size "trained"'):
             try:
-                result = model.complete(picture, observed, rounds=rounds, on_progress=on_progress, **asked)
+                result = model.complete(picture, observed, options=options, on_progress=on_progress)
             except MemoryError:
                 raise UserError("The memory does not suffice: send a smaller picture.") from None
-        drawn = rendering.to_pictures(result, original, observed)
+        drawn = preview.to_pictures(result, original, observed)
         own = original.get_metadata(model.image_shape[-1])
         files = {name: _to_base64(x, None if name == "uncertainty" else own) for name, x in drawn.items()}
         h, w, c = drawn["mean"].shape
@@ -125,19 +122,21 @@ class Answering:
             "height": h,
             "channels": c,
             "bits": 8 * drawn["mean"].itemsize,
-            **asked,
+            "num_samples": options.num_samples,
+            "seed": options.seed,
+            "size": options.size,
             "rounds": result.rounds,
             "missing_fraction": float(1 - observed.mean()),
             "warnings": [
                 *mask_files.describe(observed, "the picture")[1],
                 *result.untrained,
-                *_list_equal(options, result.rounds),
+                *_list_equal(wanted, result.rounds),
                 *original.list_losses("The picture", model.image_shape[-1]),
             ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
-            "white_uncertainty": rendering.WHITE_UNCERTAINTY,
+            "white_uncertainty": preview.WHITE_UNCERTAINTY,
         }
 
     def _forget_programs(self, program):

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from configs import default
-from ifanp_jax.completion.pictures import complete_files
+from ifanp_jax.completion.files import complete_files
 from ifanp_jax.data import image_ops, masks, sources
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.training import runs
 from tests import helpers, tiny
 
@@ -179,7 +180,7 @@ def test_odd_pictures_are_completed_or_fail_by_name(odd_pictures, tmp_path):
         input=folder,
         mask=tmp_path / "mask.npy",
         output=tmp_path / "out",
-        num_samples=1,
+        options=CompletionOptions(num_samples=1),
     )
     failed = {pathlib.Path(path).name: reason for path, reason in failures}
     assert set(failed) == set(reasons)

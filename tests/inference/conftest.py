@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from ifanp_jax.inference.limits import Limits
 from ifanp_jax.inference.model import Model
+from ifanp_jax.inference.sizes import Limits
 from tests import helpers, tiny
 
 

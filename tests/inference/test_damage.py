@@ -1,6 +1,5 @@
-"""Exports that are damaged, foreign, or cannot be written."""
+"""Files that are damaged, foreign, or cannot be written."""
 
-import hashlib
 import json
 import pathlib
 
@@ -10,41 +9,30 @@ import safetensors.numpy
 
 import ifanp_jax
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import export
+from ifanp_jax.inference import export, store
 from tests.inference.exports import export_all, make_trained
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """An exported model."""
-    return export_all(tmp_path_factory.mktemp("exports"), ("point_np.CNP",)) / "point_np.CNP"
+    """The file of an exported model."""
+    folder = export_all(tmp_path_factory.mktemp("exports"), ("point_np.CNP",)) / "point_np.CNP"
+    return folder / store.FILE_NAME
 
 
-def copy_with(exported, folder, **contents):
-    """A copy of an export, some files with other bytes or, for None, without them."""
-    folder.mkdir(exist_ok=True)
-    for name in (export.CONFIG_FILE, export.TENSORS_FILE):
-        content = contents.get(name.split(".")[0], (exported / name).read_bytes())
-        if content is not None:
-            (folder / name).write_bytes(content)
+def copy_with(exported, folder, *, tensors=lambda tensors: None, **fields):
+    """An export with other tensors and fields of the header, whose checksum is right."""
+    arrays, record = safetensors.numpy.load_file(exported), store.read_record(exported)
+    tensors(arrays)
+    record |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    record["sha256"] = store.hash_all(record, arrays)
+    return copy_as(safetensors.numpy.save(arrays, metadata=record), folder)
+
+
+def copy_as(content, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / store.FILE_NAME).write_bytes(content)
     return folder
-
-
-def copy_with_tensors(exported, folder, content):
-    """A copy with other tensors, whose checksum is right."""
-    sums = {export.TENSORS_FILE: hashlib.sha256(content).hexdigest()}
-    return copy_with(exported, folder, model=content, config=change_json(exported, sha256=sums))
-
-
-def change_json(exported, **fields):
-    record = json.loads((exported / export.CONFIG_FILE).read_text())
-    return json.dumps(record | fields).encode()
-
-
-def change_tensors(exported, change):
-    tensors = safetensors.numpy.load_file(exported / export.TENSORS_FILE)
-    change(tensors)
-    return safetensors.numpy.save(tensors)
 
 
 def assert_refused(folder, *parts):
@@ -57,19 +45,22 @@ def assert_refused(folder, *parts):
 
 
 def test_missing_files(exported, tmp_path):
-    assert_refused(copy_with(exported, tmp_path / "a", model=None), "model.safetensors is missing")
-    assert_refused(copy_with(exported, tmp_path / "b", config=None), "config.json is missing")
+    (tmp_path / store.PROGRAM_NAME).write_bytes(b"a program")
+    assert_refused(tmp_path, "model.safetensors is missing")
     assert_refused(tmp_path / "nowhere", "holds no run")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format": 2}, "has format 2"),
-        ({"format": None}, "is not of this package"),
+        ({"format": "2"}, "has format '2'"),
+        ({"dtype": "int8"}, "has format"),
         ({"image_shape": [6, 8]}, "image_shape [6, 8]"),
         ({"image_shape": [6, 8, True]}, "image_shape [6, 8, True]"),
-        ({"step": "seven"}, "step 'seven'"),
+        ({"step": "seven"}, "cannot be read"),
+        ({"step": 7.5}, "step 7.5"),
+        ({"config": "{"}, "cannot be read"),
+        ({"config": [1, 2]}, "a configuration"),
         ({"config": {}}, "describes no model"),
         ({"config": {"model": {"name": "point_np.None"}}}, "which is no model"),
         ({"config": {"model": {"name": "point_np.CNP", "nope": 1}}}, "config.model.nope is no field"),
@@ -77,18 +68,14 @@ def test_missing_files(exported, tmp_path):
         ({"config": {"model": {"name": "image_np.IFANP", "gca_heads": 0}}}, "describes no model"),
     ],
 )
-def test_other_configurations(exported, tmp_path, fields, message):
-    folder = copy_with(exported, tmp_path / "copy", config=change_json(exported, **fields))
-    assert_refused(folder, "config.json", message)
+def test_other_headers(exported, tmp_path, fields, message):
+    assert_refused(copy_with(exported, tmp_path, **fields), "model.safetensors", message)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"{", "cannot be read"), (b"[1, 2]", "is not of this package"), (b"\xff\xfe", "cannot be read"),
-     (b'{"architectures": ["BertModel"]}', "is not of this package"), (b"", "cannot be read")],
-)  # fmt: skip
-def test_foreign_configurations(exported, tmp_path, content, message):
-    assert_refused(copy_with(exported, tmp_path / "copy", config=content), "config.json", message)
+def test_a_file_of_another_program(tmp_path):
+    for number, metadata in enumerate((None, {"format": "pt"}, {"format": "1"})):
+        content = safetensors.numpy.save({"x": np.zeros(2)}, metadata=metadata)
+        assert_refused(copy_as(content, tmp_path / str(number)), "has format", "reads 1")
 
 
 def test_tensors_that_do_not_fit(exported, tmp_path):
@@ -108,36 +95,41 @@ def test_tensors_that_do_not_fit(exported, tmp_path):
         "and": lambda tensors: tensors.clear(),
     }
     for number, (message, change) in enumerate(cases.items()):
-        folder = copy_with_tensors(exported, tmp_path / str(number), change_tensors(exported, change))
+        folder = copy_with(exported, tmp_path / str(number), tensors=change)
         assert_refused(folder, "model.safetensors does not fit", message)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(exported, tmp_path, value):
+    name = "encoder/Dense_0/kernel"
+    folder = copy_with(exported, tmp_path, tensors=lambda tensors: tensors[name].__setitem__((0, 0), value))
+    assert_refused(folder, f"values of {name} that are not finite")
+
+
 def test_the_parameters_of_another_model(exported, tmp_path):
-    other = export_all(tmp_path, ("point_np.NP",)) / "point_np.NP" / export.TENSORS_FILE
-    folder = copy_with_tensors(exported, tmp_path / "copy", other.read_bytes())
+    other = export_all(tmp_path, ("point_np.NP",)) / "point_np.NP" / store.FILE_NAME
+    arrays = safetensors.numpy.load_file(other)
+    folder = copy_with(exported, tmp_path, tensors=lambda tensors: tensors.update(arrays))
     assert_refused(folder, "does not fit", "not in the model")
 
 
-def test_cut_off_tensors(exported, tmp_path):
-    content = (exported / export.TENSORS_FILE).read_bytes()
+def test_a_file_that_is_cut_off(exported, tmp_path):
+    content = exported.read_bytes()
     for length in (0, 4, 100, len(content) - 1):
-        folder = copy_with(exported, tmp_path / str(length), model=content[:length])
-        assert_refused(folder, "model.safetensors is damaged")
-        folder = copy_with_tensors(exported, tmp_path / str(length), content[:length])
-        assert_refused(folder, "model.safetensors cannot be read")
+        assert_refused(copy_as(content[:length], tmp_path / str(length)), "model.safetensors cannot be read")
 
 
 def test_one_flipped_bit(exported, tmp_path):
-    content = bytearray((exported / export.TENSORS_FILE).read_bytes())
+    content = bytearray(exported.read_bytes())
     content[-10] ^= 1  # inside the values: names and shapes are as they were
-    folder = copy_with(exported, tmp_path / "copy", model=bytes(content))
-    assert_refused(folder, "model.safetensors is damaged", "SHA-256", "export the run again")
+    assert_refused(copy_as(content, tmp_path), "model.safetensors is damaged", "SHA-256")
 
 
-@pytest.mark.parametrize("sums", [{}, [], "", {export.TENSORS_FILE: None}])
-def test_without_a_checksum(exported, tmp_path, sums):
-    folder = copy_with(exported, tmp_path / "copy", config=change_json(exported, sha256=sums))
-    assert_refused(folder, "model.safetensors is damaged")
+@pytest.mark.parametrize("number", ["licence", "sha256"])
+def test_a_changed_header(exported, tmp_path, number):
+    arrays, record = safetensors.numpy.load_file(exported), store.read_record(exported)
+    content = safetensors.numpy.save(arrays, metadata=record | {number: "another"})
+    assert_refused(copy_as(content, tmp_path), "model.safetensors is damaged", "SHA-256")
 
 
 def test_a_used_output_is_left_as_it_is(tmp_path):

@@ -14,11 +14,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 import ifanp_jax
 from configs import default
-from ifanp_jax.inference import export, predict
+from ifanp_jax.inference import export, predict, store
 from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.models.outputs import Completion
 from ifanp_jax.training import loop
@@ -138,14 +139,14 @@ def test_one_call_of_attention_equals_the_blocks_of_a_cpu():
 
 def test_unobserved_values_are_never_read(exported):
     image, mask = make_batch(1)
-    program = jax.export.deserialize((exported / "image_np.IFANP" / export.PROGRAM_FILE).read_bytes())
+    program = jax.export.deserialize((exported / "image_np.IFANP" / store.PROGRAM_NAME).read_bytes())
     answer = program.call(np.uint32(0), image, mask)
     hidden = program.call(np.uint32(0), np.where(mask, image, np.float32(np.nan)), mask)
     jax.tree.map(np.testing.assert_array_equal, hidden, answer)
 
 
 def test_the_program_says_what_it_takes_and_where_it_runs(exported):
-    program = jax.export.deserialize((exported / "point_np.ANP" / export.PROGRAM_FILE).read_bytes())
+    program = jax.export.deserialize((exported / "point_np.ANP" / store.PROGRAM_NAME).read_bytes())
     assert program.platforms == ("cpu", "cuda", "tpu")
     assert list(map(str, program.in_avals)) == ["uint32[]", "float32[b,6,8,3]", "bool[b,6,8,1]"]
     assert list(map(str, program.out_avals)) == ["float32[3,b,6,8,3]"] * 2
@@ -153,28 +154,35 @@ def test_the_program_says_what_it_takes_and_where_it_runs(exported):
 
 def test_the_files_speak_for_themselves(exported):
     folder = exported / "image_np.IFANP"
-    assert {path.name for path in folder.iterdir()} == {
-        "model.safetensors",
-        "config.json",
-        "completion.stablehlo",
-    }
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "completion.stablehlo"}
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     params = make_trained("image_np.IFANP").variables["params"]
     assert len(tensors) == len(jax.tree.leaves(params))
     np.testing.assert_array_equal(tensors["encoder1/Conv_0/kernel"], params["encoder1"]["Conv_0"]["kernel"])
     np.testing.assert_array_equal(tensors["head/raw_sigma"], params["head"]["raw_sigma"])
     assert tensors["head/raw_sigma"].shape == () and tensors["head/raw_sigma"].dtype == np.float32
-    record = json.loads((folder / "config.json").read_text())
-    assert record["format"] == 1 and record["image_shape"] == [6, 8, 3] and record["step"] == 7
-    for name in ("model.safetensors", "completion.stablehlo"):
-        assert record["sha256"][name] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    assert record["completion"]["num_samples"] == NUM_SAMPLES
-    assert record["completion"]["platforms"] == ["cpu", "cuda", "tpu"]
+    with safetensors.safe_open(folder / "model.safetensors", framework="numpy") as file:
+        record = file.metadata()
+    assert set(record) == {*store.FIELDS, "model", "completion"} and record["format"] == "1"
+    assert json.loads(record["image_shape"]) == [6, 8, 3] and record["step"] == "7"
+    assert record["licence"] == record["notice"] == "" and record["dtype"] == "float32"
+    program = json.loads(record["completion"])
+    assert program["sha256"] == hashlib.sha256((folder / "completion.stablehlo").read_bytes()).hexdigest()
+    assert program["num_samples"] == NUM_SAMPLES and program["platforms"] == ["cpu", "cuda", "tpu"]
     # Also what the variant's name alone decides.
-    assert (
-        record["model"].items() >= {"name": "image_np.IFANP", "encoder_extra": "lpa", "channels": 3}.items()
-    )
-    assert record["config"]["train"]["batch_size"] == default.get_config().train.batch_size
+    fields = json.loads(record["model"])
+    assert fields.items() >= {"name": "image_np.IFANP", "encoder_extra": "lpa", "channels": 3}.items()
+    assert json.loads(record["config"])["train"]["batch_size"] == default.get_config().train.batch_size
+
+
+def test_a_file_alone_is_a_model_and_what_was_known_of_it_goes_along(tmp_path):
+    known = {"licence": "CC0", "notice": "For tests.", "commit": "0123456"}
+    model = dataclasses.replace(make_trained("point_np.CNP"), about=known)
+    export.write(model, tmp_path / "out", num_samples=1)
+    path = (tmp_path / "out" / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    for read in (ifanp_jax.load(path), ifanp_jax.from_pretrained(path)):
+        assert read.about.items() >= known.items() and read.module == model.module
+        assert_same_answers(read, model, *make_batch(1))
 
 
 def test_exports_are_made_to_be_shared(tmp_path):
@@ -234,7 +242,7 @@ def test_a_trained_run_by_the_command_line(tmp_path):
     assert read.config.to_dict() == trained.config.to_dict() and read.model == trained.module
     image, mask = make_batch(2, (8, 8, 1))
     assert_same_answers(read, trained, image, mask)
-    program = jax.export.deserialize((output / export.PROGRAM_FILE).read_bytes())
+    program = jax.export.deserialize((output / store.PROGRAM_NAME).read_bytes())
     samples, _ = program.call(np.uint32(9), image, mask)
     np.testing.assert_allclose(samples, answer(trained, image, mask, 2, 9)[0], atol=1e-5)
 

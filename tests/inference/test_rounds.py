@@ -9,9 +9,9 @@ import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import autoregressive
-from ifanp_jax.inference.arguments import SIZES
-from ifanp_jax.inference.limits import Limits
 from ifanp_jax.inference.model import Model
+from ifanp_jax.inference.options import SIZES
+from ifanp_jax.inference.sizes import Limits
 from ifanp_jax.models.outputs import Completion
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask

@@ -1,14 +1,20 @@
-"""What size="auto" chooses."""
+"""At which size a model runs, what a picture may cost, and what is said of one that is untrained."""
 
+import dataclasses
+import json
 import logging
 
 import numpy as np
 import pytest
 
-from ifanp_jax.inference import sizes
-from ifanp_jax.inference.limits import Limits
+from ifanp_jax import shipped
+from ifanp_jax.errors import UserError
+from ifanp_jax.inference import sizes, store
+from ifanp_jax.inference.sizes import Limits
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask
+
+GIBIBYTE = 2**30
 
 
 def scattered(height, width):
@@ -50,3 +56,102 @@ def test_the_choice_is_logged_and_taken(model, caplog):
     assert record.getMessage().startswith('Size "auto" is "trained" here: a missing pixel is 15 pixels')
     expected = model.complete(image, mask, num_samples=2, size="trained")
     np.testing.assert_array_equal(found.samples, expected.samples)
+
+
+def check(model, size, **options):
+    sizes.check_own_size(model, (8, 8, 1), size, Limits(**options))
+
+
+def test_the_memory_is_what_the_model_says():
+    model = tiny.make_model("point_np.ANP")
+    needed = model.completion_bytes((64, 64))
+    check(model, (64, 64), num_bytes=needed)
+    with pytest.raises(UserError, match=r"64x64 pixels .*GiB of memory where .*--size=trained"):
+        check(model, (64, 64), num_bytes=needed - 1)
+
+
+def test_attention_on_a_large_picture_is_refused_for_its_time_and_points_alone_are_not():
+    given = {"num_bytes": 16 * GIBIBYTE, "num_operations": 8e12}
+    check(tiny.make_model("point_np.ANP"), (256, 256), **given)
+    with pytest.raises(UserError, match="TFLOP"):
+        check(tiny.make_model("point_np.ANP"), (1024, 1024), **given)
+    check(tiny.make_model("point_np.CNP"), (1024, 1024), **given)
+
+
+def test_the_operations_are_counted_for_the_model():
+    model = tiny.make_model("image_np.IFANP")
+    needed = sizes.count_operations(model, (8, 8, 1), (64, 64))
+    assert needed > 4**4 * sizes.count_operations(model, (8, 8, 1), (16, 16)) / 2  # attention: 4^4 times
+    check(model, (64, 64), num_operations=needed)
+    with pytest.raises(UserError, match=r"64x64 pixels .*TFLOP where .*--size=trained"):
+        check(model, (64, 64), num_operations=needed - 1)
+
+
+def test_the_trained_size_is_never_too_large(model):
+    small = dataclasses.replace(model, limits=Limits(num_bytes=1, num_operations=1))
+    small.complete(random_image(8, 8), left_half(8, 8), num_samples=1)
+    with pytest.raises(UserError, match="9x8 pixels"):
+        small.complete(random_image(9, 8), left_half(9, 8), num_samples=1, size="own")
+    result = small.complete(random_image(300, 300), left_half(300, 300), num_samples=1, size="trained")
+    assert result.mean.shape == (300, 300, 1)
+
+
+def test_a_model_of_one_size_says_so_before_anything_is_compiled(make_model):
+    model = dataclasses.replace(make_model("vae.VAE"), variables=None)  # it could not even be traced
+    with pytest.raises(UserError, match=r"11x14 pixels .* trained on, 8x8.*--size=trained"):
+        model.complete(random_image(11, 14), np.ones((11, 14), bool), size="own")
+
+
+def read(name):
+    """Configuration and size of the training of a shipped model."""
+    record = store.read_record(shipped.find(name))
+    return store.to_config(json.loads(record["config"])), tuple(json.loads(record["image_shape"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "how", "warns"),
+    [
+        ("celeba32_faces", (256, 250), "tiles", True),
+        ("celeba32_faces", (256, 250), "own", True),
+        ("celeba32_faces", (256, 250), "trained", False),
+        ("celeba32_faces", (40, 40), "tiles", False),
+        ("mnist28", (256, 250), "tiles", True),
+        ("photos", (256, 250), "tiles", False),
+        ("photos", (256, 250), "own", False),
+    ],
+)
+def test_a_picture_much_larger_than_those_of_the_training(name, size, how, warns):
+    config, image_shape = read(name)
+    notes = sizes.list_untrained(config, image_shape, random_mask(1, *size), how)
+    side = "x".join(str(x) for x in image_shape[:2])
+    sentence = (
+        f"The model was trained on pictures of {side} pixels ({config.data.name}) and never on 256x250: "
+        'bring the picture to that size, or take a model that was trained on crops, such as "photos".'
+    )
+    assert notes == ([sentence] if warns else [])
+
+
+@pytest.mark.parametrize(("image_size", "warns"), [(0, False), (32, True)])
+def test_squares_cut_at_the_pictures_own_size_suit_every_size(image_size, warns):
+    config, _ = read("celeba32_faces")
+    config.data.update(tile_size=64, image_size=image_size)
+    assert bool(sizes.list_untrained(config, (32, 32, 3), random_mask(1, 90, 90), "tiles")) == warns
+
+
+def test_of_a_batch_the_picture_that_is_farthest_from_the_training_counts():
+    config, image_shape = read("mnist28")
+    config.mask.update(kind="random", fraction=(0.3, 0.9))
+    masks = np.ones((3, 28, 28), bool)
+    masks[1] = np.arange(28 * 28).reshape(28, 28) == 0
+    masks[2] = False
+    few, deep = sizes.list_untrained(config, image_shape, masks, "own")
+    assert few.startswith("0.1 % of the pixels are observed;")
+    assert "a missing pixel is 38 pixels" in deep
+    assert sizes.list_untrained(config, image_shape, masks[:1], "own") == []
+
+
+def test_it_is_logged_and_stands_in_the_result(tiled_model, caplog):
+    with caplog.at_level(logging.WARNING, "ifanp_jax"):
+        result = tiled_model.complete(random_image(70, 40, 3), np.eye(70, 40) == 0, num_samples=1, rounds=1)
+    (note,) = result.untrained
+    assert note == caplog.messages[0] and "32x32 pixels and never on 70x40" in note

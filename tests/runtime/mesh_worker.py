@@ -89,7 +89,7 @@ def run_training(process_id, num_processes, coordinator, *tasks):
         workdir, placement, *source = task.split("=")
         config = make_config(**{"data.placement": placement, "train.init_from": "".join(source)})
         validate = validation.make_validation(config, dataset)
-        loop.run(config, pathlib.Path(workdir), dataset, validate=validate, read_source=runs.load)
+        loop.run(config, pathlib.Path(workdir), dataset, validate=validate)
 
 
 def check_agreement(index, num_processes):

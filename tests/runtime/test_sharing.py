@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from ifanp_jax.inference.limits import Limits
-from ifanp_jax.inference.tile_model import TileModel
+from ifanp_jax.inference.sizes import Limits
+from ifanp_jax.inference.tiling import TileModel
 from ifanp_jax.runtime import device_mesh
 from tests import helpers, tiny
 from tests.runtime import sharing_worker

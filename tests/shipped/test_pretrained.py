@@ -16,7 +16,7 @@ import ifanp_jax
 from benchmarks.release import card, packing, rounding
 from ifanp_jax import presets, shipped
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import export, weights
+from ifanp_jax.inference import export, store
 from ifanp_jax.inference.model import Model
 from ifanp_jax.training import init_from, loop, runs
 from tests import documented_commands, helpers, tiny
@@ -46,7 +46,7 @@ def test_a_packed_model_is_the_run_up_to_float16(model, folder):
 def test_the_header_says_all_that_is_known(folder, evaluation):
     with safetensors.safe_open(folder / "tiny.safetensors", framework="numpy") as file:
         record = file.metadata()
-    assert set(record) == set(weights.FIELDS)
+    assert set(record) == {*store.FIELDS, *packing.FIELDS}
     assert record["name"] == "tiny" and record["licence"] == "CC0" and record["commit"] == "0123456"
     assert record["step"] == "2" and record["seed"] == "0" and record["range"] == "[0, 1]"
     assert json.loads(record["image_shape"]) == [8, 8, 1] and record["dtype"] == "float16"
@@ -66,8 +66,10 @@ def test_the_command_trains_with_the_configuration_of_the_run(model, evaluation)
     config.train.init_from = "nowhere"
     command = packing.make_command("tiny", REQUEST.recipe, config)
     assert "--config.data.dir=PICTURES --config.train.init_from=TRAINED" in command and "where" not in command
-    described = packing.describe(dataclasses.replace(model, config=config), evaluation)
-    assert described["crop"] == "the largest central square" and "where" not in described["config"]
+    model = packing.without_places(dataclasses.replace(model, config=config))
+    assert "where" not in model.config.to_json()
+    described = packing.describe(model, evaluation)
+    assert described["crop"] == "the largest central square"
     assert described["data"] == "digits: 1497 images of 'train', evaluated on 8 of 'test'"
 
 
@@ -76,7 +78,7 @@ def test_the_card_has_its_sections_and_its_numbers(folder):
     assert text.count("Some words.") == len(card.HEADINGS)
     assert "| random 40% | 8 |" in text and "## Results" in text and "0123456" in text
     lines = text.splitlines()
-    card.fill(folder / "tiny.md", weights.list_values(weights.read_record(folder / "tiny.safetensors")))
+    card.fill(folder / "tiny.md", packing.list_values(store.read_record(folder / "tiny.safetensors")))
     assert (folder / "tiny.md").read_text().splitlines() == lines
 
 
@@ -135,7 +137,7 @@ def test_other_files_and_unknown_names(tmp_path):
 
 
 def test_the_licence_is_said_once(folder, tmp_path, caplog):
-    path = shutil.copy(folder / "tiny.safetensors", tmp_path)
+    path, _ = (shutil.copy(folder / name, tmp_path) for name in ("tiny.safetensors", "tiny.md"))
     for _ in range(2):
         ifanp_jax.from_pretrained(path)
     (said,) = [record for record in caplog.records if "Licence of tiny" in record.message]
@@ -176,7 +178,7 @@ def test_the_command_line_packs_a_training_with_its_own_evaluation(tmp_path):
     assert result.returncode == 0, result.stderr
     write_card(tmp_path)
     words = ("--name=tiny", "--commit=0123456", "--licence=CC0", f"--recipe={recipe}", f"--output={tmp_path}")
-    result = helpers.run_main(f"--workdir={workdir}", *words, module="ifanp_jax.shipped")
+    result = helpers.run_main(f"--workdir={workdir}", *words, module="benchmarks.release")
     assert result.returncode == 0 and "Stored in float16" in result.stderr, result.stderr
     assert ifanp_jax.from_pretrained(tmp_path / "tiny.safetensors").step == 2
     path = workdir / "evaluation.json"
@@ -197,7 +199,7 @@ if not shipped.list_names():
 @pytest.mark.parametrize("name", shipped.list_names())
 def test_a_shipped_model_loads_names_its_licence_and_completes(name):
     model = ifanp_jax.from_pretrained(name)
-    record = weights.read_record(shipped.find(name))
+    record = model.about
     assert record["name"] == name and record["licence"]
     text = card.read(shipped.FOLDER / f"{name}.md", licence=record["licence"])
     assert record["sha256"] in text and "## Results" in text
@@ -211,20 +213,20 @@ def test_a_shipped_model_loads_names_its_licence_and_completes(name):
 
 
 def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(model, folder, tmp_path):
-    stored = shipped.read_any(str(folder / "tiny.safetensors"))
+    stored = init_from.read_source(str(folder / "tiny.safetensors"))
     assert stored.step == 2
     for x, y in zip(*map(jax.tree.leaves, (model.variables, stored.variables)), strict=True):
         assert y.dtype == np.float32  # stored as float16
         np.testing.assert_array_equal(x.astype(np.float16).astype(np.float32), y)
     export.write(model, tmp_path / "exported", num_samples=1)
-    chex.assert_trees_all_equal(shipped.read_any(f"{tmp_path}/exported").variables, model.variables)
+    chex.assert_trees_all_equal(init_from.read_source(f"{tmp_path}/exported").variables, model.variables)
     config = tiny.make_config(**short_run.FIELDS | {"train.num_steps": 1})
     trained = loop.run(config, tmp_path / "run", tiny.digits())
-    chex.assert_trees_all_equal(shipped.read_any(f"{tmp_path}/run").variables, trained.variables)
+    chex.assert_trees_all_equal(init_from.read_source(f"{tmp_path}/run").variables, trained.variables)
     with pytest.raises(UserError, match=r"init_from is 'nothing'; choose a shipped model \(.*photos.*\), or"):
-        shipped.read_any("nothing")
+        init_from.read_source("nothing")
     with pytest.raises(UserError, match=r"holds no run"):
-        shipped.read_any(str(tmp_path))
+        init_from.read_source(str(tmp_path))
 
 
 def test_load_says_how_a_shipped_model_is_loaded(tmp_path, monkeypatch):
@@ -240,9 +242,8 @@ def test_load_says_how_a_shipped_model_is_loaded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", shipped.list_names())
 def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
-    _, record = weights.read(shipped.find(name))
-    config = presets.load(re.search(r"--config=(\w+)", record["command"])[1])
+    stored = init_from.read_source(name)
+    config = presets.load(re.search(r"--config=(\w+)", stored.about["command"])[1])
     config.train.init_from = name
-    stored = shipped.read_any(name)
     found = init_from.take_variables(jax.random.key(0), runs.make(config, stored.image_shape), stored)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}

@@ -203,8 +203,3 @@ def test_a_model_that_does_not_fit_is_one_sentence(there, here, image_shape, mes
     with pytest.raises(UserError) as caught:
         init_from.take_variables(jax.random.key(0), runs.make(configs[1], image_shape), source)
     assert str(caught.value) == message
-
-
-def test_a_command_that_reads_no_source_says_so(tmp_path):
-    with pytest.raises(UserError, match=r"init_from is 'there', but this command draws the parameters"):
-        loop.run(tiny.make_config(**FIELDS), tmp_path, tiny.digits())

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from ifanp_jax.completion.rendering import WHITE_UNCERTAINTY
+from ifanp_jax.completion.preview import WHITE_UNCERTAINTY
 from ifanp_jax.errors import UserError
 from ifanp_jax.web.connections import Connection
 from ifanp_jax.web.server import PAGE, make_app

@@ -7,37 +7,37 @@ import pathlib
 
 import jax
 
-from ifanp_jax import errors, files
-from ifanp_jax.completion import mask_files, picture_file, preview, rendering
+from ifanp_jax import errors
+from ifanp_jax.completion import mask_files, picture_file, preview
+from ifanp_jax.completion.methods import ClassicalMethod
 from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
+from ifanp_jax.files import replacing
 from ifanp_jax.inference.model import Model
+from ifanp_jax.inference.options import CompletionOptions
 
 logger = logging.getLogger(__name__)
 
 Failure = tuple[str, str]
+Completer = Model | ClassicalMethod
 
 
 def complete_files(
-    model: Model,
+    model: Completer,
     *,
     input: str | pathlib.Path,
     mask: str | pathlib.Path,
     output: str | pathlib.Path,
-    num_samples: int,
-    seed: int = 0,
-    size: str = "auto",
+    options: CompletionOptions,
     invert_mask: bool = False,
-    rounds: int | None = None,
-    temperature: float = 1.0,
-    compared: collections.abc.Mapping[str, Model] | None = None,
+    compared: collections.abc.Mapping[str, Completer] | None = None,
 ) -> list[Failure]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
     For `NAME.jpg` these are `NAME_sample_1.png`, ..., `NAME_mean.png`, with the observed pixels of the
     picture bit for bit, in its own form: grey, 16 bits, transparency, EXIF and colour profile are kept.
     `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
-    `rendering.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
+    `preview.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
     Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture
     that fails is logged at the end, after the others are done.
 
@@ -46,14 +46,10 @@ def complete_files(
       input: picture file, or folder; what lies in `output` or `mask` below it is left out.
       mask: file for `masks.load` (white = observed) for all pictures; or a folder with one for each, at the
         same relative place and name but for the suffix; or "" for the alpha channel (at least
-        `pictures.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
+        `image_ops.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
-      num_samples: files per picture, at least 1.
-      seed: of the draws, the same for every picture.
-      size: as of `Model.complete`, like the two of the samples below.
+      options: of every picture; each has `num_samples` files of samples.
       invert_mask: True = white or opaque pixels are the ones to complete.
-      rounds: of the samples.
-      temperature: of the samples' noise.
       compared: other models by name, each of which adds `NAME_<name>.png` with its mean.
 
     Returns:
@@ -62,8 +58,7 @@ def complete_files(
     Raises:
       UserError: an option, the input, the mask or the output cannot be used for any picture.
     """
-    options = dict(num_samples=num_samples, seed=seed, size=size, rounds=rounds, temperature=temperature)
-    model.make_options(**options, uncertainty="heads")
+    model.with_rounds(options)  # a wrong one fails once, not for every picture
     root, names = _find_pictures(input, mask, output)
     find_mask = mask_files.make_finder(mask, root)
     output = _make_folder(output)
@@ -84,9 +79,9 @@ def complete_files(
 class _Job:
     """What is the same for all pictures."""
 
-    model: Model
-    compared: collections.abc.Mapping[str, Model]
-    options: dict
+    model: Completer
+    compared: collections.abc.Mapping[str, Completer]
+    options: CompletionOptions
     root: pathlib.Path
     output: pathlib.Path
     find_mask: collections.abc.Callable
@@ -111,11 +106,13 @@ class _Job:
     def _draw(self, original, observed):
         """The pictures that are written, by the end of their names."""
         picture = original.to_model(self.model.image_shape[-1])
-        result = self.model.complete(picture, observed, **self.options)
-        drawn = rendering.to_pictures(result, original, observed)
+        result = self.model.complete(picture, observed, options=self.options)
+        drawn = preview.to_pictures(result, original, observed)
         for name, other in self.compared.items():
             logger.info("Completing it by %s too.", name)
-            answer = other.complete(original.to_model(other.image_shape[-1]), observed, **self.options).mean
+            answer = other.complete(
+                original.to_model(other.image_shape[-1]), observed, options=self.options
+            ).mean
             drawn[name] = original.fill(answer, observed)
         return drawn | {"preview": preview.draw(drawn, observed)}
 
@@ -123,7 +120,7 @@ class _Job:
         path = self.output / stem
         path.parent.mkdir(parents=True, exist_ok=True)
         for name, values in drawn.items():
-            with files.replacing(path.with_name(f"{path.name}_{name}.png")) as unfinished:
+            with replacing(path.with_name(f"{path.name}_{name}.png")) as unfinished:
                 is_own = name not in ("uncertainty", "preview")
                 picture_file.write(unfinished, values, metadata=metadata if is_own else None)
         logger.info("Wrote %s to %s.", ", ".join(f"{path.name}_{name}.png" for name in drawn), path.parent)

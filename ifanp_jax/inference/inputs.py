@@ -1,66 +1,10 @@
-"""What a user gives to `Model.complete`, checked."""
-
-import dataclasses
-import math
+"""What a user gives to `Model.complete`, brought to one form and checked."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.errors import UserError
-
-SIZES = ("auto", "own", "trained")
-UNCERTAINTIES = ("heads", "samples")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How `Model.complete` answers; a bad value raises a UserError.
-
-    Attributes:
-      num_samples: at least 1.
-      seed: in [0, 2^32).
-      size: of SIZES.
-      rounds: at least 1.
-      temperature: at least 0.
-      uncertainty: of UNCERTAINTIES.
-    """
-
-    num_samples: int
-    seed: int
-    size: str
-    rounds: int = 1
-    temperature: float = 1.0
-    uncertainty: str = "heads"
-
-    def __post_init__(self):
-        """Checks the values."""
-        for name in ("num_samples", "rounds"):
-            value = getattr(self, name)
-            if not _is_integer(value) or value < 1:
-                raise UserError(f"{name} is {value!r} but must be a whole number of at least 1.")
-        if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
-            raise UserError(f"seed is {self.seed!r} but must be a whole number from 0 to {2**32 - 1}.")
-        if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):
-            raise UserError(f"temperature is {self.temperature!r} but must be a number of at least 0.")
-        for name, allowed in (("size", SIZES), ("uncertainty", UNCERTAINTIES)):
-            if getattr(self, name) not in allowed:
-                choices = " or ".join(f'"{choice}"' for choice in allowed)
-                raise UserError(f"{name} is {getattr(self, name)!r} but must be {choices}.")
-
-    def describe_one_round(self) -> str:
-        """A sentence: what one round gives in tiles, and what `rounds`, where they are more, would change."""
-        is_one = self.num_samples == 1
-        line = "In one round the "
-        line += "answer is the best estimate" if is_one else f"{self.num_samples} answers are equal"
-        if self.rounds > 1:
-            line += f"; rounds={self.rounds} would {'draw it' if is_one else 'let them differ'} and take "
-            line += f"{self.num_samples * self.rounds} times as long"
-        return f"{line}."
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:

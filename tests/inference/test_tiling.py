@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from ifanp_jax.inference.limits import Limits
+from ifanp_jax.inference.sizes import Limits
 from ifanp_jax.models.multiscale_np import MultiscaleNP
 from tests.helpers import random_image, random_mask
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax.completion import methods, pictures
+from ifanp_jax.completion import files, methods
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference.arguments import SIZES
+from ifanp_jax.inference.options import SIZES, CompletionOptions
 from tests.helpers import left_half, random_image, random_mask
 
 
@@ -23,10 +23,15 @@ def read(path):
     return np.asarray(Image.open(path))
 
 
-def run(model, tmp_path, mask="", *, source="in", **options):
-    options = {"num_samples": 2, **options}
-    return pictures.complete_files(
-        model, input=tmp_path / source, mask=mask and tmp_path / mask, output=tmp_path / "out", **options
+def run(model, tmp_path, mask="", *, source="in", output="out", invert_mask=False, compared=None, **options):
+    return files.complete_files(
+        model,
+        input=tmp_path / source,
+        mask=mask and tmp_path / mask,
+        output=tmp_path / output,
+        options=CompletionOptions(**{"num_samples": 2, **options}),
+        invert_mask=invert_mask,
+        compared=compared,
     )
 
 
@@ -222,14 +227,7 @@ def test_masks_and_output_below_the_input_are_no_pictures(model, tmp_path):
     write(tmp_path / "in/a.png", random_image(8, 8))
     write(tmp_path / "in/masks/a.png", left_half(8, 8) * np.uint8(255))
     for _ in range(2):
-        failures = pictures.complete_files(
-            model,
-            input=tmp_path / "in",
-            mask=tmp_path / "in/masks",
-            output=tmp_path / "in/out",
-            num_samples=2,
-        )
-        assert failures == []
+        assert run(model, tmp_path, "in/masks", output="in/out") == []
     assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 5
 
 
@@ -278,4 +276,4 @@ def test_output_that_is_a_file(model, tmp_path, place):
     write(tmp_path / "in/a.png", random_image(8, 8))
     (tmp_path / "out").write_text("hello")
     with pytest.raises(UserError, match="output"):
-        pictures.complete_files(model, input=tmp_path / "in", mask="", output=tmp_path / place, num_samples=2)
+        run(model, tmp_path, output=place)

@@ -1,0 +1,344 @@
+"""Pictures of any size: cut into tiles and levels, completed tile by tile, coarse to fine.
+
+Samples by rounds are those of the whole picture: one random order of its unknown pixels, noise drawn for each
+pixel of it, and each round's answers are context of the next one in every tile. So they do not depend on how
+the picture is cut, but for the tolerance of the tiles (`tiles`).
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from ifanp_jax.inference import autoregressive, predict, pyramid, sizes, tiles
+from ifanp_jax.inference.options import CompletionOptions
+from ifanp_jax.inference.progress import Listener, Progress
+from ifanp_jax.inference.pyramid import Level
+from ifanp_jax.inference.result import CompletionResult
+from ifanp_jax.inference.sizes import Limits
+from ifanp_jax.inference.tiles import Tile
+from ifanp_jax.runtime import device_mesh
+
+logger = logging.getLogger(__name__)
+
+
+def complete(
+    model,
+    image: np.ndarray,
+    mask: np.ndarray,
+    options: CompletionOptions,
+    *,
+    may_lower_rounds: bool,
+    listener: Listener | None = None,
+) -> CompletionResult:
+    """Completes images one after the other, each of any size.
+
+    Args:
+      model: an `inference.model.Model` whose module has a `tile_margin`.
+      image: float32 (B, H, W, C) in [0, 1], 0 where unobserved.
+      mask: bool (B, H, W, 1), True = observed.
+      options: with their rounds.
+      may_lower_rounds: True takes one round where there would be too many draws.
+      listener: is told how far the picture is.
+    """
+    results, taken = [], []
+    tile_model = TileModel.make(model.module, model.variables, model.limits)
+    max_depth = sizes.max_depth(model.image_shape)
+    for values, known in zip(image, mask[..., 0], strict=True):
+        depth = pyramid.measure_depth(known, beyond=max_depth)
+        levels = pyramid.make_levels(values, known, depth, max_depth)
+        picture = TiledPicture.cut(tile_model, levels, model.limits.tile_sides, Progress(listener=listener))
+        draws = options.num_samples * options.rounds * picture.num_pixels
+        is_lowered = may_lower_rounds and draws > model.limits.draws_at_once
+        rounds = 1 if is_lowered else options.rounds
+        taken.append(rounds)
+        _say(picture, depth, max_depth, options, rounds)
+        results.append(_complete_picture(picture, options, rounds))
+    samples, mean, uncertainty = zip(*results, strict=True)
+    samples = _stack(samples, axis=1)
+    return CompletionResult(samples, _stack(mean), _stack(uncertainty), samples, max(taken))
+
+
+def _complete_picture(picture, options, rounds):
+    """Samples (S, H, W, C), mean and uncertainty (H, W, C)."""
+    picture.progress.expect(*picture.count_work(options.num_samples if rounds > 1 else 0, rounds))
+    mean, uncertainty = picture.predict()
+    if uncertainty is None:
+        uncertainty = np.zeros_like(mean)
+    if rounds == 1:
+        return np.broadcast_to(mean, (options.num_samples, *mean.shape)), mean, uncertainty
+    samples = np.empty((options.num_samples, *mean.shape), np.float32)
+    squares = np.zeros_like(mean)
+    for number in range(options.num_samples):
+        generator = np.random.default_rng((options.seed, number))
+        samples[number] = picture.draw(generator, num_rounds=rounds, temperature=options.temperature)
+        squares += np.square(samples[number] - mean)
+    if options.uncertainty == "samples":
+        uncertainty = np.sqrt(squares / options.num_samples)
+    return samples, mean, uncertainty
+
+
+def _say(picture, depth, max_depth, options, rounds):
+    """One line: what is done, and why; and in how many rounds."""
+    (h, w), num_levels = depth.shape, len(picture.levels)
+    sides = {tile.side for cut in picture.tiles for tile in cut}
+    if not sides:
+        return
+    sides = sorted({min(sides), max(sides)})
+    line = (
+        f"Completing {h}x{w} pixels in {picture.num_tiles} "
+        f"{'tile' if picture.num_tiles == 1 else 'tiles'} of {' to '.join(f'{x}x{x}' for x in sides)}, "
+        "only where something is missing"
+    )
+    if num_levels > 1:
+        line += (
+            f"; coarse to fine from 1/{2 ** (num_levels - 1)} of the size, as a missing pixel is "
+            f"{depth.max():.0f} pixels from the nearest observed one, more than {max_depth:.0f}"
+        )
+    if rounds > 1:
+        calls, _ = picture.count_work(options.num_samples, rounds)
+        end = f"Each answer is drawn in {rounds} rounds, {calls} tiles in all."
+    else:
+        end = options.describe_one_round()
+    logger.info("%s. %s", line, end)
+
+
+def _stack(arrays, axis=0):
+    """Like np.stack, but without a copy of a single array, which may be large."""
+    return np.expand_dims(arrays[0], axis) if len(arrays) == 1 else np.stack(arrays, axis)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TiledPicture:
+    """A picture cut into levels and tiles, ready to be completed once or several times.
+
+    Attributes:
+      model: answers its tiles.
+      levels: the picture at several sizes, the largest first.
+      tiles: of each level.
+      progress: of all that is done with it.
+    """
+
+    model: "TileModel" = dataclasses.field(repr=False)
+    levels: list[Level] = dataclasses.field(repr=False)
+    tiles: list[list[Tile]] = dataclasses.field(repr=False)
+    progress: Progress = dataclasses.field(repr=False)
+
+    @classmethod
+    def cut(
+        cls, model: "TileModel", levels: list[Level], sides: tuple[int, ...], progress: Progress
+    ) -> "TiledPicture":
+        """Cuts every level into tiles.
+
+        Args:
+          model: that will answer them.
+          levels: of `pyramid.make_levels`.
+          sides: that the tiles may have, see `tiles.choose`.
+          progress: is told what is done.
+        """
+        margin, cell = model.module.tile_margin(), model.module.cell
+        cuts = [tiles.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in levels]
+        return cls(model, levels, cuts, progress)
+
+    @property
+    def num_tiles(self) -> int:
+        """Calls of the model that one pass takes, all levels together."""
+        return self.count_work(0, 0)[0]
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of those calls."""
+        return self.count_work(0, 0)[1]
+
+    def count_work(self, num_draws: int, num_rounds: int) -> tuple[int, int]:
+        """The calls of `predict` and of so many calls of `draw`, and the pixels of all of them."""
+        calls = pixels = 0
+        for level, cut in zip(self.levels, self.tiles, strict=True):
+            again = level.guide is not None  # the grid's own pixels, at last
+            sweeps = 1 + again + num_draws * (num_rounds + again)
+            calls += sweeps * len(cut)
+            pixels += sweeps * sum(tile.side**2 for tile in cut)
+        return calls, pixels
+
+    def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
+        return self._climb(self._sweep, is_mean=True)
+
+    def draw(self, generator: np.random.Generator, *, num_rounds: int, temperature: float) -> np.ndarray:
+        """Draws a sample by rounds.
+
+        Args:
+          generator: of order and noise.
+          num_rounds: R, see `autoregressive`.
+          temperature: factor of the noise.
+
+        Returns:
+          float32 (H, W, C) in [0, 1], known pixels kept.
+        """
+
+        def fill(image, known, wanted, cut):
+            order = generator.permutation(np.flatnonzero(wanted))
+            ends = [round(len(order) * autoregressive.share_known(r, num_rounds)) for r in range(num_rounds)]
+            for r, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+                reached = np.zeros(known.shape, bool)
+                reached.flat[order[start:end]] = True
+                noise = _draw_noise(generator, reached, image.shape[-1])
+                module = self.model.module
+                noise *= np.float32(autoregressive.find_noise_scale(module, r, num_rounds, temperature))
+                image, _ = self._sweep(image, known, reached, cut, noise)
+                known = known | reached
+            return image, None
+
+        return self._climb(fill, is_mean=False)[0]
+
+    def _climb(self, fill, *, is_mean):
+        """Completes level by level from the coarsest; `fill(image, known, wanted, tiles)` does one."""
+        level, cut = self.levels[-1], self.tiles[-1]
+        values, scale = fill(level.image, level.known, ~level.known, cut)
+        for level, cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
+            guide, size = level.guide, level.known.shape
+            coarse = pyramid.enlarge(values, size)
+            coarse_scale = None if scale is None else level.weight * pyramid.enlarge(scale, size)
+            # The coarse answer on the guide's grid is context of all other missing pixels.
+            context = np.where(guide[..., None], coarse, level.image)
+            values, scale = fill(context, level.known | guide, ~level.known & ~guide, cut)
+            # Then the grid's own pixels are answered from these.
+            values, guide_scale = self._sweep(values, ~guide, guide, cut)
+            if is_mean:
+                values += level.share * (coarse - values)
+            if coarse_scale is not None:
+                scale = np.sqrt(scale**2 + guide_scale**2 + coarse_scale**2)
+        return values, scale
+
+    def _sweep(self, image, known, wanted, cut, noise=None):
+        """Answers the wanted pixels from the known ones.
+
+        Args:
+          image: float32 (H, W, C), any value where neither known nor wanted.
+          known: bool (H, W).
+          wanted: bool (H, W), a subset of the pixels that are not known.
+          cut: tiles.
+          noise: what is added to the mean, in standard deviations; None = nothing.
+
+        Returns:
+          The image with the wanted pixels' answers in [0, 1]; and their standard deviation, float32
+          (H, W, C), 0 elsewhere, or None.
+        """
+        values, scale = image.copy(), None
+        due, idle = [], []
+        for tile in cut:
+            (due if wanted[tile.core].any() else idle).append(tile)
+        self.progress.advance([tile.side**2 for tile in idle])
+        for answered in self.model.answer(due, image, known):
+            for tile, answer in answered:
+                part, mean = wanted[tile.core], answer.mean
+                if noise is not None:
+                    mean = mean + autoregressive.color_noise(noise[tile.core], *answer[1:])
+                values[tile.core][part] = np.clip(mean, 0, 1)[part]
+                if answer.scale is not None:
+                    scale = np.zeros_like(values) if scale is None else scale
+                    scale[tile.core][part] = answer.scale[part]
+            self.progress.advance([tile.side**2 for tile, _ in answered])
+        return values, scale
+
+
+def _draw_noise(generator, pixels, channels):
+    """Normal noise (H, W, C) of unit variance where `pixels`, bool (H, W), are True."""
+    noise = np.zeros((*pixels.shape, channels), np.float32)
+    noise[pixels] = generator.standard_normal((int(pixels.sum()), channels), np.float32)
+    return noise
+
+
+class TileAnswer(NamedTuple):
+    """What a model says of the core of a tile, float32; None as in `models.outputs.Completion`.
+
+    Attributes:
+      mean: (H, W, C).
+      scale: (H, W, C), standard deviations, or None.
+      cholesky: (H, W, C, C), factor of a pixel's covariance, or None.
+      distribution: "normal" or "student_t".
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray | None
+    cholesky: np.ndarray | None
+    distribution: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TileModel:
+    """A model that answers tiles: one in a call, or as many at once as there are devices to share them.
+
+    Attributes:
+      module: Flax module with `tile_margin`.
+      variables: its parameters and other collections.
+      mesh: of the devices that share tiles.
+    """
+
+    module: nn.Module
+    variables: Any = dataclasses.field(repr=False)
+    mesh: jax.sharding.Mesh
+
+    @classmethod
+    def make(cls, module: nn.Module, variables, limits: Limits) -> "TileModel":
+        """Takes all local devices, or on a CPU as many as have the memory for a tile each.
+
+        Args:
+          module: says what a tile costs by `completion_bytes`.
+          variables: its parameters and other collections.
+          limits: of memory, and the sides of the tiles.
+        """
+        devices, side = jax.local_devices(), max(limits.tile_sides)
+        if devices[0].platform == "cpu":
+            fitting = sizes.find_num_bytes(limits) // module.completion_bytes((side, side))
+            devices = devices[: max(1, fitting)]
+        return cls(module, variables, device_mesh.make_mesh(devices=devices))
+
+    @functools.cached_property  # one tile alone needs no copies
+    def shared_variables(self) -> Any:
+        """`variables` on each device of the mesh."""
+        return jax.device_put(self.variables, device_mesh.replicated(self.mesh))
+
+    def answer(
+        self, due: list[Tile], image: np.ndarray, known: np.ndarray
+    ) -> Iterator[list[tuple[Tile, TileAnswer]]]:
+        """Answers tiles of one side from the known pixels.
+
+        Args:
+          due: tiles of the picture.
+          image: float32 (H, W, C), any value where unknown.
+          known: bool (H, W).
+
+        Yields:
+          The tiles of each call with their answers, in their order.
+        """
+        count = 1 if len(due) == 1 else self.mesh.size
+        for first in range(0, len(due), count):
+            group = due[first : first + count]
+            # One size of calls is one program: the last group is filled up.
+            filled = group + group[-1:] * (count - len(group))
+            completion = jax.device_get(self._ask(filled, image, known))
+            yield [(tile, _cut_core(completion, index, tile)) for index, tile in enumerate(group)]
+
+    def _ask(self, group, image, known):
+        """The model's answers, with an axis for one sample in front."""
+        masks = np.concatenate([tile.cut(known[..., None]) for tile in group])
+        images = np.concatenate([tile.cut(image) for tile in group])
+        inside = np.concatenate([tile.cut_inside(known.shape) for tile in group])
+        batch, variables = (np.where(masks, images, np.float32(0)), masks, inside), self.variables
+        if len(group) > 1:
+            variables = self.shared_variables
+            batch = jax.device_put(batch, device_mesh.batched(self.mesh))
+        key = jax.random.key(0)  # nothing is drawn without a latent variable
+        return predict.complete_batch(key, self.module, variables, *batch[:2], num_samples=1, inside=batch[2])
+
+
+def _cut_core(completion, index, tile):
+    parts = (completion.samples, completion.scale, completion.cholesky)
+    cores = (None if x is None else tile.cut_core(x[0, index]) for x in parts)
+    return TileAnswer(*cores, completion.distribution)
