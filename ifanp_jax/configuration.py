@@ -108,13 +108,18 @@ FIELDS = {
     "data.placement": Field("auto", choices=("auto", "device", "stream"), is_free=True),
     # side of random training crops, in pixels; 0 = whole images
     "data.random_crop": Field(0, low=0, is_of_images=True),
+    # bounds of the size at which random crops are taken, as a fraction of the picture's own, at most 1: a
+    # device reduces squares of random_crop / bound pixels, the side uniformly at random between
+    "data.random_scale": Field((1.0, 1.0), is_of_images=True),
     # of training images: "horizontal", or "all" symmetries of a square
     "data.flips": Field("none", choices=augment.FLIPS),
     # -- Contexts in training
     # "random" pixels (the paper), a half ("top", "bottom", "left", "right"), all but a box ("box_center",
     # "box_random"), a "file", "mixed": random pixels for 3 images in 4, else a half or a random box,
-    # "varied": for each image a kind of its own by `shares` and an observed fraction of its own, or
-    # "inpainting": for each image a hole of the inpainters' papers by `hole_shares`
+    # "varied": for each image a kind of its own by `shares` and an observed fraction of its own,
+    # "inpainting": for each image a hole of the inpainters' papers by `hole_shares`, "film": all but damage
+    # cut from the pictures of `folder`, "text": all but letters, "lattice": every second, third or fourth
+    # pixel of both axes
     "mask.kind": Field("random", choices=masks.KINDS),
     # observed part of the pixels: one value, or a range drawn anew at every step ("varied": for every image)
     "mask.fraction": Field((0.3, 0.6)),
@@ -123,6 +128,9 @@ FIELDS = {
     "mask.shares.half": Field(0.15, low=0),
     "mask.shares.box": Field(0.1, low=0),
     "mask.shares.strokes": Field(0.1, low=0),
+    "mask.shares.film": Field(0.0, low=0),
+    "mask.shares.text": Field(0.0, low=0),
+    "mask.shares.lattice": Field(0.0, low=0),
     # "inpainting", in expectation: a rectangle of half the side or a little less, free-form strokes, the
     # centre square (or 1/64 smaller on each side), half of the image, or all but 10 to 50 % of the pixels
     "mask.hole_shares.box": Field(1.0, low=0),
@@ -132,6 +140,9 @@ FIELDS = {
     "mask.hole_shares.half": Field(0.0, low=0),
     "mask.hole_shares.pixels": Field(0.0, low=0),
     "mask.file": Field("", is_place=True),  # "file": picture or .npy, white or True = observed
+    # "film", alone or in "varied": folder of mask pictures of any sizes, white = intact; parts are cut out
+    # around damage, at 1 to 1/4 of their size, turned and mirrored
+    "mask.folder": Field("", is_place=True),
     # -- The loss
     "objective.target": Field("all", choices=objectives.TARGETS),  # pixels whose likelihood counts
     "objective.num_samples": Field(1, low=1),  # K latent samples per image
@@ -249,6 +260,7 @@ def check(config: ConfigDict, *, source: str = "") -> None:
         if field.low is not None:
             errors.check_range(f"config.{name}", values[name], field.low, high=field.high)
     masks.check(config.mask)
+    augment.check_scales(config.data)
     fractions = config.evaluate.fractions
     if not all(isinstance(fraction, int | float) and 0 <= fraction <= 1 for fraction in fractions):
         raise UserError(f"config.evaluate.fractions is {fractions}; give observed shares in [0, 1].")

@@ -213,6 +213,9 @@ def describe_crop(data: ConfigDict) -> str:
         words.append(f"averaged to {data.image_size}x{data.image_size}")
     if data.random_crop:
         words.append(f"random crops of {data.random_crop}x{data.random_crop} in training")
+    low, high = data.get("random_scale", (1.0, 1.0))
+    if low < 1:
+        words.append(f"at {low:g} to {high:g} of their size")
     return ", ".join(words) or "whole images"
 
 

@@ -3,7 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax.errors import UserError
+
 FLIPS = ("none", "horizontal", "all")
+UNSCALED = (1.0, 1.0)
 
 
 def crop_random(key: jax.Array, images: jax.Array, side: int) -> jax.Array:
@@ -24,6 +27,36 @@ def crop_random(key: jax.Array, images: jax.Array, side: int) -> jax.Array:
         return jax.lax.dynamic_slice(image, (start[0], start[1], 0), (side, side, c))
 
     return jax.vmap(cut)(images, start)
+
+
+def crop_scaled(key: jax.Array, images: jax.Array, side: int, scales: tuple[float, float]) -> jax.Array:
+    """Cuts a square out of each image, anywhere in it, and reduces it with Lanczos's kernel.
+
+    Args:
+      key: PRNG key.
+      images: uint8 (B, H, W, C).
+      side: of the reduced square, in pixels.
+      scales: bounds (low, high) of side / side of the square that is cut, at most 1; the latter side is drawn
+        uniformly for each image, so that small scales are as many as large ones. `side / low` is at most H
+        and W.
+
+    Returns:
+      uint8 (B, side, side, C).
+    """
+    b, h, w, c = images.shape
+    low, high = scales
+    side_key, place_key = jax.random.split(key)
+    cut_side = jax.random.uniform(side_key, (b, 1), minval=side / high, maxval=side / low)
+    start = jax.random.uniform(place_key, (b, 2)) * (jnp.array([[h, w]]) - cut_side)
+    scale = jnp.broadcast_to(side / cut_side, (b, 2))
+
+    def cut(image, scale, start):
+        return jax.image.scale_and_translate(
+            image, (side, side, c), (0, 1), scale, -start * scale, method="lanczos3", antialias=True
+        )
+
+    reduced = jax.vmap(cut)(images.astype(jnp.float32), scale, start)
+    return jnp.clip(jnp.round(reduced), 0, 255).astype(jnp.uint8)
 
 
 def flip(key: jax.Array, images: jax.Array, flips: str) -> jax.Array:
@@ -48,17 +81,37 @@ def flip(key: jax.Array, images: jax.Array, flips: str) -> jax.Array:
     return jnp.where(chosen[2], jnp.swapaxes(images, 1, 2), images)
 
 
-def augment(key: jax.Array, images: jax.Array, *, crop: int, flips: str) -> jax.Array:
-    """Crops, then flips.
+def augment(
+    key: jax.Array, images: jax.Array, *, crop: int, flips: str, scales: tuple[float, float] = UNSCALED
+) -> jax.Array:
+    """Crops, at a random scale where that is asked for, then flips.
 
     Args:
       key: PRNG key.
       images: (B, H, W, C).
       crop: side of the random crop; 0 = the whole image.
       flips: of FLIPS.
+      scales: bounds as in `crop_scaled`; `UNSCALED` = crops as they are.
 
     Returns:
       (B, crop, crop, C), or (B, H, W, C).
     """
     crop_key, flip_key = jax.random.split(key)
-    return flip(flip_key, crop_random(crop_key, images, crop) if crop else images, flips)
+    if crop and tuple(scales) != UNSCALED:
+        images = crop_scaled(crop_key, images, crop, scales)
+    elif crop:
+        images = crop_random(crop_key, images, crop)
+    return flip(flip_key, images, flips)
+
+
+def check_scales(config_data) -> None:
+    """Raises a UserError when `config.data.random_scale` is not a range of scales, or nothing is cropped."""
+    scales = tuple(config_data.random_scale)
+    is_number = all(isinstance(scale, int | float) for scale in scales)
+    if not is_number or len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 1:
+        raise UserError(f"config.data.random_scale is {scales}; give a rising pair of fractions in (0, 1].")
+    if scales[0] < 1 and not config_data.random_crop:
+        raise UserError(
+            f"config.data.random_scale is {scales} but whole images are taken; set config.data.random_crop "
+            "to the side of the crops, or leave the scale at (1.0, 1.0)."
+        )

@@ -4,15 +4,19 @@ Every fraction is the observed share of the pixels, in [0, 1].
 """
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.data import inpainting_masks, strokes
+from ifanp_jax.data import inpainting_masks, mask_sheets, strokes
 from ifanp_jax.errors import UserError
 
 HALVES = ("top", "bottom", "left", "right")
-KINDS = ("random", *HALVES, "box_center", "box_random", "mixed", "varied", "inpainting", "file")
+KINDS = (
+    "random", *HALVES, "box_center", "box_random", "mixed", "varied", "inpainting", "file", *mask_sheets.KINDS
+)  # fmt: skip
+FIRST_FOLD = 100  # of the keys of sheets and lattices: beyond those that `varied` splits its key into
 STROKE_RADIUS = (0.025, 0.08)  # bounds of the brush's radius in "varied", as a share of the shorter side
 HOLES = ("box", "strokes", "centre", "centre_overlap", "half", "pixels")  # of "inpainting"
 HOLE_PIXEL_FRACTIONS = (0.1, 0.5)  # observed, of its "pixels"
@@ -124,16 +128,24 @@ def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | flo
 
 
 def varied(
-    key: jax.Array, shape: tuple[int, int, int], fractions: tuple[float, float], shares: dict[str, float]
+    key: jax.Array,
+    shape: tuple[int, int, int],
+    fractions: tuple[float, float],
+    shares: dict[str, float],
+    *,
+    draws: dict[str, Callable] = MappingProxyType({}),
 ) -> jax.Array:
     """Each image has a context of its own kind and size: random pixels, a half, all but a box or but strokes.
+
+    The draws of these four do not depend on the kinds of `draws`, which have keys of their own.
 
     Args:
       key: PRNG key.
       shape: (B, H, W).
       fractions: bounds of the observed share of random pixels, uniformly at random for each image.
       shares: of the images, in expectation, by kind: "random", "half", "box" (sides of a quarter to three
-        quarters of the image's) and "strokes"; they need not add up to 1.
+        quarters of the image's) and "strokes", and by the names of `draws`; they need not add up to 1.
+      draws: further kinds, `draw(key, shape)` by name, from `mask_sheets.make_draws`.
 
     Returns:
       bool (B, H, W, 1).
@@ -152,6 +164,8 @@ def varied(
         "box": _outside_random_box(keys["box"], shape, sides),
         "strokes": ~strokes.draw_strokes(keys["strokes"], shape, radius=radius),
     }
+    for name, draw in draws.items():
+        candidates[name] = draw(jax.random.fold_in(key, FIRST_FOLD + mask_sheets.KINDS.index(name)), shape)
     weights = jnp.array([shares[kind] for kind in candidates])
     kind = jax.random.choice(keys["kind"], len(candidates), (b,), p=weights / weights.sum())
     return jnp.stack(list(candidates.values()))[kind, jnp.arange(b)]
@@ -203,7 +217,7 @@ def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Ar
 
 
 def check(config) -> None:
-    """Raises a UserError when `config.mask` names an unknown kind or an impossible fraction."""
+    """Raises a UserError when `config.mask` names an unknown kind or an impossible share."""
     if config.kind not in KINDS:
         raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
     fractions = tuple(config.fraction)
@@ -218,6 +232,8 @@ def check(config) -> None:
             raise UserError(
                 f"config.mask.{name} is {shares}; give shares of at least 0, one of them above it."
             )
+    if "film" in mask_sheets.list_used(config):
+        mask_sheets.check_folder(config.folder)
 
 
 def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
@@ -229,11 +245,12 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
       config: the fields of `config.mask`.
 
     Raises:
-      UserError: for an unknown kind or a fraction outside [0, 1].
+      UserError: for an unknown kind, a fraction outside [0, 1], or a mask file or folder that cannot be used.
     """
     check(config)
     fractions = tuple(config.fraction)
     fixed = load(config.file) if config.kind == "file" else None
+    draws = mask_sheets.make_draws(config)
 
     def sample(key, shape):
         fraction_key, place_key = jax.random.split(key)
@@ -245,7 +262,10 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
             case "mixed":
                 return mixed(place_key, shape, fraction)
             case "varied":
-                return varied(place_key, shape, (fractions[0], fractions[-1]), config.shares.to_dict())
+                shares = config.shares.to_dict()
+                return varied(place_key, shape, (fractions[0], fractions[-1]), shares, draws=draws)
+            case "film" | "text" | "lattice":
+                return draws[config.kind](place_key, shape)
             case "inpainting":
                 return inpainting(place_key, shape, config.hole_shares.to_dict())
             case "box_center":

@@ -102,6 +102,7 @@ def make_sampler(
     *,
     crop: int = 0,
     flips: str = "none",
+    scales: tuple[float, float] = augment.UNSCALED,
 ) -> Callable[[jax.Array, jax.Array], Batch]:
     """Returns `make_batch(images, number) -> Batch` from uint8 images (B, H, W, C) and the batch's number.
 
@@ -111,11 +112,12 @@ def make_sampler(
       sample_mask: from `masks.make_sampler`.
       crop: side of a random crop; 0 = the whole image.
       flips: of `augment.FLIPS`.
+      scales: bounds of the scale of a random crop, as in `augment.crop_scaled`.
     """
 
     def make_batch(images, number):
         key = jax.random.fold_in(augmentation_key, number)
-        images = augment.augment(key, images, crop=crop, flips=flips)
+        images = augment.augment(key, images, crop=crop, flips=flips, scales=scales)
         mask = sample_mask(jax.random.fold_in(mask_key, number), images.shape[:3])
         return Batch(image=to_float(images), mask=mask)
 

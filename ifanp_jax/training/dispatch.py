@@ -104,6 +104,7 @@ def make_sampler(streams: Streams, config: ConfigDict, num_images: int) -> tuple
         masks.make_sampler(config.mask),
         crop=config.data.random_crop,
         flips=config.data.flips,
+        scales=tuple(config.data.random_scale),
     )
     return list_indices, make_batch
 

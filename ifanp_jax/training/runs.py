@@ -78,7 +78,7 @@ def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
     """(H, W, C) of the images that a training sees: those of the data, or random crops of them.
 
     Raises:
-      UserError: when the crop is larger than the images.
+      UserError: when the crop, at its smallest scale, is larger than the images.
     """
     h, w, c = dataset.train.shape[1:]
     crop = config.data.random_crop
@@ -86,6 +86,13 @@ def trained_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
         raise UserError(
             f"config.data.random_crop is {crop} but the images have {h}x{w} pixels; choose at most "
             f"{min(h, w)}, or 0 for whole images."
+        )
+    least_scale = config.data.random_scale[0]
+    if crop > least_scale * min(h, w):
+        raise UserError(
+            f"config.data.random_scale is {tuple(config.data.random_scale)}, for which crops of {crop} "
+            f"pixels are cut out of {crop / least_scale:.0f}, but the images have {h}x{w}; choose at least "
+            f"{crop / min(h, w):.3g}, or larger images (config.data.tile_size)."
         )
     return (crop, crop, c) if crop else (h, w, c)
 
