@@ -97,7 +97,7 @@ def draw(key: jax.Array, shape: tuple[int, int, int], sheets: Sheets) -> jax.Arr
     sheet = jnp.searchsorted(starts, place, side="right") - 1
     start, height, width = (x[sheet][:, None, None] for x in (starts, sides[:, 0], sides[:, 1]))
     row, column = jnp.divmod(place[:, None, None] - start, width)
-    shift = jax.random.randint(shift_key, (b, 2), 0, jnp.array([h, w]))[:, :, None, None]
+    shift = jax.random.randint(shift_key, (b, 2), 0, jnp.array([[h, w]]))[:, :, None, None]
     down = jnp.broadcast_to(jnp.arange(h)[None, :, None] - shift[:, 0], shape)
     right = jnp.broadcast_to(jnp.arange(w)[None, None, :] - shift[:, 1], shape)
     is_turned, is_down, is_right = jax.random.bernoulli(turn_key, 0.5, (3, b, 1, 1))
