@@ -103,6 +103,10 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(UserError, match=r"config\.data\.random_crop is 9"):
         ifanp_jax.train(IMAGES, config=CONFIG, overrides=FEW | {"data.random_crop": 9})
+    with pytest.raises(UserError, match=r"config\.data\.random_scale is .*crops of 6 pixels .* out of 12"):
+        ifanp_jax.train(
+            IMAGES, config=CONFIG, overrides=FEW | {"data.random_crop": 6, "data.random_scale": (0.5, 1.0)}
+        )
     config = "photos_multiscale:point_np.CNP"  # whose random crops are larger than these images
     trained = ifanp_jax.train(IMAGES, held_out=IMAGES[:3], config=config, overrides=FEW)
     assert (

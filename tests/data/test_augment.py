@@ -83,3 +83,20 @@ def test_augment_takes_a_scale():
     assert crops.shape == (200, 4, 4, 2) and crops.dtype == jnp.uint8
     whole = augment.augment(jax.random.key(1), images, crop=4, flips="none", scales=(1.0, 1.0))
     np.testing.assert_array_equal(whole, augment.augment(jax.random.key(1), images, crop=4, flips="none"))
+
+
+def check_scales(scales, *, crop):
+    augment.check_scales(ConfigDict({"random_scale": scales, "random_crop": crop}))
+
+
+@pytest.mark.parametrize("scales", [(0.0, 1.0), (0.5, 1.5), (1.0, 0.5), (0.5,), ("a", 1.0)])
+def test_an_impossible_scale_of_crops_is_refused(scales):
+    with pytest.raises(UserError, match=r"config\.data\.random_scale is"):
+        check_scales(scales, crop=4)
+
+
+def test_a_scale_without_crops_is_refused():
+    with pytest.raises(UserError, match=r"config\.data\.random_crop"):
+        check_scales((0.5, 1.0), crop=0)
+    check_scales((0.5, 1.0), crop=4)
+    check_scales(augment.UNSCALED, crop=0)
