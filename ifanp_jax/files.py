@@ -3,7 +3,12 @@
 import contextlib
 import hashlib
 import pathlib
+import tokenize
+import zipfile
 from collections.abc import Iterator
+
+# What NumPy raises on damaged .npy and .npz files.
+DAMAGED = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 
 
 @contextlib.contextmanager

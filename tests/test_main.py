@@ -1,5 +1,6 @@
 """The command line, as a person runs it."""
 
+import dataclasses
 import json
 import types
 
@@ -9,7 +10,6 @@ import pytest
 from PIL import Image
 
 from ifanp_jax import main
-from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.training import runs
 from tests import tiny
 from tests.helpers import ROOT, run_main
@@ -161,7 +161,7 @@ def test_bad_input_is_one_sentence(arguments, message):
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 file of"), (2, "2 files of")])
 def test_skipped_files_are_counted(monkeypatch, caplog, count, words):
-    dataset = Dataset("mine", None, None, skipped=("a.png: broken",) * count)
+    dataset = dataclasses.replace(tiny.noise(), name="mine", skipped=("a.png: broken",) * count)
     monkeypatch.setattr("ifanp_jax.data.sources.load", lambda config_data: dataset)
     main._load_data(types.SimpleNamespace(data=types.SimpleNamespace(name="")))
     assert caplog.messages[-1] == f"Skipped {words} mine in all."

@@ -10,7 +10,7 @@ import jax
 from ifanp_jax import errors
 from ifanp_jax.completion import mask_files, picture_file, preview
 from ifanp_jax.completion.methods import ClassicalMethod
-from ifanp_jax.data.sources import folder
+from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
 from ifanp_jax.files import replacing
 from ifanp_jax.inference.model import Model
@@ -144,7 +144,7 @@ def _find_pictures(
     left_out = [path for path in others.values() if path.is_relative_to(resolved)]
     names = [
         name
-        for name in folder.list_pictures(root)
+        for name in image_ops.list_pictures(root)
         if not any((resolved / name).is_relative_to(path) for path in left_out)
     ]
     if not str(mask):
@@ -152,7 +152,7 @@ def _find_pictures(
         names = [name for name in names if name not in beside]
     if not names:
         raise UserError(
-            f"There is no picture to complete below {source} (allowed are {', '.join(folder.SUFFIXES)}): "
+            f"There is no picture to complete below {source} (allowed are {', '.join(image_ops.SUFFIXES)}): "
             "name another folder."
         )
     return root, names

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ifanp_jax.data import image_ops, masks
-from ifanp_jax.data.sources import folder
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference.sizes import format_share
 
@@ -55,7 +54,7 @@ def make_finder(mask: str | pathlib.Path, root: pathlib.Path) -> Callable[[str, 
         )
     found: dict[str, list[str]] = {}
     arrays = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*.npy")))
-    for name in (*folder.list_pictures(path), *arrays):
+    for name in (*image_ops.list_pictures(path), *arrays):
         found.setdefault(without_suffix(name), []).append(name)
     if not found:
         raise UserError(f"There is no mask below {mask}: put a picture or .npy file there for each input.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from ifanp_jax.errors import UserError, first_line
 
 MAX_PIXELS = 64_000_000
 OPAQUE = 128  # least alpha of a pixel that counts as seen, of 255
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # of picture files
 # By content, whatever the name says. Pillow knows more, and hands PostScript to another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
@@ -85,6 +87,24 @@ def make_recipe(config_data) -> Recipe:
 
 def _is_box(box) -> bool:
     return len(box) == 4 and all(isinstance(x, int) for x in box) and min(box[:2]) >= 0 and min(box[2:]) >= 1
+
+
+def list_pictures(root: str | pathlib.Path) -> list[str]:
+    """Lists the pictures below a folder, by suffix in any case; names that start with a dot are left out.
+
+    Args:
+      root: the folder.
+
+    Returns:
+      Sorted paths relative to it, with "/" on every system.
+    """
+    found = []
+    for directory, folders, files in os.walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        for file in files:
+            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+                found.append((pathlib.Path(directory) / file).relative_to(root).as_posix())
+    return sorted(found)
 
 
 def read_picture(path: str | pathlib.Path) -> np.ndarray:

@@ -151,8 +151,8 @@ def read_film(folder: str) -> Sheets:
     names = image_ops.list_pictures(root)
     if not names:
         raise UserError(
-            f"config.mask.folder is {folder!r}, which holds no picture (allowed are {', '.join(image_ops.SUFFIXES)}): "
-            "name a folder of mask pictures."
+            f"config.mask.folder is {folder!r}, which holds no picture (allowed are "
+            f"{', '.join(image_ops.SUFFIXES)}): name a folder of mask pictures."
         )
     sheets, num_pixels = [], 0
     for name in names:

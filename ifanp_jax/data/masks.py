@@ -297,14 +297,14 @@ def load(path: str):
     """
     import numpy as np
 
+    from ifanp_jax import files
     from ifanp_jax.data import image_ops
-    from ifanp_jax.data.sources import arrays
 
     if not path.lower().endswith(".npy"):
         return from_picture(image_ops.read_picture(path))
     try:
         array = np.load(path, allow_pickle=False)
-    except arrays.DAMAGED as error:
+    except files.DAMAGED as error:
         raise UserError(
             f"mask {path} cannot be read ({error}); give a picture or a .npy array (H, W)."
         ) from None

@@ -29,7 +29,7 @@ def list_starts(length: int, side: int) -> list[int]:
     return [round(index * (length - side) / max(count - 1, 1)) for index in range(count)]
 
 
-def deal(pictures: list[list[np.ndarray]]) -> list[np.ndarray]:
+def interleave(pictures: list[list[np.ndarray]]) -> list[np.ndarray]:
     """One list of many pictures' tiles: the middle one of each, then its neighbours, and so on outwards.
 
     So the first tiles come from as many pictures as there are.

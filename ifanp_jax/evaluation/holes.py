@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from ifanp_jax import files
 from ifanp_jax.data import masks
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
 from ifanp_jax.metrics import inpainting
 
@@ -118,7 +117,7 @@ def read(path: str | pathlib.Path, shape: tuple[int, int, int]) -> Holes:
             np.load(file, allow_pickle=False) as archive,
         ):
             found = {name: archive[name] for name in archive.files}
-    except (*arrays.DAMAGED, TypeError) as error:
+    except (*files.DAMAGED, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it, or remove it to draw anew.") from None
     n, h, w = shape
     for name, mask in found.items():

@@ -8,9 +8,8 @@ import statistics
 import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax import metrics
+from ifanp_jax import files, metrics
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.data.sources import arrays
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import baselines, by_rounds, image_values
 from ifanp_jax.evaluation.cells import list_cells, value_name
@@ -167,7 +166,7 @@ def read_values(directory: pathlib.Path) -> dict[str, np.ndarray]:
 def _refusing_damage(directory):
     try:
         yield
-    except arrays.DAMAGED as error:
+    except files.DAMAGED as error:
         raise UserError(
             f"The evaluation in {directory} cannot be read ({error}); remove its evaluation.json, and the "
             "same command evaluates the run again."

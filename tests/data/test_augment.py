@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ifanp_jax.data import augment
+from ifanp_jax.errors import UserError
 
 IMAGES = jnp.arange(200 * 5 * 5 * 2).reshape(200, 5, 5, 2)
 

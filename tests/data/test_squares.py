@@ -23,9 +23,9 @@ def test_tiles_are_the_parts_of_the_picture():
     np.testing.assert_array_equal(cut, expected)
 
 
-def test_dealt_tiles_begin_with_the_middle_of_every_picture():
+def test_interleaved_tiles_begin_with_the_middle_of_every_picture():
     pictures = [list("abc"), list("d"), list("efgh")]
-    dealt = squares.deal(pictures)
-    assert dealt[:3] == ["b", "d", "g"]
-    assert sorted(dealt) == list("abcdefgh")
-    assert squares.deal([]) == []
+    interleaved = squares.interleave(pictures)
+    assert interleaved[:3] == ["b", "d", "g"]
+    assert sorted(interleaved) == list("abcdefgh")
+    assert squares.interleave([]) == []

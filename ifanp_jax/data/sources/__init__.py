@@ -40,43 +40,12 @@ def load(config_data) -> Dataset:
         )
     source = importlib.import_module(f"{__name__}.{config_data.source}")
     dataset = source.load(config_data)
-    dataset = dataclasses.replace(
+    return dataclasses.replace(
         dataset,
         train=_first(dataset.train, config_data.max_train_images),
         evaluation=_first(dataset.evaluation, config_data.max_eval_images),
     )
-    check(dataset)
-    return dataset
 
 
 def _first(images: np.ndarray, limit: int) -> np.ndarray:
     return images[:limit] if limit > 0 else images
-
-
-def check(dataset: Dataset) -> None:
-    """Checks what every other module relies on.
-
-    Args:
-      dataset: what a source returned.
-
-    Raises:
-      UserError: an array is not uint8 (N, H, W, 1 or 3), is empty, or the two differ in (H, W, C).
-    """
-    for part in ("train", "evaluation"):
-        images = getattr(dataset, part)
-        if (
-            images.dtype != np.uint8
-            or images.ndim != 4
-            or images.shape[-1] not in (1, 3)
-            or 0 in images.shape
-        ):
-            raise UserError(
-                f"The {part} images of {dataset.name} are {images.dtype} {images.shape} but must be uint8 "
-                "(N, H, W, 1 or 3) with at least one image: convert them."
-            )
-    if dataset.train.shape[1:] != dataset.evaluation.shape[1:]:
-        raise UserError(
-            f"The training images of {dataset.name} have shape {dataset.train.shape[1:]} and the held-out "
-            f"ones {dataset.evaluation.shape[1:]} but both must be equal: set data.image_size and "
-            "data.channels."
-        )

@@ -2,17 +2,13 @@
 
 import contextlib
 import pathlib
-import tokenize
-import zipfile
 
 import numpy as np
 
+from ifanp_jax import files
 from ifanp_jax.data import image_ops
 from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
-
-# What NumPy raises on damaged files.
-DAMAGED = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 
 
 def load(config_data) -> Dataset:
@@ -110,7 +106,7 @@ def _keys(path: pathlib.Path) -> list[str]:
 def _load(path: pathlib.Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGED as error:
+    except files.DAMAGED as error:
         raise _unreadable(path) from error
 
 
@@ -134,7 +130,7 @@ def _open_archive(path: pathlib.Path):
         raise
     except MemoryError as error:  # or its header is damaged and promises too much
         raise UserError(f"{path} does not fit into the memory ({error}): save it as .npy.") from error
-    except DAMAGED as error:
+    except files.DAMAGED as error:
         raise _unreadable(path) from error
 
 

@@ -18,7 +18,6 @@ from ifanp_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_SHARE_OF_MEMORY = 0.3  # that the images of a folder may take while they are read
 PARTITION_NUMBERS = {"val": 1, "validation": 1, "test": 2}
 
@@ -51,10 +50,11 @@ def load(config_data) -> Dataset:
         raise UserError(
             f"data.dir is {config_data.dir!r} but must be a folder of pictures: name one that exists."
         )
-    names = list_pictures(root)
+    names = image_ops.list_pictures(root)
     if not names:
         raise UserError(
-            f"There is no picture below {root} (allowed are {', '.join(SUFFIXES)}): name another folder."
+            f"There is no picture below {root} (allowed are {', '.join(image_ops.SUFFIXES)}): name another "
+            "folder."
         )
     train_names, eval_names, unlisted = _split(names, config_data)
     limits = {"train": config_data.max_train_images, "evaluation": config_data.max_eval_images}
@@ -141,24 +141,6 @@ def _split(names, config_data):
         return split_by_partition(names, partition, config_data.eval_split)
     by_folder = split_by_folder(names, config_data.train_split, config_data.eval_split)
     return by_folder or (*split_by_hash(names, config_data.eval_fraction), ())
-
-
-def list_pictures(root: str | pathlib.Path) -> list[str]:
-    """Lists the pictures below a folder, by suffix in any case; names that start with a dot are left out.
-
-    Args:
-      root: the folder.
-
-    Returns:
-      Sorted paths relative to it, with "/" on every system.
-    """
-    found = []
-    for directory, folders, files in os.walk(root):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                found.append((pathlib.Path(directory) / file).relative_to(root).as_posix())
-    return sorted(found)
 
 
 def split_by_hash(names: collections.abc.Sequence[str], eval_fraction: float) -> tuple[list[str], list[str]]:
@@ -354,7 +336,7 @@ def _read_names(
                         "set data.image_size, the number of pixels to which the shorter side of each is "
                         "reduced."
                     )
-    return squares.deal([images for images, _ in good]), skipped, [changed for _, changed in good]
+    return squares.interleave([images for images, _ in good]), skipped, [changed for _, changed in good]
 
 
 def _choose_side(root: pathlib.Path, names: list[str], recipe: image_ops.Recipe, tile_size: int) -> int:

@@ -15,7 +15,7 @@ def test_folder_reads_recursively_in_order(tmp_path):
     Image.fromarray(images[0]).save(root / "below" / "X.PNG")
     (root / ".hidden.png").write_text("")
     (root / "notes.txt").write_text("")
-    names = folder.list_pictures(root)
+    names = image_ops.list_pictures(root)
     assert names == [f"{number:06d}.png" for number in range(1, 13)] + ["below/X.PNG"]
 
     dataset = sources.load(make_config(tmp_path, source="folder", dir=root, eval_fraction=0.3))
@@ -66,7 +66,7 @@ def test_folder_channels(tmp_path, channels):
 def test_folder_limits_count_only_good_pictures(tmp_path):
     root = tmp_path / "pictures"
     write_pictures(root, 20, 4, 4, 3)
-    first = folder.split_by_hash(folder.list_pictures(root), 0.3)[0][0]
+    first = folder.split_by_hash(image_ops.list_pictures(root), 0.3)[0][0]
     (root / first).write_text("broken")
     config = make_config(tmp_path, source="folder", dir=root, eval_fraction=0.3, max_train_images=3)
     dataset = sources.load(config)

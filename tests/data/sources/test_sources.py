@@ -49,14 +49,25 @@ def test_bad_recipes(tmp_path, fields, message):
             np.zeros((2, 4, 4, 1), np.uint8),
             "train images of x are float32",
         ),
+        (
+            np.full((2, 4, 4, 1), np.nan),
+            np.zeros((2, 4, 4, 1), np.uint8),
+            r"float64 \(2, 4, 4, 1\) but must be uint8",
+        ),
+        (
+            np.zeros((2, 4, 4, 1), np.uint8),
+            np.zeros((2, 4, 4, 1), np.uint16),
+            "evaluation images of x are uint16",
+        ),
+        (np.zeros((2, 4, 4, 4), np.uint8), np.zeros((2, 4, 4, 4), np.uint8), r"\(N, H, W, 1 or 3\)"),
         (np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 4, 4), np.uint8), "evaluation images of x are uint8"),
         (np.zeros((0, 4, 4, 1), np.uint8), np.zeros((2, 4, 4, 1), np.uint8), "at least one image"),
         (np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 5, 4, 1), np.uint8), "both must be equal"),
     ],
 )
-def test_check(train, evaluation, message):
+def test_a_dataset_is_of_bytes_of_one_shape(train, evaluation, message):
     with pytest.raises(UserError, match=message):
-        sources.check(Dataset(name="x", train=train, evaluation=evaluation))
+        Dataset(name="x", train=train, evaluation=evaluation)
 
 
 def test_digits_are_all_there_once(tmp_path):
