@@ -27,7 +27,8 @@ from ifanp_jax import configuration, metrics, objectives
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import batches, cells, tables
+from ifanp_jax.evaluation import batches, tables
+from ifanp_jax.evaluation.contexts import make_context
 from ifanp_jax.inference import autoregressive, predict
 from ifanp_jax.inference.model import Model
 from ifanp_jax.models import heads
@@ -114,7 +115,8 @@ def draw_points(
 def measure_npf(trained: Model, images: np.ndarray, *, num_rounds: int) -> list[dict]:
     """The rows of npf, one for each floor: nats per image, with their 95 % intervals over images."""
     config = trained.config.evaluate
-    context = cells.draw_contexts(config.seed, "uniform", NPF["evaluate.uniform_fraction"], images.shape[:3])
+    fraction = NPF["evaluate.uniform_fraction"]
+    context = make_context("uniform", images.shape[:3], fraction=fraction, seed=config.seed).masks
     floors = _above_own(trained, NPF_FLOORS)
     found = _measure(trained, images, context, ~context, floors, num_rounds)
     return _list_rows(found, floors, config.seed)

@@ -8,47 +8,22 @@ rate falls to 0 within them. The clock runs during steps alone: compiling, looki
 the interpolations are told apart.
 """
 
-import dataclasses
-import math
 import pathlib
 import tempfile
 import time
 
-import jax
 from ml_collections import ConfigDict
 
 from ifanp_jax import benchmark, training
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import baselines, cells, evaluate, tables
-from ifanp_jax.training import runs
+from ifanp_jax.evaluation import baselines, evaluate, scores, tables
+from ifanp_jax.evaluation.contexts import load_contexts
+from ifanp_jax.evaluation.options import Options
+from ifanp_jax.study import equal_time
 
 NUM_LOOKS = 12  # at the held-out images
-STEP_EFFORT = dataclasses.replace(benchmark.FULL_EFFORT, num_turns=5)
 HEAD = ("observed", "best interpolation, dB", "passed after, minutes", "at the end, dB")
-
-
-class Clock:
-    """Seconds of all dispatches but the first, which compiles."""
-
-    def __init__(self):
-        """Starts at 0."""
-        self.seconds, self.first_seconds = 0.0, None
-
-    def wrap(self, train_steps):
-        """`train_steps` that is timed, as `training.run` takes it by `wrap_steps`."""
-
-        def timed_steps(*args):
-            started = time.monotonic()
-            result = jax.block_until_ready(train_steps(*args))
-            took = time.monotonic() - started
-            if self.first_seconds is None:
-                self.first_seconds = took
-            else:
-                self.seconds += took
-            return result
-
-        return timed_steps
 
 
 def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int = 0) -> dict:
@@ -69,15 +44,17 @@ def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int 
     num_images = config.evaluate.num_images or len(dataset.evaluation)
     config.evaluate.update(halves=False, uniform_fraction=0.0, classical_images=num_images)
     if not num_steps:
-        num_steps = _count_steps(config, dataset, minutes)
+        num_steps = equal_time.count_steps(config, dataset, minutes=minutes, read_clock=time.monotonic)
     config.train.update(num_steps=num_steps, validate_every=max(1, num_steps // NUM_LOOKS))
     config.train.update(checkpoint_every=num_steps, checkpoint_minutes=0.0, keep_every=0)
-    classical = baselines.evaluate_classical(config.evaluate, dataset)
-    clock, looks = Clock(), []
+    options = Options.of(config)
+    contexts = load_contexts(options, dataset.evaluation[: options.num_images or None].shape[:3])
+    classical, _ = baselines.evaluate_classical(options, dataset, contexts)
+    clock, looks = equal_time.StepClock(), []
 
     def look(run):
-        found = _measure_cells(run, dataset)
-        looks.append({"minutes": clock.seconds / 60, "step": run.model.step, "psnr": found})
+        found = _measure_cells(run, dataset, options, contexts)
+        looks.append({"minutes": sum(clock.seconds[1:]) / 60, "step": run.model.step, "psnr": found})
         return {f"val/psnr_completed_{fraction:g}": psnr for fraction, psnr in found.items()}
 
     with tempfile.TemporaryDirectory() as folder:
@@ -89,34 +66,24 @@ def run(config: ConfigDict, dataset: Dataset, *, minutes: float, num_steps: int 
         "data": dataset.name,
         "num_images": min(num_images, len(dataset.evaluation)),
         "num_steps": num_steps,
-        "minutes": clock.seconds / 60,
-        "first_seconds": clock.first_seconds,
+        "minutes": sum(clock.seconds[1:]) / 60,
+        "first_seconds": clock.seconds[0],
         "cells": [_summarise(classical, fraction, looks) for fraction in config.evaluate.fractions],
     }
 
 
-def _count_steps(config, dataset, minutes):
-    """The steps that fit in the minutes."""
-    entry = benchmark.measure_training(config, runs.trained_shape(config, dataset), STEP_EFFORT)
-    return max(1, math.floor(60e3 * minutes / entry["milliseconds"]))
-
-
-def _measure_cells(run, dataset) -> dict[float, float]:
+def _measure_cells(run, dataset, options, contexts) -> dict[float, float]:
     """Mean PSNR in dB, observed pixels kept, in each random cell."""
-    config = run.config.evaluate
-    images = dataset.evaluation[: config.num_images or None]
-    found = {}
-    for kind, fraction in cells.list_cells(config):
-        contexts = cells.draw_contexts(config.seed, kind, fraction, images.shape[:3])
-        found[fraction] = float(
-            evaluate.evaluate_images(run.model, images, contexts)["psnr_completed"].mean()
-        )
+    images, found = dataset.evaluation[: options.num_images or None], {}
+    for context in contexts.values():
+        values = evaluate.evaluate_images(run.model, images, context.masks, options)
+        found[context.fraction] = float(values["psnr_completed"].mean())
     return found
 
 
 def _summarise(classical, fraction, looks):
     """A cell: the interpolation to pass, the curve, and when it passed."""
-    best = baselines.best_classical(classical, {"mask": "random", "fraction": fraction})
+    best = scores.best_classical(classical, {"mask": "random", "fraction": fraction})
     curve = [(look["minutes"], look["psnr"][fraction]) for look in looks]
     return {
         "fraction": fraction,

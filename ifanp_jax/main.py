@@ -5,7 +5,6 @@ ifanp-jax complete --model=photos --input=PICTURE --mask=MASK --output=DONE
 ifanp-jax serve --model=photos
 """
 
-import dataclasses
 import json
 import logging
 import os
@@ -133,7 +132,7 @@ def _train():
             allowed_changes=_ALLOW_CONFIG_CHANGE.value,
             validate=validate,
         )
-    _report(run.model, dataset, _WORKDIR.value)
+    _report(run.model, dataset, _WORKDIR.value, config)
 
 
 def _evaluate():
@@ -149,7 +148,7 @@ def _evaluate():
     runs.check_same_model(_WORKDIR.value, config, None)
     dataset = _load_data(config)
     runs.check_same_model(_WORKDIR.value, config, runs.trained_shape(config, dataset))
-    _report(dataclasses.replace(model, config=config), dataset, _WORKDIR.value)
+    _report(model, dataset, _WORKDIR.value, config)
 
 
 def _evaluate_shipped():
@@ -160,18 +159,18 @@ def _evaluate_shipped():
             "--config=mnist_multiscale, and --output for the tables."
         )
     model = _load_model()
-    config.model, config.step = model.config.model, model.config.step
+    config.model = model.config.model
     logger.info("The model is %s; --config says the data and how it is evaluated.", _MODEL.value)
     _prepare(config, trained=model.config)
     dataset = _load_data(config)
     model.check_takes(dataset.evaluation.shape[1:])
     pathlib.Path(_OUTPUT.value).expanduser().mkdir(parents=True, exist_ok=True)
-    _report(dataclasses.replace(model, config=config), dataset, pathlib.Path(_OUTPUT.value).expanduser())
+    _report(model, dataset, pathlib.Path(_OUTPUT.value).expanduser(), config)
 
 
 def _study():
     extras.require("train", "a study")
-    from ifanp_jax.study import run
+    from ifanp_jax.study import run, tables
 
     config = command_line.get_config()
     if config is None or "study" not in config:
@@ -180,7 +179,7 @@ def _study():
     dataset = _load_data(config)
     with errors.full_device("lower config.train.batch_size and config.evaluate.batch_size"):
         study = run.run(config, _WORKDIR.value, dataset)
-    print("\n".join(run.terminal_lines(study)))
+    print(tables.terminal_page(study))
     logger.info("Wrote study.md, study.json, study.csv and the figures to %s.", _WORKDIR.value)
 
 
@@ -280,11 +279,12 @@ def _evaluation_memory():
     return errors.full_device("lower config.evaluate.batch_size or config.evaluate.num_samples")
 
 
-def _report(model, dataset, folder):
+def _report(model, dataset, folder, config):
     from ifanp_jax.evaluation import report
+    from ifanp_jax.evaluation.options import Options
 
     with _evaluation_memory():
-        report.make(model, dataset, folder)
+        report.make(model, dataset, folder, options=Options.of(config))
 
 
 def run():

@@ -5,11 +5,16 @@ import pytest
 from configs import celeba_multiscale, default, digits_ifanp, study_digits, study_inpainting
 from ifanp_jax import configuration, models, presets
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation.cells import list_cells
+from ifanp_jax.evaluation.contexts import load_contexts
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.training import loop
 from tests import tiny
 
 FIELDS = configuration.FIELDS
+
+
+def name_contexts(config):
+    return list(load_contexts(Options.of(config), (1, 8, 8)))
 
 
 def refuse(config, *facts):
@@ -120,7 +125,7 @@ def prepare(config, protocol, **options):
 def test_the_npf_protocol_sets_contexts_and_likelihood():
     config = prepare(study_digits.get_config(), "npf")
     assert config.mask.fraction == (0.0, 0.3) and config.model.likelihood == "per_pixel"
-    assert list_cells(config.evaluate) == [("uniform", 0.3)]
+    assert name_contexts(config) == ["uniform 0.3"]
 
 
 def test_our_own_model_takes_the_npf_protocol():
@@ -143,8 +148,7 @@ def test_the_papers_protocol_sets_random_contexts():
     prepare(config, "paper")
     assert (config.mask.kind, config.mask.fraction) == ("random", (0.3, 0.6))
     assert config.objective.target == "all"
-    cells = [cell for cell in list_cells(config.evaluate) if cell[0] == "random"]
-    assert cells == [("random", 0.2), ("random", 0.4), ("random", 0.6)]
+    assert name_contexts(config)[:4] == ["random 0.2", "random 0.4", "random 0.6", "top 0.5"]
 
 
 def test_a_trained_model_keeps_its_likelihood_under_any_protocol():
@@ -153,7 +157,7 @@ def test_a_trained_model_keeps_its_likelihood_under_any_protocol():
     config.model = trained.model
     prepare(config, "npf", trained=trained)
     assert (config.model.likelihood, config.model.sigma_floor) == ("per_image", 0.004)
-    assert list_cells(config.evaluate) == [("uniform", 0.3)] and config.mask.fraction == (0.0, 0.3)
+    assert name_contexts(config) == ["uniform 0.3"] and config.mask.fraction == (0.0, 0.3)
 
 
 @pytest.mark.parametrize("module", [default, study_inpainting])

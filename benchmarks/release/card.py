@@ -78,7 +78,7 @@ def list_lines(values: dict[str, Any]) -> list[str]:
         [
             tables.label({"mask": row["mask"], "fraction": row["observed"]}),
             str(row["num_images"]),
-            *(tables.show(row, name, form) for _, name, form in columns),
+            *(format(row[name], form) if name in row else "" for _, name, form in columns),
             _show_classical(row),
         ]
         for row in rows

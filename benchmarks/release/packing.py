@@ -16,7 +16,7 @@ from benchmarks.release import card, rounding
 from ifanp_jax import configuration, files, presets
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError, first_line
-from ifanp_jax.evaluation import baselines
+from ifanp_jax.evaluation import scores
 from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 from ifanp_jax.training import runs
@@ -231,7 +231,7 @@ def list_numbers(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
         row |= {name: _round(cell[name]) for name in METRICS if name in cell}
         if "rounds_rank_correlation" in row:
             row["rounds_num_images"] = min(evaluation["rounds"]["rounds_images"], cell["num_images"])
-        if best := baselines.best_classical(evaluation["classical"], cell):
+        if best := scores.best_classical(evaluation["classical"], cell):
             row |= {
                 "classical": best["method"],
                 "classical_psnr_completed": _round(best["psnr_completed"]),

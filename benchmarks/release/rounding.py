@@ -7,7 +7,7 @@ import numpy as np
 
 from ifanp_jax import metrics
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation.cells import draw_contexts
+from ifanp_jax.evaluation.contexts import make_context
 from ifanp_jax.inference import store
 from ifanp_jax.inference.model import Model
 
@@ -52,7 +52,7 @@ def measure(model: Model, images: np.ndarray, *, dtype: str) -> Change:
       dtype: of the storage.
     """
     images = np.asarray(images[:NUM_IMAGES], np.float32) / 255
-    mask = np.asarray(draw_contexts(0, "random", FRACTION, images.shape[:3]))
+    mask = make_context("random", images.shape[:3], fraction=FRACTION, seed=0).masks
     arrays = store.to_arrays(model.variables, dtype=dtype)
     stored = store.unflatten({name: _to_float32(x) for name, x in arrays.items()})
     means = [

@@ -1,81 +1,75 @@
-"""Interpolation under the test protocol: the numbers that a trained model has to beat."""
+"""Classical methods in the same contexts: the numbers that a trained model has to beat."""
 
 import logging
-import math
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from ifanp_jax.classical import interpolation
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import image_values
-from ifanp_jax.evaluation.cells import draw_contexts, list_cells
+from ifanp_jax.evaluation import scores
+from ifanp_jax.evaluation.contexts import Contexts
+from ifanp_jax.evaluation.options import Options
 
 logger = logging.getLogger(__name__)
 
 NUM_TRAINING_IMAGES = 16  # for the choice of the Gaussian process's length scale
 
 
-def evaluate_classical(config: ConfigDict, dataset: Dataset) -> list[dict[str, object]]:
-    """Evaluates interpolation on the first images of the same contexts.
+def evaluate_classical(
+    options: Options, dataset: Dataset, contexts: Contexts
+) -> tuple[list[dict[str, object]], scores.Values]:
+    """Evaluates interpolation, and in holes the methods for holes, on the first images.
 
     Args:
-      config: `config.evaluate`.
+      options: `classical_images` says how many.
       dataset: held-out images, and training images for the Gaussian process's length scale.
+      contexts: of the held-out images.
 
     Returns:
-      One row per method, mask and fraction.
+      One row per context and method, and the values per image.
     """
-    images = first_images(config, dataset)
-    if not len(images) or not list_cells(config):
-        return []
-    methods = interpolation.methods_for(*images.shape[1:3])
-    logger.info("Evaluating interpolation (%s) on %d of them.", ", ".join(methods), len(images))
-    options = {}
-    if "gaussian_process" in methods:
+    images = first_images(options, dataset)
+    found, values = [], {}
+    if not len(images) or not contexts:
+        return found, values
+    interpolations, (hole_methods, _) = (
+        interpolation.methods_for(*images.shape[1:3]),
+        interpolation.hole_methods(),
+    )
+    length_scale = {}
+    if "gaussian_process" in interpolations and not all(context.is_hole for context in contexts.values()):
         training_images = np.asarray(dataset.train[:NUM_TRAINING_IMAGES], np.float32) / 255
-        options["length_scale"] = interpolation.select_length_scale(training_images, seed=config.seed)
-    rows = []
-    for kind, fraction in list_cells(config):
-        context = draw_contexts(config.seed, kind, fraction, images.shape[:3])
-        completed = interpolation.complete_images(images, context, methods=methods, **options)
+        length_scale = {"length_scale": interpolation.select_length_scale(training_images, seed=options.seed)}
+    for name, context in contexts.items():
+        methods = hole_methods if context.is_hole else interpolations
+        logger.info("Classical methods, %s, %d images: %s.", name, len(images), ", ".join(methods))
+        context = context.first(len(images))
+        completed = interpolation.complete_images(images, context.masks, methods=methods, **length_scale)
         for method, prediction in completed.items():
-            measured = image_values.measure(prediction, images, context)
-            summary = image_values.summarise(
-                {name: np.asarray(value) for name, value in measured.items()}, seed=config.seed
-            )
-            rows.append({"method": method, "mask": kind, "fraction": fraction} | summary)
-    return rows
+            measured = measure(prediction, images, context)
+            found.append(scores.make_row(context, measured, seed=options.seed, method=method))
+            values |= scores.name_values(context, measured, method=method)
+    return found, values
 
 
-def first_images(config, dataset: Dataset) -> np.ndarray:
+def measure(prediction, images, context) -> scores.Values:
+    """`scores.measure` of arrays on the host."""
+    measured = scores.measure(prediction, images, context.masks, is_hole=context.is_hole)
+    return {name: np.asarray(value) for name, value in measured.items()}
+
+
+def missing_methods(contexts: Contexts) -> list[str]:
+    """Names of methods for these contexts that need OpenCV, where it is not installed."""
+    has_holes = any(context.is_hole for context in contexts.values())
+    return list(interpolation.hole_methods()[1]) if has_holes else []
+
+
+def first_images(options: Options, dataset: Dataset) -> np.ndarray:
     """The images that slow methods are tested on, float32 (N, H, W, C) in [0, 1].
 
     Args:
-      config: `config.evaluate`.
+      options: says how many.
       dataset: of the held-out images.
     """
-    limit = min(config.classical_images, config.num_images or config.classical_images)
+    limit = min(options.classical_images, options.num_images or options.classical_images)
     return np.asarray(dataset.evaluation[:limit], np.float32) / 255
-
-
-def rows_of_cell(rows: list[dict], cell: dict) -> list[dict]:
-    """The rows with a cell's mask and fraction, one per method.
-
-    Args:
-      rows: from `evaluate_classical`.
-      cell: anything with `mask` and `fraction`.
-    """
-    return [
-        row for row in rows if row["mask"] == cell["mask"] and math.isclose(row["fraction"], cell["fraction"])
-    ]
-
-
-def best_classical(rows: list[dict], cell: dict) -> dict | None:
-    """The row of a cell with the highest `psnr_completed`; None where nothing was interpolated.
-
-    Args:
-      rows: from `evaluate_classical`.
-      cell: anything with `mask` and `fraction`.
-    """
-    return max(rows_of_cell(rows, cell), key=lambda row: row["psnr_completed"], default=None)

@@ -1,18 +1,18 @@
 """Samples by autoregressive rounds under the test protocol, and the joint log-likelihood by rounds.
 
-Of every cell the first `config.evaluate.rounds_images` images are completed `config.evaluate.num_samples`
-times by `config.evaluate.rounds` rounds, at the model's own temperature. Order and noise follow from
-`config.evaluate.seed` and are the same for all images, cells and models.
+Of every cell the first `options.rounds_images` images are completed `options.num_samples`
+times by `options.rounds` rounds, at the model's own temperature. Order and noise follow from
+`options.seed` and are the same for all images, cells and models.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from ifanp_jax import metrics
 from ifanp_jax.data import sampling
 from ifanp_jax.evaluation import batches
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.inference import autoregressive, predict
 from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import calibration
@@ -20,45 +20,43 @@ from ifanp_jax.metrics import calibration
 PREFIX = "rounds_"  # of the names of what is measured
 
 
-def describe(config: ConfigDict) -> dict[str, int] | None:
-    """What `evaluation.json` says of the samples by rounds; None where they are left out.
-
-    Args:
-      config: `config.evaluate`.
-    """
-    if not config.rounds:
+def describe(options: Options) -> dict[str, int] | None:
+    """What `evaluation.json` says of the samples by rounds; None where they are left out."""
+    if not options.rounds:
         return None
-    return {name: config[name] for name in ("rounds", "rounds_images", "num_samples", "seed")}
+    return {name: getattr(options, name) for name in ("rounds", "rounds_images", "num_samples", "seed")}
 
 
-def evaluate_samples(model: Model, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate_samples(
+    model: Model, images: np.ndarray, masks: np.ndarray, options: Options
+) -> dict[str, np.ndarray]:
     """Draws samples by rounds and measures them; the model must have a scale.
 
     Args:
-      model: trained; its configuration says how it is evaluated.
-      images: uint8 (N, H, W, C); the first `config.evaluate.rounds_images` count.
-      contexts: bool (N, H, W, 1), True = observed.
+      model: trained.
+      images: uint8 (N, H, W, C); the first `options.rounds_images` count.
+      masks: bool (N, H, W, 1), True = observed.
+      options: say how.
 
     Returns:
       float32, one value per image and name: what `measure_samples` answers, and in nats per unobserved value
       the joint log-likelihood by rounds, `rounds_log_prob`, and by one round, `rounds_log_prob_one`.
     """
-    config = model.config.evaluate
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    options = {"num_samples": config.num_samples}
+    key = jax.random.fold_in(jax.random.key(options.seed), 2)
+    draws = {"num_samples": options.num_samples}
 
     def measure(variables, image, mask):
         image = sampling.to_float(image)
         drawn = autoregressive.complete_by_rounds(
-            key, model.module, variables, image, mask, rounds=config.rounds, **options
+            key, model.module, variables, image, mask, rounds=options.rounds, **draws
         )
-        direct = predict.complete_batch(key, model.module, variables, image, mask, **options)
+        direct = predict.complete_batch(key, model.module, variables, image, mask, **draws)
         predicted, scale = jax.device_get((direct.samples, direct.scale))
         prediction = np.clip(predicted.mean(axis=0), 0, 1)
         deviation = predict.predictive_deviation(predicted, scale)
         values = dict(measure_samples(drawn, prediction, deviation, image, mask))
         num_values = np.maximum((~mask).sum(axis=(1, 2, 3)), 1) * image.shape[-1]
-        for name, count in (("log_prob", config.rounds), ("log_prob_one", 1)):
+        for name, count in (("log_prob", options.rounds), ("log_prob_one", 1)):
             log_prob = autoregressive.log_prob_by_rounds(
                 key, model.module, variables, image, mask, rounds=count
             )
@@ -66,9 +64,9 @@ def evaluate_samples(model: Model, images: np.ndarray, contexts: np.ndarray) -> 
         return {PREFIX + name: value for name, value in values.items()}
 
     # An image's samples are so many rows of one call: no more rows than elsewhere.
-    batch_size = max(1, config.batch_size // config.num_samples)
-    count = config.rounds_images
-    return batches.measure(measure, model.variables, images[:count], contexts[:count], batch_size=batch_size)
+    batch_size = max(1, options.batch_size // options.num_samples)
+    count = options.rounds_images
+    return batches.measure(measure, model.variables, images[:count], masks[:count], batch_size=batch_size)
 
 
 @jax.jit

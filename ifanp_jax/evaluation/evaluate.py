@@ -2,63 +2,70 @@
 
 Latent samples are drawn from q(z | context) alone. The prediction is the mean over `num_samples` samples,
 clipped to [0, 1]. `log_prob` is the importance-weighted bound with the same samples, in nats per value.
-Where `config.evaluate.rounds` asks for it, samples by rounds are measured beside it (`by_rounds`).
+Where `options.rounds` asks for it, samples by rounds are measured beside it (`by_rounds`).
 """
 
 import functools
 import logging
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax import metrics, objectives
+from ifanp_jax.classical import interpolation, opencv
 from ifanp_jax.data import sampling
 from ifanp_jax.data.dataset import Dataset, describe_images
-from ifanp_jax.evaluation import baselines, batches, by_rounds, hole_values, holes, image_values
-from ifanp_jax.evaluation.cells import draw_contexts, list_cells, value_name
+from ifanp_jax.evaluation import baselines, batches, by_rounds, scores
+from ifanp_jax.evaluation.contexts import Contexts, list_holes, load_contexts
+from ifanp_jax.evaluation.options import Options
+from ifanp_jax.inference import predict
 from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import calibration
 from ifanp_jax.models import heads
 
 logger = logging.getLogger(__name__)
 
+BLENDED = "blended"  # the method's name in `evaluation.npz`
+BLENDED_IMAGES = 500  # first held-out images that a model's own finish is tested on
+
 
 def evaluate(
-    model: Model, dataset: Dataset, *, folder: str | pathlib.Path | None = None
-) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    """Evaluates a model and the classical methods on the same contexts, and over the same holes.
+    model: Model, dataset: Dataset, *, options: Options | None = None, contexts: Contexts | None = None
+) -> tuple[dict[str, object], scores.Values]:
+    """Evaluates a model and the classical methods in the same contexts.
 
     Args:
-      model: trained; its configuration says which contexts, and whether there are holes.
+      model: trained.
       dataset: the held-out part is evaluated; the classical Gaussian process takes its length scale from
         training images.
-      folder: where the holes are kept, see `holes.keep`; None = they are drawn anew.
+      options: None = those of the model's configuration.
+      contexts: of the held-out images that count; None = drawn as the options say.
 
     Returns:
       What `evaluation.json` holds, and what `evaluation.npz` holds: the values per image. Metrics that the
       model has no answer for are left out of both.
     """
-    config = model.config
-    images = dataset.evaluation[: config.evaluate.num_images or None]
+    config, options = model.config, options or Options.of(model.config)
+    images = dataset.evaluation[: options.num_images or None]
+    if contexts is None:
+        contexts = load_contexts(options, images.shape[:3])
     logger.info("Evaluating %s on %d held-out images of %s.", config.model.name, len(images), dataset.name)
-    cells, values_per_image = [], {}
-    for kind, fraction in list_cells(config.evaluate):
-        context = draw_contexts(config.evaluate.seed, kind, fraction, images.shape[:3])
-        values = evaluate_images(model, images, context)
-        if config.evaluate.rounds and "log_prob" in values:
-            values |= by_rounds.evaluate_samples(model, images, context)
-        summary = image_values.summarise(values, seed=config.evaluate.seed)
-        cells.append({"mask": kind, "fraction": fraction, **summary})
-        values_per_image |= {value_name(kind, fraction, name): value for name, value in values.items()}
-    of_holes = {}
-    if masks := holes.keep(config, dataset, folder):
-        of_holes["holes"], more = hole_values.evaluate(model, dataset, masks)
-        values_per_image |= more
-    return of_holes | {
+    cells, values = [], {}
+    for context in contexts.values():
+        found = evaluate_images(model, images, context.masks, options, is_hole=context.is_hole)
+        if options.rounds and "log_prob" in found:
+            found |= by_rounds.evaluate_samples(model, images, context.masks, options)
+        cell = scores.make_row(context, found, seed=options.seed)
+        if context.is_hole:
+            cell["bins"] = scores.by_area(context, found, seed=options.seed)
+        cells.append(cell)
+        values |= scores.name_values(context, found)
+    blended, values_of_blended = _evaluate_blended(model, images, contexts, options)
+    classical, values_of_classical = baselines.evaluate_classical(options, dataset, contexts)
+    return {
         "model": config.model.name,
-        "protocol": config.protocol,
+        "protocol": options.protocol,
         "data": dataset.name,
         "image_shape": list(images.shape[1:]),
         "training_images": describe_images(dataset.train),
@@ -69,59 +76,76 @@ def evaluate(
         "likelihood": config.model.get("likelihood"),
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
-        "num_samples": config.evaluate.num_samples,
-        "target": config.objective.target,
-        "rounds": by_rounds.describe(config.evaluate),
+        "num_samples": options.num_samples,
+        "target": options.target,
+        "rounds": by_rounds.describe(options),
         "coverage_levels": list(calibration.LEVELS),
         "cells": cells,
-        "classical": baselines.evaluate_classical(config.evaluate, dataset),
-    }, values_per_image
+        "blended": blended,
+        "classical": classical,
+        "missing": baselines.missing_methods(contexts) if classical else [],
+    }, values | values_of_blended | values_of_classical
 
 
-def evaluate_images(model: Model, images: np.ndarray, contexts: np.ndarray) -> dict[str, np.ndarray]:
-    """Evaluates images in batches of `config.evaluate.batch_size`, which changes no number.
+def evaluate_images(
+    model: Model, images: np.ndarray, masks: np.ndarray, options: Options, *, is_hole: bool = False
+) -> scores.Values:
+    """Evaluates images in batches of `options.batch_size`, which changes no number.
 
     Args:
-      model: trained; its configuration says how it is evaluated.
+      model: trained.
       images: uint8 (N, H, W, C).
-      contexts: bool (N, H, W, 1), True = observed.
+      masks: bool (N, H, W, 1), True = observed.
+      options: say how.
+      is_hole: whether metrics of holes are measured as well.
 
     Returns:
       What `evaluate_batch` answers, one row per image.
     """
-    config = model.config
-    key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)
-    options = {"num_samples": config.evaluate.num_samples, "target": config.objective.target}
-    measure = functools.partial(evaluate_batch, key, model.module, **options)
-    return batches.measure(measure, model.variables, images, contexts, batch_size=config.evaluate.batch_size)
+    measure = functools.partial(
+        evaluate_batch,
+        _make_key(options),
+        model.module,
+        num_samples=options.num_samples,
+        target=options.target,
+        is_hole=is_hole,
+    )
+    return batches.measure(measure, model.variables, images, masks, batch_size=options.batch_size)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num_samples", "target"))
-def evaluate_batch(key, model, variables, images, mask, *, num_samples, target) -> dict[str, jax.Array]:
+def _make_key(options):
+    """Of the latent samples."""
+    return jax.random.fold_in(jax.random.key(options.seed), 1)
+
+
+@functools.partial(jax.jit, static_argnames=("module", "num_samples", "target", "is_hole"))
+def evaluate_batch(
+    key, module, variables, images, mask, *, num_samples, target, is_hole=False
+) -> dict[str, jax.Array]:
     """Evaluates a batch; compiled once per model, shape and options.
 
     Args:
       key: PRNG key of the latent samples.
-      model: Flax module.
+      module: Flax module.
       variables: its parameters and other collections.
       images: uint8 (B, H, W, C).
       mask: bool (B, H, W, 1), True = observed.
       num_samples: latent samples per image.
       target: "all" or "unobserved" pixels in `log_prob`.
+      is_hole: whether metrics of holes are measured.
 
     Returns:
-      float32 (B,) each: `psnr`, `psnr_completed`, `psnr_unobserved`, `mse`; `ssim` of the completed image,
-      where both sides are at least 11. Of a model with a likelihood `reconstruction`, as in `Terms`. Of one
-      with a latent variable `kl`, and `kl_per_dim` (B, Z). Of one with a scale `log_prob` (per value),
-      `log_prob_per_image`, `crps` over the unobserved pixels, and their `coverage` (B, L) at
-      `calibration.LEVELS`.
+      float32 (B,) each: what `scores.measure` answers; `ssim` of the completed image, where both sides are at
+      least 11. Of a model with a likelihood `reconstruction`, as in `Terms`. Of one with a latent variable
+      `kl`, and `kl_per_dim` (B, Z). Of one with a scale `log_prob` (per value), `log_prob_per_image`, `crps`
+      over the unobserved pixels, and their `coverage` (B, L) at `calibration.LEVELS`.
     """
     image, rngs = sampling.to_float(images), {"sample": key}
-    terms = model.apply(variables, image, mask, train=False, target=target, rngs=rngs)
+    terms = module.apply(variables, image, mask, train=False, target=target, rngs=rngs)
     num_samples = 1 if terms.kl is None else num_samples  # without a latent variable all are equal
-    completion = model.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
+    completion = module.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
     prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
-    values = image_values.measure(prediction, image, mask)
+    values = scores.measure(prediction, image, mask, is_hole=is_hole)
     if terms.reconstruction is not None:
         values["reconstruction"] = terms.reconstruction
     if terms.kl is not None:
@@ -149,3 +173,44 @@ def _measure_distribution(completion, image, mask, target):
         "coverage": calibration.coverage(probabilities, ~mask, calibration.LEVELS),
         "crps": calibration.crps(samples, scale, image, ~mask, **kind),
     }
+
+
+def complete_images(model: Model, images: np.ndarray, masks: np.ndarray, options: Options) -> np.ndarray:
+    """The predictions that are evaluated, observed pixels kept; float32 (N, H, W, C) in [0, 1].
+
+    Args:
+      model: trained.
+      images: float32 (N, H, W, C) in [0, 1].
+      masks: bool (N, H, W, 1), True = observed.
+      options: say how.
+    """
+    key = _make_key(options)
+
+    def complete(variables, image, mask):
+        completion = predict.complete_batch(
+            key, model.module, variables, image, mask, num_samples=options.num_samples
+        )
+        return {"prediction": jnp.clip(completion.samples.mean(axis=0), 0, 1)}
+
+    # No more at once than in an evaluation, and no filling up of a few images to a whole batch.
+    size = max(1, min(options.batch_size, len(images)))
+    predicted = batches.measure(complete, model.variables, images, masks, batch_size=size)["prediction"]
+    return np.where(masks, images, predicted)
+
+
+def _evaluate_blended(model, images, contexts, options):
+    """Rows and values of a model whose paper blends its answers into holes by OpenCV afterwards."""
+    is_blended = (
+        getattr(model.module, "is_finished_by_blending", False) and not interpolation.hole_methods()[1]
+    )
+    images = images[:BLENDED_IMAGES].astype(np.float32) / 255
+    found, values = [], {}
+    for context in list_holes(contexts.values()) if is_blended and len(images) else ():
+        context = context.first(len(images))
+        completed = complete_images(model, images, context.masks, options)
+        blended = [opencv.blend(*one) for one in zip(completed, images, context.masks, strict=True)]
+        measured = baselines.measure(np.stack(blended), images, context)
+        method = f"{model.config.model.name}, {BLENDED}"
+        found.append(scores.make_row(context, measured, seed=options.seed, method=method))
+        values |= scores.name_values(context, measured, method=BLENDED)
+    return found, values

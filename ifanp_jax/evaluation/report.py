@@ -1,105 +1,150 @@
-"""The files that an evaluation leaves in a working directory."""
+"""The files that an evaluation leaves in a working directory, and its tables."""
 
+import contextlib
 import json
 import logging
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from ifanp_jax import files
 from ifanp_jax.data.dataset import Dataset
-from ifanp_jax.evaluation import evaluate, figures, hole_tables, holes, panels, tables, validation
-from ifanp_jax.evaluation.cells import draw_contexts
+from ifanp_jax.errors import UserError
+from ifanp_jax.evaluation import evaluate, panels, scores, tables
+from ifanp_jax.evaluation.contexts import Contexts, keep_holes, load_contexts
+from ifanp_jax.evaluation.options import Options
+from ifanp_jax.evaluation.tables import Table
 from ifanp_jax.inference.model import Model
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import metrics_file, steps
 
 logger = logging.getLogger(__name__)
 
 
-def make(model: Model, dataset: Dataset, workdir: str | pathlib.Path) -> dict | None:
-    """Evaluates a model, writes tables and figures, and prints the table.
+def make(
+    model: Model,
+    dataset: Dataset,
+    workdir: str | pathlib.Path,
+    *,
+    options: Options | None = None,
+    contexts: Contexts | None = None,
+    is_printed: bool = True,
+) -> dict | None:
+    """Evaluates a model, writes tables and figures, and prints the tables.
 
     Args:
-      model: trained; its configuration says how it is evaluated.
+      model: trained.
       dataset: its held-out images.
-      workdir: that exists.
+      workdir: that exists; the holes of an earlier evaluation there are met again.
+      options: None = those of the model's configuration.
+      contexts: of the held-out images that count; None = as the options say.
+      is_printed: False = nothing is printed.
 
     Returns:
       What `evaluation.json` holds; None in another process than the first, which only evaluates.
     """
-    evaluation, values = evaluate.evaluate(model, dataset, folder=workdir)
+    options = options or Options.of(model.config)
+    if contexts is None:
+        shape = dataset.evaluation[: options.num_images or None].shape[:3]
+        contexts = load_contexts(options, shape, folder=workdir)
+    keep_holes(contexts, workdir)
+    evaluation, values = evaluate.evaluate(model, dataset, options=options, contexts=contexts)
     if not device_mesh.is_first_process():  # it also evaluates, so that none waits for long
         return None
     write(evaluation, values, workdir)
     logger.info("Drawing the figures.")
-    draw(model, dataset, evaluation, workdir)
-    tables.print_table(evaluation)
-    hole_tables.print_table(evaluation)
+    panels.draw(model, dataset, evaluation, workdir, options, contexts=contexts)
+    if is_printed:
+        print(tables.terminal_page(caption(evaluation), list_tables(evaluation)))
     logger.info("Wrote the tables and figures to %s.", workdir)
     return evaluation
 
 
-def write(evaluation: dict, values: dict[str, np.ndarray], workdir: str | pathlib.Path) -> None:
-    """Writes `evaluation.md`, `evaluation.npz` (the values per image) and, last, `evaluation.json`.
-
-    Args:
-      evaluation: from `evaluate.evaluate`.
-      values: from `evaluate.evaluate`.
-      workdir: that exists.
-    """
+def write(evaluation: dict, values: scores.Values, workdir: str | pathlib.Path) -> None:
+    """Writes `evaluation.md`, `evaluation.npz` (the values per image) and, last, `evaluation.json`."""
     workdir = pathlib.Path(workdir)
     with files.replacing(workdir / "evaluation.npz") as unfinished:
         np.savez(unfinished, **values)
-    lines, of_holes = tables.list_lines(evaluation), hole_tables.list_lines(evaluation)
-    text = "\n".join([*lines, "", *of_holes] if of_holes else lines)
-    files.write_whole(workdir / "evaluation.md", text + "\n")
+    page = tables.markdown_page(caption(evaluation), list_tables(evaluation))
+    files.write_whole(workdir / "evaluation.md", page)
     files.write_whole(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
 
 
-def draw(model: Model, dataset: Dataset, evaluation: dict, workdir: str | pathlib.Path) -> None:
-    """Writes `completions.png`, `training.png` and `reliability.png`.
+def read(workdir: pathlib.Path) -> dict:
+    """Reads `evaluation.json`.
 
-    Completions are those of random contexts and the upper half, or of holes. `reliability.png` is left out
-    for a model without a scale, and `training.png` where there are no metrics.
-
-    Args:
-      model: trained; its configuration says how it is evaluated.
-      dataset: the first held-out images are drawn.
-      evaluation: from `evaluate.evaluate`.
-      workdir: holds `metrics.jsonl`, where the model was trained in it.
+    Raises:
+      UserError: when it is damaged.
     """
-    workdir = pathlib.Path(workdir)
-    images = np.asarray(dataset.evaluation[: model.config.evaluate.figure_images], np.float32) / 255
-    if len(images):
-        masks = {
-            kind: mask[: len(images)] for kind, mask in holes.keep(model.config, dataset, workdir).items()
-        }
-        shown = panels.list_panels(model, images, masks or draw_panel_contexts(model, images))
-        title = f"{model.config.model.name} on {dataset.name}, step {model.step}"
-        if shown[0].num_rounds:
-            title += f"; samples by {shown[0].num_rounds} rounds"
-        figures.draw_completions(workdir / "completions.png", shown, title=title)
-    if rows := metrics_file.read_metrics(workdir):
-        unit, caption = (
-            steps.get(model.config, model.module).loss_unit,
-            validation.describe(model.config, dataset),
+    with _refusing_damage(workdir):
+        return json.loads((workdir / "evaluation.json").read_text())
+
+
+def read_values(workdir: pathlib.Path) -> scores.Values:
+    """Reads `evaluation.npz`.
+
+    Raises:
+      UserError: when it is damaged.
+    """
+    with (
+        _refusing_damage(workdir),
+        (workdir / "evaluation.npz").open("rb") as file,  # NumPy leaves it open when it is damaged
+        np.load(file, allow_pickle=False) as archive,
+    ):
+        return dict(archive)
+
+
+@contextlib.contextmanager
+def _refusing_damage(workdir) -> Iterator[None]:
+    try:
+        yield
+    except files.DAMAGED as error:
+        raise UserError(
+            f"The evaluation in {workdir} cannot be read ({error}); remove its evaluation.json, and the "
+            "same command evaluates the run again."
+        ) from None
+
+
+def caption(evaluation: dict) -> str:
+    """What was measured, in a sentence."""
+    cells = evaluation["cells"]
+    count = cells[0]["num_images"] if cells else evaluation["held_out_images"]["num_images"]
+    likelihood = ""
+    if any("log_prob" in cell for cell in cells):
+        likelihood = f"; likelihood {tables.show_likelihood(evaluation)}, target {evaluation['target']}"
+    return (
+        f"{evaluation['model']} on {evaluation['data']} {tables.show_shape(evaluation)} was measured at step "
+        f"{evaluation['step']}, with {evaluation['num_parameters']:,} parameters, on {count} held-out images "
+        f"by {evaluation['num_samples']} samples{tables.show_protocol(evaluation)}{likelihood}."
+    )
+
+
+def list_tables(evaluation: dict) -> list[Table]:
+    """All tables of an evaluation: every context, every classical method, samples by rounds, holes."""
+    classical = evaluation["classical"]
+    cells = [(tables.label(cell), cell | scores.show_best(classical, cell)) for cell in evaluation["cells"]]
+    if not cells:
+        return []
+    shown = [tables.tabulate(cells, tables.GENERAL, head="context")]
+    if classical:
+        shown.append(_tabulate_classical(cells, classical))
+    if any("rounds_psnr_one" in cell for _, cell in cells):
+        note = tables.explain_rounds(evaluation["rounds"])
+        shown.append(
+            tables.tabulate(cells, tables.ROUNDS, head="context", title="Samples by rounds", note=note)
         )
-        figures.draw_training(workdir / "training.png", rows, loss_unit=unit, caption=caption)
-    coverage = {tables.label(cell): cell["coverage"] for cell in evaluation["cells"] if "coverage" in cell}
-    if coverage:
-        figures.draw_reliability(workdir / "reliability.png", evaluation["coverage_levels"], coverage)
+    if holes := tables.name_holes(evaluation["cells"] + evaluation["blended"] + classical):
+        note = tables.explain_holes(evaluation["missing"])
+        shown.append(tables.tabulate(holes, tables.HOLES, head="hole", title="Holes", note=note))
+    return shown
 
 
-def draw_panel_contexts(model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Random contexts and the upper half, bool (B, H, W, 1) by the name of their panel.
-
-    Args:
-      model: its configuration says which.
-      images: float32 (B, H, W, C).
-    """
-    config = model.config.evaluate
-    return {
-        f"{kind} {fraction:.0%} observed": draw_contexts(config.seed, kind, fraction, images.shape[:3])
-        for kind, fraction in [*(("random", fraction) for fraction in config.fractions), ("top", 0.5)]
-    }
+def _tabulate_classical(cells, classical):
+    """PSNR of the completed image, by context and method."""
+    methods = list(dict.fromkeys(row["method"] for row in classical))
+    rows = []
+    for name, cell in cells:
+        found = {row["method"]: row["psnr_completed"] for row in scores.rows_of_context(classical, cell)}
+        rows.append([name, *(f"{found[method]:.2f}" if method in found else "" for method in methods)])
+    title = f"Classical methods, PSNR of the completed image, dB, first {classical[0]['num_images']} images"
+    return Table(["context", *methods], rows, title=title)

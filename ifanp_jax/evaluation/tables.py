@@ -1,46 +1,118 @@
-"""Numbers as text: captions, and tables in Markdown and for the terminal."""
+"""Numbers as text: `Table`, for Markdown, CSV and the terminal, and the columns that tables have."""
 
+import csv
+import dataclasses
+import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from ifanp_jax import metrics
-from ifanp_jax.evaluation import baselines
-from ifanp_jax.metrics import calibration
+from ifanp_jax import files
+from ifanp_jax.metrics import calibration, inpainting
 
 TERMINAL_WIDTH = 80
 SHOWN_LEVELS = (0.5, 0.8, 0.95)
-COLUMNS = (
-    "context", "PSNR", "completed", "95 %", "unobserved", "classical", "MSE", "SSIM", "KL", "log p", "CRPS",
-    "in 50/80/95 %",
+
+
+class Column(NamedTuple):
+    """A metric in a table.
+
+    Attributes:
+      title: of the column.
+      metric: its name in a row; a row without it has an empty cell, and a table of such rows no such column.
+      form: for `format`, such as ".2f".
+      note: what it is; "" = the column before says it.
+    """
+
+    title: str
+    metric: str
+    form: str
+    note: str = ""
+
+
+GENERAL = (
+    Column("PSNR (95 %)", "psnr", ".2f", "PSNR is in dB, of the raw prediction: the clipped mean of samples"),
+    Column("completed (95 %)", "psnr_completed", ".2f", '"completed" keeps the observed pixels'),
+    Column("unobserved", "psnr_unobserved", ".2f", '"unobserved" is the PSNR over the other pixels'),
+    Column("classical", "best_classical", "", '"classical" is the best such method, observed pixels kept'),
+    Column("MSE", "mse", ".4f"),
+    Column("SSIM", "ssim", ".3f", "SSIM is that of the completed image"),
+    Column("KL", "kl", ".3g", "KL is in nats, from q(z given the context) to q(z given the full image)"),
+    Column("log p", "log_prob", ".3f", "Log p is in nats per value, importance-weighted by these samples"),
+    Column("log p, image", "log_prob_per_image", ".0f"),
+    Column("CRPS", "crps", ".4f", "CRPS is in intensities, over the unobserved pixels"),
+    Column("in 50/80/95 %", "coverage", "", "The last column: share of unobserved values in these intervals"),
 )  # fmt: skip
-# Columns of the table of samples by rounds: title, metric, form.
-ROUNDS_COLUMNS = (
-    ("one sample", "rounds_psnr_one", ".2f"),
-    ("best", "rounds_psnr_best", ".2f"),
-    ("their mean", "rounds_psnr_mean", ".2f"),
-    ("direct", "rounds_psnr_direct", ".2f"),
-    ("energy score", "rounds_energy_score", ".4f"),
-    ("gradient energy", "rounds_gradient_ratio", ".2f"),
-    ("gradient energy, direct", "rounds_gradient_ratio_direct", ".2f"),
-    ("rank correlation, heads", "rounds_rank_correlation", ".2f"),
-    ("rank correlation, samples", "rounds_rank_correlation_samples", ".2f"),
-    ("log p", "rounds_log_prob", ".3f"),
-    ("log p, one round", "rounds_log_prob_one", ".3f"),
+ROUNDS = (
+    Column("one sample", "rounds_psnr_one", ".2f", "The first four are PSNR in dB, observed pixels kept"),
+    Column("best", "rounds_psnr_best", ".2f"),
+    Column("their mean", "rounds_psnr_mean", ".2f"),
+    Column("direct", "rounds_psnr_direct", ".2f", '"direct" is the prediction without samples by rounds'),
+    Column("energy score", "rounds_energy_score", ".4f", "The others are over the unobserved pixels"),
+    Column("gradient energy", "rounds_gradient_ratio", ".2f", "The gradient energy of the truth is 1"),
+    Column("gradient energy, direct", "rounds_gradient_ratio_direct", ".2f"),
+    Column("rank correlation, heads", "rounds_rank_correlation", ".2f", "Ranks are of uncertainty and error"),
+    Column("rank correlation, samples", "rounds_rank_correlation_samples", ".2f"),
+    Column("log p", "rounds_log_prob", ".3f", "Joint log p is in nats per unobserved value"),
+    Column("log p, one round", "rounds_log_prob_one", ".3f"),
+)  # fmt: skip
+_OF_HOLES = (
+    ("PSNR (95 %)", "psnr", ".2f"), ("l1 %", "l1_percent", ".2f"), ("l2 %", "l2_percent", ".3f"),
+    ("SSIM", "ssim", ".3f"), ("TV %", "tv_percent", ".2f"),
+)  # fmt: skip
+HOLES = (
+    Column("images", "num_images", "d"),
+    *(Column(f"hole {title}", f"hole_{name}", form) for title, name, form in _OF_HOLES),
+    *(Column(title, f"image_{name}", form) for title, name, form in _OF_HOLES),
 )
-# What `COLUMNS` and `ROUNDS_COLUMNS` show of a cell; the rest is named below the tables.
-SHOWN = {
-    "mask", "fraction", "num_images", "psnr", "psnr_completed", "psnr_completed_interval", "psnr_unobserved",
-    "mse", "ssim", "kl", "log_prob", "crps", "coverage", *(name for _, name, _ in ROUNDS_COLUMNS),
-}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+      head: names of the columns.
+      rows: texts, as many each as `head`; for CSV numbers too.
+      title: above it; "" = none.
+      note: below it; "" = none.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+    note: str = ""
+
+    def markdown(self) -> list[str]:
+        """Its lines in Markdown."""
+        title = [f"**{self.title}**", ""] if self.title else []
+        return [*title, *markdown_table(self.head, self.rows), *(["", self.note] if self.note else [])]
+
+    def terminal(self) -> list[str]:
+        """Its lines of at most 80 characters."""
+        title = [*fill(f"{self.title}:"), ""] if self.title else []
+        return [*title, *plain_table(self.head, self.rows), *(["", *fill(self.note)] if self.note else [])]
+
+    def write_csv(self, path: pathlib.Path) -> None:
+        """Writes head and rows, whole or not at all; None leaves a cell empty."""
+        with files.replacing(path) as unfinished, unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows([self.head, *self.rows])
+
+
+def markdown_page(caption: str, shown: Sequence[Table]) -> str:
+    """A caption and tables below each other, in Markdown."""
+    blocks = [[caption], *(table.markdown() for table in shown)]
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+
+def terminal_page(caption: str, shown: Sequence[Table]) -> str:
+    """The same in lines of at most 80 characters."""
+    blocks = [fill(caption), *(table.terminal() for table in shown)]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown.
-
-    Args:
-      head: names of the columns.
-      rows: texts, as many each as `head`.
-    """
+    """The lines of head and rows in Markdown."""
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
@@ -96,22 +168,69 @@ def fill(text: str) -> list[str]:
     return textwrap.wrap(text, TERMINAL_WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
-def show(row: dict, name: str, form: str) -> str:
-    """A metric of a row as text; "" where the model has none.
+def tabulate(
+    named: Sequence[tuple[str, dict]],
+    columns: Sequence[Column],
+    *,
+    head: str,
+    title: str = "",
+    note: str = "",
+) -> Table:
+    """A table of the columns that some row has something for; notes of columns follow `note`.
 
     Args:
-      row: metrics by name.
-      name: of the metric.
-      form: for `format`, such as ".2f".
+      named: text of the first column, and metrics by name, of each row.
+      columns: to choose from.
+      head: of the first column.
+      title: above.
+      note: below.
     """
-    return format(row[name], form) if name in row else ""
+    shown = [column for column in columns if any(column.metric in row for _, row in named)]
+    texts = [[name, *(show(row, column) for column in shown)] for name, row in named]
+    notes = [f"{column.note}." for column in shown if column.note]
+    return Table(
+        [head, *(column.title for column in shown)],
+        texts,
+        title=title,
+        note=" ".join([note, *notes] if note else notes),
+    )
 
 
-def label(cell: dict) -> str:
-    """What the tables call a cell: its mask and observed share."""
-    if cell["mask"] == "uniform":
-        return f"random 0-{cell['fraction']:.0%}"
-    return f"{cell['mask']} {cell['fraction']:.0%}"
+def name_holes(rows: Sequence[dict], *, show_method: Callable[[str], str] = str) -> list[tuple[str, dict]]:
+    """The rows of holes and, behind each, the same by the hole's share of the image; for `tabulate`.
+
+    Args:
+      rows: of all contexts; what has no method is the model's.
+      show_method: its name -> text.
+    """
+    named = []
+    for row in rows:
+        if "hole_psnr" in row:
+            name = f"{label(row)}, {show_method(row.get('method', 'model'))}"
+            bins = [(f"{name}, holes of {one['bin']}", one) for one in row.get("bins", ())]
+            named += [(name, row), *bins]
+    return named
+
+
+def show(row: dict, column: Column) -> str:
+    """A number of a row as text, with its interval where the column has one; "" where the row has none."""
+    value = row.get(column.metric)
+    if value is None or isinstance(value, str):
+        return value or ""
+    if column.metric == "coverage":
+        return "/".join(f"{value[calibration.LEVELS.index(level)]:.0%}" for level in SHOWN_LEVELS)
+    text = format(value, column.form)
+    if "95 %" not in column.title or f"{column.metric}_interval" not in row:
+        return text
+    low, high = (format(end, column.form) for end in row[f"{column.metric}_interval"])
+    return f"{text} ({low}-{high})"
+
+
+def label(row: dict) -> str:
+    """What the tables call a context: its mask and observed share."""
+    if row["mask"] == "uniform":
+        return f"random 0-{row['fraction']:.0%}"
+    return f"{row['mask']} {row['fraction']:.0%}"
 
 
 def show_shape(evaluation: dict) -> str:
@@ -124,157 +243,25 @@ def show_protocol(evaluation: dict) -> str:
     return f", protocol {evaluation['protocol']}" if evaluation["protocol"] else ""
 
 
-def show_best_classical(rows: list[dict], cell: dict) -> str:
-    """PSNR of the completed image and name of the best interpolation of a cell; "" where there is none.
-
-    Args:
-      rows: from `baselines.evaluate_classical`.
-      cell: anything with `mask` and `fraction`.
-    """
-    best = baselines.best_classical(rows, cell)
-    return f"{best['psnr_completed']:.2f} {best['method'].replace('_', ' ')}" if best else ""
-
-
-def show_coverage(cell: dict) -> str:
-    """Shares of true values inside the central intervals of `SHOWN_LEVELS`, as "49%/78%/93%"; "" for none."""
-    if "coverage" not in cell:
-        return ""
-    shares = (cell["coverage"][calibration.LEVELS.index(level)] for level in SHOWN_LEVELS)
-    return "/".join(f"{share:.0%}" for share in shares)
-
-
 def show_likelihood(evaluation: dict) -> str:
     """The likelihood and what bounds it, as "fixed, sigma 0.1"."""
     name = "sigma" if evaluation["likelihood"] == "fixed" else "sigma_floor"
     return f"{evaluation['likelihood']}, {name.replace('_', ' ')} {evaluation[name]}"
 
 
-def table_rows(evaluation: dict) -> list[list[str]]:
-    """The cells of the table as text, under `COLUMNS`; what a model does not answer is empty."""
-    rows = []
-    for cell in evaluation["cells"]:
-        low, high = cell["psnr_completed_interval"]
-        rows.append(
-            [
-                label(cell),
-                show(cell, "psnr", ".2f"),
-                show(cell, "psnr_completed", ".2f"),
-                f"{low:.2f}-{high:.2f}",
-                show(cell, "psnr_unobserved", ".2f"),
-                show_best_classical(evaluation["classical"], cell),
-                show(cell, "mse", ".4f"),
-                show(cell, "ssim", ".3f"),
-                show(cell, "kl", ".3g"),
-                show(cell, "log_prob", ".3f"),
-                show(cell, "crps", ".4f"),
-                show_coverage(cell),
-            ]
-        )
-    return rows
-
-
-def caption(evaluation: dict) -> str:
-    """What the numbers are, in sentences on one line."""
-    cells = evaluation["cells"]
-    count = cells[0]["num_images"] if cells else evaluation["held_out_images"]["num_images"]
-    sentences = [
-        f"{evaluation['model']} on {evaluation['data']} {show_shape(evaluation)} was measured at step "
-        f"{evaluation['step']}, with {evaluation['num_parameters']:,} parameters, on {count} held-out images"
-        f"{show_protocol(evaluation)}",
-    ]
-    return ". ".join([*sentences, *(_explain(evaluation, cells[0]) if cells else [])]) + "."
-
-
-def _explain(evaluation, first):
-    """What the columns are, and why one is empty; `first` is a cell."""
-    classical = evaluation["classical"]
-    sentences = [
-        "PSNR is in dB and that of the raw prediction, the clipped mean of "
-        f"{evaluation['num_samples']} samples",
-        '"completed" keeps the observed pixels, and "95 %" is its interval over the images',
-        '"unobserved" is the PSNR over the other pixels',
-    ]
-    if classical:
-        sentences.append(
-            '"classical" is the best interpolation, its observed pixels kept, on the first '
-            f"{classical[0]['num_images']} images"
-        )
-    if "ssim" not in first:
-        sentences.append(f"SSIM is empty: it needs at least {metrics.SSIM_WINDOW} pixels on both sides")
-    sentences.append("KL is in nats" if "kl" in first else "KL is empty: the model has no latent variable")
-    if "log_prob" in first:
-        likelihood = f"likelihood {show_likelihood(evaluation)}, target {evaluation['target']}"
-        sentences += [
-            f"Log p is in nats per value, importance-weighted with as many samples ({likelihood})",
-            "CRPS is in intensities, over the unobserved pixels",
-            "The last column is the share of unobserved values inside the central 50, 80 and 95 % intervals",
-        ]
-    else:
-        sentences.append("Log p, CRPS and the last column are empty: the model has no scale")
-    return sentences
-
-
-def rest(evaluation: dict) -> str:
-    """A sentence that names the metrics which no table shows; "" where there are none."""
-    names = {name for cell in evaluation["cells"] for name in cell} - SHOWN
-    return f"More metrics stand in evaluation.json: {', '.join(sorted(names))}." if names else ""
-
-
-def list_lines(evaluation: dict) -> list[str]:
-    """The lines of `evaluation.md`: caption, table, every interpolation method, samples by rounds."""
-    if not evaluation["cells"]:
-        return [caption(evaluation)]
-    lines = [caption(evaluation), "", *markdown_table(COLUMNS, table_rows(evaluation))]
-    for title, head, body in _more_tables(evaluation):
-        lines += ["", title, "", *markdown_table(head, body)]
-    return lines + (["", rest(evaluation)] if rest(evaluation) else [])
-
-
-def _more_tables(evaluation):
-    """Title, head and rows of the tables that only some evaluations have."""
-    rows = evaluation["classical"]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    if methods:
-        body = []
-        for cell in evaluation["cells"]:
-            scores = {row["method"]: row for row in baselines.rows_of_cell(rows, cell)}
-            body.append([label(cell), *(show(scores[method], "psnr_completed", ".2f") for method in methods)])
-        yield "Every interpolation, PSNR of the completed image in dB:", ["context", *methods], body
-    if any(ROUNDS_COLUMNS[0][1] in cell for cell in evaluation["cells"]):
-        head = ["context", *(title for title, _, _ in ROUNDS_COLUMNS)]
-        body = [
-            [label(cell), *(show(cell, name, form) for _, name, form in ROUNDS_COLUMNS)]
-            for cell in evaluation["cells"]
-        ]
-        yield rounds_caption(evaluation), head, body
-
-
-def rounds_caption(evaluation: dict) -> str:
-    """What the numbers of the samples by rounds are, in a few sentences on one line."""
-    how = evaluation["rounds"]
-    num_images = min(how["rounds_images"], evaluation["cells"][0]["num_images"])
+def explain_rounds(how: dict) -> str:
+    """How samples by rounds were drawn: what `by_rounds.describe` says."""
     return (
-        f"Samples by rounds: {how['num_samples']} were drawn by {how['rounds']} rounds for each of the first "
-        f"{num_images} held-out images. The first four columns are PSNR in dB, observed pixels kept, of one "
-        "sample, the best, their mean, and the direct prediction. The next three are over unobserved pixels: "
-        "energy score in intensities, and gradient energy of a sample and of the direct prediction, the "
-        "truth's being 1. Rank correlations are those of the uncertainty with the error, from the heads and "
-        "from the samples. Joint log p is in nats per unobserved value, by "
-        f"{how['rounds']} rounds in one random order of the pixels, and in one round. "
-        f"Order and noise come from seed {how['seed']}."
+        f"{how['num_samples']} samples were drawn by {how['rounds']} rounds for each of the first "
+        f"{how['rounds_images']} images. Order and noise come from seed {how['seed']}."
     )
 
 
-def terminal_lines(evaluation: dict) -> list[str]:
-    """The same tables as in `evaluation.md`, in lines of 80 characters."""
-    if not evaluation["cells"]:
-        return fill(caption(evaluation))
-    lines = [*fill(caption(evaluation)), "", *plain_table(COLUMNS, table_rows(evaluation))]
-    for title, head, body in _more_tables(evaluation):
-        lines += ["", *fill(title), "", *plain_table(head, body)]
-    return lines + (["", *fill(rest(evaluation))] if rest(evaluation) else [])
-
-
-def print_table(evaluation: dict) -> None:
-    """Prints `terminal_lines`."""
-    print("\n".join(terminal_lines(evaluation)))
+def explain_holes(missing: Sequence[str]) -> str:
+    """What the metrics of holes are; `missing`: methods that need OpenCV, where it is not installed."""
+    left_out = f" Left out, for OpenCV is not installed (opencv-python-headless): {', '.join(missing)}."
+    return (
+        "Numbers of holes are of the result rounded to 8 bits, observed pixels kept. l1 % and l2 % are 100 "
+        "times the mean absolute and squared error; TV % is 100 times the mean difference of neighbours. "
+        f"{inpainting.SSIM_CONVENTION}{left_out if missing else ''}"
+    )

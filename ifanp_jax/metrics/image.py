@@ -1,6 +1,9 @@
 """How far a completion is from the truth, per image: mean squared error, PSNR and SSIM.
 
-Everything is pure and may be compiled. Intensities lie in [0, 1]: PSNR has peak 1.
+Everything is pure and may be compiled. `prediction` and `image`, the truth, are float (B, H, W, C) with
+intensities in [0, 1], so PSNR has peak 1; `mask` is bool (B, H, W, 1), True = observed. Another rank, shape
+or dtype is an AssertionError. Answers are float32 (B,) where nothing else is said, PSNR in dB.
+
 PSNR comes in three kinds that must not share a column: `psnr` of the raw prediction over the full image,
 `psnr_completed` with the observed pixels put back, `psnr_unobserved` over the pixels the model had to invent.
 """
@@ -39,36 +42,13 @@ def _decibel(error: chex.Array) -> chex.Array:
 
 
 def mse(prediction: chex.Array, image: chex.Array) -> chex.Array:
-    """Mean squared error over all pixels and channels.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-
-    Returns:
-      float32 (B,), squared intensities.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """Mean squared error over all pixels and channels, squared intensities."""
     _check_images(prediction, image)
     return jnp.mean(_squared_error(prediction, image), axis=(1, 2, 3))
 
 
 def masked_mse(prediction: chex.Array, image: chex.Array, counted: chex.Array) -> chex.Array:
-    """Mean squared error over the selected pixels only, all channels.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-      counted: bool (B, H, W, 1), True = the pixel counts.
-
-    Returns:
-      float32 (B,), squared intensities; 0 for an image of which no pixel counts.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """Mean squared error over the pixels of `counted`, bool (B, H, W, 1); 0 where no pixel counts."""
     _check_images(prediction, image)
     _check_mask(counted, image)
     error = jnp.where(counted, _squared_error(prediction, image), 0.0)
@@ -77,71 +57,24 @@ def masked_mse(prediction: chex.Array, image: chex.Array, counted: chex.Array) -
 
 
 def keep_observed(prediction: chex.Array, image: chex.Array, mask: chex.Array) -> chex.Array:
-    """Puts the observed pixels of the image over the prediction.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float32 (B, H, W, C): the image where observed, the prediction elsewhere.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """The image where it is observed, the prediction elsewhere; float32 (B, H, W, C)."""
     _check_images(prediction, image)
     _check_mask(mask, image)
     return jnp.where(mask, jnp.asarray(image, jnp.float32), jnp.asarray(prediction, jnp.float32))
 
 
 def psnr(prediction: chex.Array, image: chex.Array) -> chex.Array:
-    """Peak signal-to-noise ratio of the raw prediction, 10 log10(1 / mse).
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-
-    Returns:
-      float32 (B,), dB, at most MAX_PSNR (equal images).
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """Peak signal-to-noise ratio of the raw prediction, 10 log10(1 / mse)."""
     return _decibel(mse(prediction, image))
 
 
 def psnr_completed(prediction: chex.Array, image: chex.Array, mask: chex.Array) -> chex.Array:
-    """PSNR over the full image after the observed pixels were put back.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float32 (B,), dB, at most MAX_PSNR (every pixel observed).
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """PSNR over the full image after the observed pixels were put back."""
     return psnr(keep_observed(prediction, image, mask), jnp.asarray(image, jnp.float32))
 
 
 def psnr_unobserved(prediction: chex.Array, image: chex.Array, mask: chex.Array) -> chex.Array:
-    """PSNR over the unobserved pixels alone.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1].
-      mask: bool (B, H, W, 1), True = observed, so those pixels do not count.
-
-    Returns:
-      float32 (B,), dB; MAX_PSNR where no pixel is unobserved.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-    """
+    """PSNR over the unobserved pixels alone; MAX_PSNR where there are none."""
     _check_mask(mask, image)
     return _decibel(masked_mse(prediction, image, jnp.logical_not(mask)))
 
@@ -159,19 +92,7 @@ def _gaussian_band(side: int) -> np.ndarray:
 
 
 def ssim(prediction: chex.Array, image: chex.Array) -> chex.Array:
-    """Structural similarity, the mean of `ssim_map` over window positions and channels.
-
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1]; H and W at least SSIM_WINDOW.
-
-    Returns:
-      float32 (B,) in [-1, 1], 1 for equal images.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-      ValueError: the image is smaller than the window.
-    """
+    """Structural similarity in [-1, 1], the mean of `ssim_map` over window positions and channels."""
     return jnp.mean(ssim_map(prediction, image), axis=(1, 2, 3))
 
 
@@ -182,15 +103,10 @@ def ssim_map(prediction: chex.Array, image: chex.Array) -> chex.Array:
     moments under an 11x11 Gaussian window of sigma 1.5: Wang, Bovik, Sheikh and Simoncelli, "Image quality
     assessment: from error visibility to structural similarity", 2004.
 
-    Args:
-      prediction: float (B, H, W, C), intensities in [0, 1].
-      image: float (B, H, W, C), the truth in [0, 1]; H and W at least SSIM_WINDOW.
-
     Returns:
       float32 (B, H - 10, W - 10, C) in [-1, 1], at the windows' centres; 1 where they are equal.
 
     Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
       ValueError: the image is smaller than the window.
     """
     _check_images(prediction, image)

@@ -12,8 +12,6 @@ NaN where there is nothing to measure: no hole, or for SSIM a side below 11 or n
 the hole. Papers differ in these conventions: SSIM_CONVENTION is to be printed beside the numbers.
 """
 
-import hashlib
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -25,7 +23,12 @@ SSIM_CONVENTION = (
     "SSIM: 11x11 Gaussian window, sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean "
     "over channels, 8-bit composite."
 )
-NAMES = ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
+# Whole image, then hole alone.
+NAMES = tuple(
+    f"{part}_{name}"
+    for part in ("image", "hole")
+    for name in ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
+)
 HOLE_BINS = ("0-10 %", "10-20 %", "20-30 %", "30-40 %", "40-50 %", "50-60 %", "above 60 %")
 
 
@@ -38,7 +41,7 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
       mask: bool (B, H, W, 1), True = observed.
 
     Returns:
-      NAMES and "hole_" + NAMES, float32 (B,) each.
+      NAMES, float32 (B,) each.
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.
@@ -51,7 +54,7 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
     similarity = None if is_small else ssim_map(composite, image)
     margin = SSIM_WINDOW // 2
     found = {}
-    for prefix, where in (("", everywhere), ("hole_", hole)):
+    for prefix, where in (("image_", everywhere), ("hole_", hole)):
         centres = where[:, margin:-margin, margin:-margin]
         square = masked_mean(jnp.square(error), where)
         found[f"{prefix}l1_percent"] = 100 * masked_mean(jnp.abs(error), where)
@@ -119,18 +122,3 @@ def find_hole_bins(mask: np.ndarray) -> np.ndarray:
     holes = (~np.asarray(mask)).sum(axis=(1, 2, 3))
     # In whole numbers, so that exactly a tenth falls where it should.
     return np.minimum(10 * holes // (mask.shape[1] * mask.shape[2]), len(HOLE_BINS) - 1)
-
-
-def hash_masks(mask: np.ndarray) -> str:
-    """The name of a set of masks: SHA-256 of the shape (int64, little-endian) and the bits, packed in order.
-
-    Args:
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      64 hexadecimal digits.
-    """
-    chex.assert_rank(mask, 4)
-    chex.assert_type(mask, bool)
-    mask = np.asarray(mask)
-    return hashlib.sha256(np.asarray(mask.shape, "<i8").tobytes() + np.packbits(mask).tobytes()).hexdigest()

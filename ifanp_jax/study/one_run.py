@@ -57,22 +57,13 @@ def _apply_change(one, name, change):
 
 
 def own_fields(config: ConfigDict, name: str) -> dict[str, object]:
-    """Widths, depths and options of one model, less the fields that are common to all.
-
-    Args:
-      config: of the study.
-      name: of the model.
-    """
+    """Widths, depths and options of one model, less the fields that are common to all."""
     fields = config_of(config, name, 0).model.to_dict()
     return {field: value for field, value in fields.items() if field not in ("name", *config.model)}
 
 
 def describe_changes(config: ConfigDict) -> dict[str, list[str]]:
-    """What each change that a name of the study ends with sets, as "mask.kind=varied", by its name.
-
-    Args:
-      config: of the study.
-    """
+    """What each change that a name of the study ends with sets, as "mask.kind=varied", by its name."""
     used, changes = dict.fromkeys(name.partition(CHANGE)[2] for name in config.study.models), {}
     for change in filter(None, used):
         fields = configuration.flatten(config.study.changes[change])

@@ -15,16 +15,10 @@ from ml_collections import ConfigDict
 from ifanp_jax import configuration, training
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import evaluate, holes, report, validation
-from ifanp_jax.study import (
-    equal_time,
-    figures,
-    inpainting_figures,
-    inpainting_summary,
-    inpainting_tables,
-    summary,
-    tables,
-)
+from ifanp_jax.evaluation import contexts as test_contexts
+from ifanp_jax.evaluation import report, validation
+from ifanp_jax.evaluation.options import Options
+from ifanp_jax.study import equal_time, figures, summary, tables
 from ifanp_jax.study.one_run import config_of, run_dir
 from ifanp_jax.training import Run, runs
 
@@ -50,8 +44,8 @@ def run(
       What `study.json` holds.
 
     Raises:
-      UserError: when a model's name is wrong, or a folder holds a run of another configuration or of other
-        images.
+      UserError: when a model's name is wrong, or a folder holds a run of another configuration, of other
+        images or of other contexts.
     """
     workdir = pathlib.Path(workdir)
     if jax.process_count() > 1:
@@ -61,66 +55,58 @@ def run(
         one = config_of(config, name, 0)
         configuration.check(one)
         runs.make(one, runs.trained_shape(one, dataset))
-    masks = holes.keep(config, dataset, workdir)  # one set for all runs
+    options = Options.of(config)
+    shape = dataset.evaluation[: options.num_images or None].shape[:3]
+    contexts = test_contexts.load_contexts(options, shape, folder=workdir)  # one set for all runs
+    test_contexts.keep_holes(contexts, workdir)
     for seed in config.study.seeds:
         for name in config.study.models:
             one = config_of(config, name, seed)
             one.train.num_steps = equal_time.num_steps_of(config, workdir, name) or equal_time.count_steps(
                 one, dataset, minutes=config.study.minutes
             )
-            _finish(one, run_dir(workdir, name, seed), dataset, train_run, masks)
-    if masks:
-        study = inpainting_summary.summarise(config, workdir, dataset, masks)
-        inpainting_tables.write(study, workdir)
-        inpainting_figures.draw(config, workdir, dataset, masks)
-    else:
-        study = summary.summarise(config, workdir, dataset)
-        tables.write(study, workdir)
-        figures.draw(config, workdir, dataset)
+            _finish(one, run_dir(workdir, name, seed), dataset, train_run, contexts)
+    study = summary.summarise(config, workdir, dataset, contexts)
+    tables.write(study, workdir)
+    figures.draw(config, workdir, dataset, contexts)
     return study
 
 
-def terminal_lines(study: dict) -> list[str]:
-    """The tables of `study.md` in lines of 80 characters.
-
-    Args:
-      study: from `run`.
-    """
-    return (inpainting_tables if "holes" in study else tables).terminal_lines(study)
-
-
-def _finish(config, directory, dataset, train_run, masks):
+def _finish(config, directory, dataset, train_run, contexts):
     """Trains and evaluates one model where that is not done yet."""
     runs.check_same_run(directory, config, runs.trained_shape(config, dataset), allowed_changes=None)
     if (directory / "evaluation.json").is_file():  # written last
-        _check_same_images(directory, config, dataset)
-        if masks:
-            found = summary.read_evaluation(directory).get("holes", {"rows": []})["rows"]
-            _check_same_holes(directory, {row["hole"]: row["sha256"] for row in found}, masks)
+        evaluation = report.read(directory)
+        _check_same_images(directory, evaluation, config, dataset)
+        _check_same_contexts(directory, {cell.get("sha256") for cell in evaluation["cells"]}, contexts)
         logger.info("%s is finished.", directory.name)
         return
+    if (directory / test_contexts.FILE_NAME).is_file():
+        kept = test_contexts.read_holes(directory / test_contexts.FILE_NAME, _shape_of(contexts))
+        holes = {context.name: context for context in test_contexts.list_holes(contexts.values())}
+        _check_same_contexts(directory, {context.sha256 for context in kept}, holes)
     trained = train_run(config, directory, dataset, validate=validation.make_validation(config, dataset))
-    kept = holes.keep(config, dataset, directory, given=masks)
-    _check_same_holes(directory, holes.describe(kept), masks)
-    evaluation, values = evaluate.evaluate(trained.model, dataset, folder=directory)
-    report.draw(trained.model, dataset, evaluation, directory)
-    report.write(evaluation, values, directory)
+    report.make(
+        trained.model, dataset, directory, options=Options.of(config), contexts=contexts, is_printed=False
+    )
 
 
-def _check_same_images(directory, config, dataset):
+def _shape_of(contexts):
+    return next(iter(contexts.values())).masks.shape[:3]
+
+
+def _check_same_images(directory, evaluation, config, dataset):
     """A finished run of other images would stand in one table with those of today."""
-    evaluation = summary.read_evaluation(directory)
     held_out = dataset.evaluation[: config.evaluate.num_images or None]
     for part, images in (("training", dataset.train), ("held-out", held_out)):
         old = evaluation[f"{part.replace('-', '_')}_images"]
         runs.check_same_images(directory, old, describe_images(images), part=part, allowed_changes=None)
 
 
-def _check_same_holes(directory, hashes, masks):
-    """Methods that met other holes cannot stand in one table."""
-    expected = holes.describe(masks)
-    if any(hashes.get(kind) != name for kind, name in expected.items()):
+def _check_same_contexts(directory, hashes, contexts):
+    """Methods that met other contexts cannot stand in one table."""
+    if not {context.sha256 for context in contexts.values()} <= hashes:
         raise UserError(
-            f"{directory} was tested over other holes than those of this study; remove its {holes.FILE_NAME} "
-            "and its evaluation.json, and the same command evaluates the run again."
+            f"{directory} was tested in other contexts than those of this study; remove its evaluation.json "
+            f"and {test_contexts.FILE_NAME}, and the same command evaluates the run again."
         )

@@ -10,7 +10,7 @@ from benchmarks import protocols
 from configs import digits_ifanp
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import cells
+from ifanp_jax.evaluation.contexts import make_context
 from ifanp_jax.inference.model import Model
 from ifanp_jax.models.outputs import Completion
 from tests import tiny
@@ -55,7 +55,7 @@ def test_points_of_tnp_are_context_and_the_rest_of_so_many():
 def test_rows_are_the_sums_of_the_densities():
     images = np.random.default_rng(0).integers(100, 156, (5, SIDE, SIDE, 1), np.uint8)
     result = protocols.run(make_model(Constant()), Dataset("noise", images, images), num_rounds=3)
-    hidden = ~cells.draw_contexts(0, "uniform", 0.3, images.shape[:3])[..., 0]
+    hidden = ~make_context("uniform", images.shape[:3], fraction=0.3, seed=0).masks[..., 0]
     assert [row["floor"] for row in result["npf"]] == [0, 0.01]
     for row in result["npf"]:  # a floor of 0.01 does not reach the scale
         of_pixels = densities(images, SCALE)

@@ -11,7 +11,6 @@ import scipy.stats
 
 from configs import celeba_multiscale, digits_multiscale, mnist_multiscale
 from ifanp_jax.evaluation import by_rounds, evaluate, report
-from ifanp_jax.evaluation.cells import value_name
 from ifanp_jax.models.outputs import Completion, Terms
 from tests import helpers, tiny
 
@@ -60,21 +59,19 @@ def test_the_likelihood_of_one_round_is_that_of_the_prediction(answer):
     evaluation, values = answer
     assert evaluation["rounds"] == {"rounds": 3, "rounds_images": 5, "num_samples": 4, "seed": 0}
     for cell in evaluation["cells"]:
-        kind = (cell["mask"], cell["fraction"])
-        one = values[value_name(*kind, "rounds_log_prob_one")]
+        name = f"{cell['mask']} {cell['fraction']:g}"
+        one = values[f"{name} rounds_log_prob_one"]
         assert one.shape == (5,) and cell["num_images"] == 10
-        np.testing.assert_allclose(one, values[value_name(*kind, "log_prob")][:5], rtol=1e-4)
-        assert (values[value_name(*kind, "rounds_log_prob")] != one).all()
-        direct = values[value_name(*kind, "rounds_psnr_direct")]
-        np.testing.assert_allclose(direct, values[value_name(*kind, "psnr_completed")][:5], rtol=1e-5)
+        np.testing.assert_allclose(one, values[f"{name} log_prob"][:5], rtol=1e-4)
+        assert (values[f"{name} rounds_log_prob"] != one).all()
+        direct = values[f"{name} rounds_psnr_direct"]
+        np.testing.assert_allclose(direct, values[f"{name} psnr_completed"][:5], rtol=1e-5)
 
 
 def test_a_ratio_is_one_of_means(answer):
     evaluation, values = answer
     cell = evaluation["cells"][0]
-    energies = [
-        values[value_name("random", 0.4, f"rounds_gradient_energy{of}")].mean() for of in ("", "_truth")
-    ]
+    energies = [values[f"random 0.4 rounds_gradient_energy{of}"].mean() for of in ("", "_truth")]
     assert cell["rounds_gradient_ratio"] == pytest.approx(energies[0] / energies[1], rel=1e-5)
     assert cell["rounds_gradient_ratio"] > cell["rounds_gradient_ratio_direct"] > 0
     assert cell["rounds_psnr_best"] > cell["rounds_psnr_one"]
@@ -84,8 +81,8 @@ def test_the_table_has_a_row_per_cell(answer, tmp_path):
     evaluation, values = answer
     report.write(evaluation, values, tmp_path)
     text = (tmp_path / "evaluation.md").read_text()
-    assert "Samples by rounds: 4 were drawn by 3 rounds for each of the first 5 held-out images." in text
-    assert "Order and noise come from seed 0." in text
+    for fact in ("4 samples", "3 rounds", "first 5 images", "seed 0"):
+        assert fact in text
     rows = [x for x in text.partition("| one sample |")[2].splitlines()[2:] if x.startswith("|")]
     assert len(rows) == len(evaluation["cells"]) == 5 and not [row for row in rows if "|  |" in row]
     assert f"| {evaluation['cells'][0]['rounds_log_prob']:.3f} |" in rows[0]

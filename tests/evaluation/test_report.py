@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ifanp_jax.evaluation import evaluate, figures, panels, report, validation
+from ifanp_jax.evaluation import evaluate, figures, panels, validation
+from ifanp_jax.evaluation.contexts import Context, load_contexts
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.training import metrics_file
 from tests import helpers, tiny
 from tests.inpainters import trainings as inpainters
@@ -32,7 +34,9 @@ def test_figures_are_drawn(untrained, tmp_path):
         )
     writer.close()
     evaluation, _ = evaluate.evaluate(untrained.model, tiny.digits())
-    report.draw(untrained.model, tiny.digits(), evaluation, tmp_path)
+    options = Options.of(untrained.config)
+    contexts = load_contexts(options, tiny.digits().evaluation[:8].shape[:3])
+    panels.draw(untrained.model, tiny.digits(), evaluation, tmp_path, options, contexts=contexts)
     for name in ("completions.png", "training.png", "reliability.png"):
         assert min(read_pixels(tmp_path / name).shape[:2]) > 200
     magenta = np.abs(read_pixels(tmp_path / "completions.png") - [217, 0, 191]) < 4
@@ -68,9 +72,9 @@ def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
     images = helpers.random_image(1, 8, 8, 1) / np.float32(255)
     shown = {}
     for rounds in (0, 3):
-        config = tiny.make_config(**{"evaluate.rounds": rounds})
-        run = dataclasses.replace(untrained.model, config=config)
-        (shown[rounds],) = panels.list_panels(run, images, {"one": np.zeros((1, 8, 8, 1), bool)})
+        options = Options.of(tiny.make_config(**{"evaluate.rounds": rounds}))
+        context = Context("random", 0.0, np.zeros((1, 8, 8, 1), bool))
+        (shown[rounds],) = panels.list_panels(untrained.model, images, [context], options)
     np.testing.assert_array_equal(shown[0].mean, shown[3].mean)
     assert len(shown[3].samples) == figures.NUM_SAMPLES_SHOWN
     assert shown[3].samples.min() >= 0 and shown[3].samples.max() <= 1  # drawn values are clipped
@@ -80,9 +84,11 @@ def test_samples_are_drawn_by_rounds_where_they_are_evaluated(untrained):
 
 def test_a_model_without_a_scale_shows_its_one_answer_whatever_the_rounds(tmp_path):
     config = inpainters.make_config(**{"evaluate.rounds": 3})
-    run = helpers.make_model(config, (16, 16, 3))
+    model = helpers.make_model(config, (16, 16, 3))
     images = helpers.random_image(1, 16, 16, 3) / np.float32(255)
-    (panel,) = panels.list_panels(run, images, {"one": np.zeros((1, 16, 16, 1), bool)})
+    (panel,) = panels.list_panels(
+        model, images, [Context("random", 0.0, np.zeros((1, 16, 16, 1), bool))], Options.of(config)
+    )
     assert panel.num_rounds == 0 and panel.columns == ("context", "answer", "truth")
     several = dataclasses.replace(panel, deviation=np.zeros_like(panel.mean))
     widths = []
@@ -124,7 +130,7 @@ def test_validation_is_the_evaluation_of_a_few_images(untrained):
     config = tiny.make_config(
         **{"evaluate.fractions": (0.4,), "evaluate.halves": False, "evaluate.num_images": 256}
     )
-    evaluation, _ = evaluate.evaluate(dataclasses.replace(untrained.model, config=config), dataset)
+    evaluation, _ = evaluate.evaluate(untrained.model, dataset, options=Options.of(config))
     for name in validation.METRICS:
         assert row[f"val/{name}"] == pytest.approx(evaluation["cells"][0][name], rel=1e-5)
     cell = evaluation["cells"][0]

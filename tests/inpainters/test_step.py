@@ -11,6 +11,7 @@ from configs import default
 from ifanp_jax.data.sampling import Batch
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import evaluate
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.inference import export
 from ifanp_jax.inpainters import adversaries
 from ifanp_jax.training import loop, runs
@@ -134,7 +135,7 @@ def test_the_average_completes_is_evaluated_and_exported(folder, tmp_path):
     exported = ifanp_jax.load(tmp_path / "out").complete(image, mask, num_samples=2)
     np.testing.assert_allclose(exported.samples, result.samples, atol=1e-6)
     contexts = np.broadcast_to(mask[None, ..., None], (10, 16, 16, 1))
-    values = evaluate.evaluate_images(run, dataset.evaluation, contexts)
+    values = evaluate.evaluate_images(run.model, dataset.evaluation, contexts, Options.of(run.config))
     assert {"psnr", "psnr_unobserved", "ssim"} <= set(values) and not {"kl", "log_prob"} & set(values)
 
 

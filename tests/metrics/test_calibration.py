@@ -172,6 +172,18 @@ def test_crps_of_a_mixture_of_t_is_what_sampling_gives():
     assert abs(result - score.mean()) < 4 * score.std() / np.sqrt(num_draws)
 
 
+def test_crps_of_a_mixture_of_t_reaches_as_far_as_its_components():
+    samples = np.array([-0.3, 0.3], np.float32).reshape(2, 1, 1, 1, 1)
+    scale, everywhere = np.full_like(samples, 0.005), np.ones((1, 1, 1, 1), bool)
+    truth = np.zeros((1, 1, 1, 1), np.float32)
+    result = calibration.crps(samples, scale, truth, everywhere, distribution="student_t")
+    assert abs(result[0] - 0.15) < 0.025  # mean distance 0.3 from the truth, 0.3 between two draws
+
+
+def test_levels_are_every_twentieth():
+    np.testing.assert_allclose(calibration.LEVELS, np.arange(5, 100, 5) / 100)
+
+
 def test_crps_of_one_exact_sample_is_the_absolute_error():
     samples, _, image, targets = random_mixture(1)
     result = calibration.crps(samples, np.full_like(samples, 1e-6), image, targets)

@@ -155,6 +155,13 @@ def test_ssim_of_flat_areas_equals_scikit_image(intensity):
     np.testing.assert_allclose(metrics.ssim(prediction, image), reference_ssim(prediction, image), atol=1e-5)
 
 
+def test_ssim_keeps_a_small_variance_on_a_large_offset():
+    prediction, image, _ = make_inputs((2, 13, 14, 3))
+    offset = np.float32(64)  # squares of it leave float32 no digit for a variance of 1/12
+    found = metrics.ssim(prediction + offset, image + offset)
+    np.testing.assert_allclose(found, reference_ssim(prediction + offset, image + offset), atol=1e-4)
+
+
 def test_ssim_of_equal_images_is_one():
     _, image, _ = make_inputs((2, 16, 16, 3))
     np.testing.assert_allclose(metrics.ssim(image, image), 1.0, atol=1e-6)

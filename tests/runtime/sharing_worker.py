@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.modules import gca, grid
 from ifanp_jax.modules.fast.conv3x3 import Conv3x3
 from ifanp_jax.runtime import device_mesh
@@ -95,7 +96,8 @@ def measure():
     ):
         run = make_run(name)
         state = jax.jit(run.step.init, static_argnums=1)(jax.random.key(0), run.image_shape)
-        values = evaluate_some(dataclasses.replace(run, state=state), images, contexts)
+        model = dataclasses.replace(run, state=state).model
+        values = evaluate_some(model, images, contexts, Options.of(run.config))
         found |= {f"{name}/{key}": value for key, value in values.items()}
     model = make_tiled_model()
     answer = model.complete(random_image(*SIZE, 3), random_mask(*SIZE), num_samples=2, rounds=2)

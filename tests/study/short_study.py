@@ -12,6 +12,7 @@ def make_config(**overrides):
     config.study.models = MODELS
     config.study.variants = MODELS[:2]
     config.study.figure_a = MODELS
+    config.study.figure_b = MODELS[:1]
     config.study.order = (("image_np.IFNP", "image_np.IFANP"), ("point_np.CNP-ours", "image_np.IFANP"))
     config.study.published = (("image_np.IFNP", ((0.6, 15.4, 0.000025), (0.3, 15.5, 0.1))),)
     small = {"width": 8, "encoder_depth": 1, "decoder_depth": 1}

@@ -10,9 +10,11 @@ from configs import study_inpainting, study_inpainting_cpu
 from ifanp_jax import metrics
 from ifanp_jax.classical import interpolation
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import hole_values, holes
+from ifanp_jax.evaluation import baselines, scores
+from ifanp_jax.evaluation.contexts import Context, load_contexts
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.metrics import inpainting
-from ifanp_jax.study import inpainting_summary, inpainting_tables, run
+from ifanp_jax.study import run, summary, tables
 from tests import tiny
 from tests.inpainters import trainings as inpainters
 
@@ -20,13 +22,13 @@ DATASET = tiny.noise(num_evaluation=4, shape=(16, 16, 3))
 MODELS = ("shift_net.ShiftNet", "se_shift_net.SEShiftNet", "glcic.GLCIC-no_critics")
 
 
-def box_masks():
+def box_contexts():
     """Centre squares, and rectangles of two sizes."""
     centre, boxes = np.ones((2, 4, 16, 16, 1), bool)
     centre[:, 4:12, 4:12] = False
     boxes[:2, 2:12, 2:12] = False
     boxes[2:, 8:12, 8:12] = False
-    return {"centre": centre, "box": boxes}
+    return {"centre": Context("centre", 0.75, centre), "box": Context("box", float(boxes.mean()), boxes)}
 
 
 def write_runs(workdir, *, seed=0):
@@ -36,11 +38,11 @@ def write_runs(workdir, *, seed=0):
         folder = workdir / f"{name}_seed{seed}"
         folder.mkdir(parents=True)
         found = {
-            hole_values.value_name(kind, metric): generator.uniform(10, 20, 4)
+            f"{kind} {metric}": generator.uniform(10, 20, 4)
             for kind in ("centre", "box")
-            for metric in inpainting_summary.METRICS
+            for metric in (*scores.PSNR_NAMES, *inpainting.NAMES)
         }
-        found[hole_values.value_name("centre", "hole_ssim")][1] = np.nan
+        found["centre hole_ssim"][1] = np.nan
         np.savez(folder / "evaluation.npz", **found)
         (folder / "evaluation.json").write_text(json.dumps({"num_parameters": 1234}))
         rows = [{"step": step, "train/seconds": 60.0 * step} for step in (1, 2)]
@@ -56,36 +58,39 @@ def made_up(tmp_path_factory):
     config = study_inpainting_cpu.get_config()
     config.study.models = MODELS
     config.evaluate.classical_images = 3
-    return workdir, values, inpainting_summary.summarise(config, workdir, DATASET, box_masks())
+    return workdir, values, summary.summarise(config, workdir, DATASET, box_contexts())
 
 
 def test_rows_are_means_over_the_images_where_there_is_a_value(made_up):
     _, values, study = made_up
-    assert [(row["method"], row["hole"]) for row in study["rows"]] == [
+    assert [(row["method"], row["mask"]) for row in study["rows"]] == [
         (name, kind) for name in MODELS for kind in ("centre", "box")
     ]
     row = study["rows"][0]
-    expected = values[MODELS[0]][hole_values.value_name("centre", "hole_psnr")]
+    expected = values[MODELS[0]]["centre hole_psnr"]
     assert row["hole_psnr"] == pytest.approx(expected.mean()) and row["num_images"] == 4
     assert row["hole_psnr_interval"] == list(metrics.bootstrap_interval(expected, seed=0))
-    similarity = values[MODELS[0]][hole_values.value_name("centre", "hole_ssim")]
-    assert row["hole_ssim"] == pytest.approx(np.nanmean(similarity))
-    assert row["sha256"] == inpainting.hash_masks(box_masks()["centre"]) == study["holes"]["centre"]
+    assert row["hole_ssim"] == pytest.approx(np.nanmean(values[MODELS[0]]["centre hole_ssim"]))
+    assert row["sha256"] == box_contexts()["centre"].sha256 == study["contexts"]["centre"]
     assert [one["bin"] for one in study["rows"][1]["bins"]] == ["0-10 %", "30-40 %"] and row["bins"] == []
 
 
 def test_differences_are_paired_with_models_and_with_classical_methods(made_up):
     _, values, study = made_up
-    by_pair = {(one["lower"], one["higher"], one["hole"]): one for one in study["comparisons"]}
-    name = hole_values.value_name("box", "hole_psnr")
+    by_pair = {
+        (one["lower"], one["higher"], one["mask"]): one
+        for one in study["comparisons"]
+        if one["metric"] == "hole_psnr"
+    }
+    name = "box hole_psnr"
     one = by_pair["shift_net.ShiftNet", "se_shift_net.SEShiftNet", "box"]
     expected = values["se_shift_net.SEShiftNet"][name] - values["shift_net.ShiftNet"][name]
     assert one["difference"] == pytest.approx(expected.mean()) and one["num_images"] == 4
     assert one["interval"] == list(metrics.bootstrap_interval(expected, seed=0))
     one = by_pair["mean", "shift_net.ShiftNet", "box"]
-    images, mask = DATASET.evaluation[:3] / np.float32(255), box_masks()["box"][:3]
-    filled = interpolation.complete_images(images, mask, methods=["mean"])["mean"]
-    theirs = hole_values.measure(filled, images, mask)["hole_psnr"]
+    images, context = DATASET.evaluation[:3] / np.float32(255), box_contexts()["box"].first(3)
+    filled = interpolation.complete_images(images, context.masks, methods=["mean"])["mean"]
+    theirs = baselines.measure(filled, images, context)["hole_psnr"]
     expected = values["shift_net.ShiftNet"][name][:3] - theirs
     assert one["difference"] == pytest.approx(expected.mean(), rel=1e-5) and one["num_images"] == 3
     assert ("patch_match", "shift_net.ShiftNet", "box") in by_pair
@@ -94,30 +99,28 @@ def test_differences_are_paired_with_models_and_with_classical_methods(made_up):
 
 def test_files_hold_the_study(made_up, tmp_path):
     _, _, study = made_up
-    inpainting_tables.write(study, tmp_path)
+    tables.write(study, tmp_path)
     assert json.loads((tmp_path / "study.json").read_text()) == json.loads(json.dumps(study))
     with (tmp_path / "study.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(study["rows"]) + len(study["classical"])
     assert float(rows[0]["hole_psnr"]) == study["rows"][0]["hole_psnr"]
-    assert float(rows[0]["hole_psnr_low"]) == study["rows"][0]["hole_psnr_interval"][0]
+    assert float(rows[0]["hole_psnr_interval_low"]) == study["rows"][0]["hole_psnr_interval"][0]
     text = (tmp_path / "study.md").read_text()
-    for expected in (
-        f"Holes: centre, 25% hidden; masks {study['holes']['centre']}",
-        "box: PSNR in the hole by its share of the image",
+    for fact in (
+        study["contexts"]["centre"],
         "| GLCIC, no critics | 1,234 |",
-        "| SEShiftNet | ",
-        "| patch match | 3 |",
+        "centre 75%, SEShiftNet | 4 |",
+        "centre 75%, patch match | 3 |",
+        "SEShiftNet, holes of 30-40 % | 2 |",
         "Published: Yu et al., 2018",
         inpainting.SSIM_CONVENTION,
-        "moving average 0.995, seeds 0",
+        "moving average 0.995",
+        "| hole_psnr | ShiftNet | SEShiftNet | 4 |",
     ):
-        assert expected in text, expected
-    steps = str(study["models"]["shift_net.ShiftNet"]["num_steps"])
-    assert f"| ShiftNet | 4 | {study['holes']['box'][:8]} | {steps} |" in text
-    assert "| ShiftNet | SEShiftNet | 4 | " in text
-    printed = run.terminal_lines(study)
-    assert max(map(len, printed)) <= 80 and "Published: Yu et al., 2018 (DeepFill), Places2" in printed
+        assert fact in text, fact
+    page = tables.terminal_page(study)
+    assert max(map(len, page.splitlines())) <= 80 and "Published: Yu et al., 2018" in page
 
 
 def make_tiny_study():
@@ -152,14 +155,14 @@ def test_a_whole_study_is_trained_evaluated_and_drawn(tmp_path):
 
     config = make_tiny_study()
     study = run.run(config, tmp_path, DATASET)
-    masks = holes.keep(config, DATASET, tmp_path)
-    assert study["holes"] == holes.describe(masks) and list(masks) == list(holes.KINDS)
+    assert list(study["contexts"]) == ["centre", "box", "strokes"]
     for name in config.study.models:
         folder = tmp_path / f"{name}_seed0"
-        assert holes.describe(holes.keep(config, DATASET, folder)) == study["holes"]
+        kept = load_contexts(Options.of(config), (4, 16, 16), folder=folder)
+        assert {kind: context.sha256 for kind, context in kept.items()} == study["contexts"]
         evaluation = json.loads((folder / "evaluation.json").read_text())
-        found = next(row for row in study["rows"] if (row["method"], row["hole"]) == (name, "box"))
-        assert found["hole_psnr"] == pytest.approx(evaluation["holes"]["rows"][1]["hole_psnr"])
+        found = next(row for row in study["rows"] if (row["method"], row["mask"]) == (name, "box"))
+        assert found["hole_psnr"] == pytest.approx(evaluation["cells"][1]["hole_psnr"])
         assert study["models"][name]["num_steps"] == 2
     critics = [facts["adversarial"] for facts in study["models"].values()]
     assert critics == ["dcgan", "wgan_gp", None, "none"]
@@ -170,9 +173,13 @@ def test_a_whole_study_is_trained_evaluated_and_drawn(tmp_path):
     assert again == study
     path = tmp_path / "image_np.IFANP_seed0/evaluation.json"
     evaluation = json.loads(path.read_text())
-    evaluation["holes"]["rows"][0]["sha256"] = "0" * 64
+    evaluation["cells"][0]["sha256"] = "0" * 64
     path.write_text(json.dumps(evaluation))
-    with pytest.raises(UserError, match="IFANP_seed0 was tested over other holes than those of this study"):
+    with pytest.raises(UserError, match="IFANP_seed0 was tested in other contexts"):
+        run.run(config, tmp_path, DATASET)
+    path.unlink()
+    np.savez(path.with_name("contexts.npz"), strokes=np.zeros((4, 16, 16)))
+    with pytest.raises(UserError, match="IFANP_seed0 was tested in other contexts"):
         run.run(config, tmp_path, DATASET)
 
 

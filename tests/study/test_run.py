@@ -20,7 +20,8 @@ from configs import (
 )
 from ifanp_jax import configuration, metrics, training
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation.cells import value_name
+from ifanp_jax.evaluation.contexts import load_contexts
+from ifanp_jax.evaluation.options import Options
 from ifanp_jax.models import parameters
 from ifanp_jax.study import equal_time, one_run, run, summary
 from ifanp_jax.training import metrics_file, runs
@@ -38,11 +39,11 @@ def test_one_row_per_model_mask_and_fraction(finished):
     rows = finished[1]["rows"]
     cells = [("random", 0.2), ("random", 0.6), *((side, 0.5) for side in ("top", "bottom", "left", "right"))]
     expected = [(name, *cell) for name in MODELS for cell in cells]
-    assert [(row["model"], row["mask"], row["fraction"]) for row in rows] == expected
+    assert [(row["method"], row["mask"], row["fraction"]) for row in rows] == expected
     for row in rows:
         assert {"psnr", "psnr_completed", "psnr_unobserved", "log_prob", "crps", "coverage"} <= set(row)
-        assert ("kl" in row) == (row["model"] != "point_np.CNP-ours")
-        assert row["num_images"] == 6 and row["num_parameters"] > 0
+        assert ("kl" in row) == (row["method"] != "point_np.CNP-ours")
+        assert row["num_images"] == 6
         low, high = row["psnr_interval"]
         assert low <= row["psnr"] <= high
 
@@ -57,8 +58,8 @@ def test_rows_are_the_numbers_of_the_runs(finished):
 
 def test_differences_are_paired(finished):
     rows, comparisons = finished[1]["rows"], finished[1]["comparisons"]
-    psnr = {(row["model"], row["mask"], row["fraction"]): row["psnr"] for row in rows}
-    assert len(comparisons) == 2 * 6 * len(summary.COMPARED)
+    psnr = {(row["method"], row["mask"], row["fraction"]): row["psnr"] for row in rows}
+    assert len(comparisons) == 2 * 6 * 2  # raw and completed PSNR
     for entry in comparisons:
         low, high = entry["interval"]
         assert low <= entry["difference"] <= high
@@ -71,9 +72,15 @@ def test_differences_are_paired(finished):
             assert entry["interval"] == pytest.approx(list(interval))
 
 
+def summarise(config, workdir):
+    options = Options.of(config)
+    contexts = load_contexts(options, (options.num_images, 8, 8))
+    return summary.summarise(config, workdir, tiny.digits(), contexts)
+
+
 def read_psnr(workdir, name, kind, fraction):
     with np.load(workdir / f"{name}_seed0" / "evaluation.npz", allow_pickle=False) as archive:
-        return archive[value_name(kind, fraction, "psnr")]
+        return archive[f"{kind} {fraction:g} psnr"]
 
 
 def test_a_value_is_the_mean_over_seeds_image_by_image(finished, tmp_path):
@@ -84,13 +91,14 @@ def test_a_value_is_the_mean_over_seeds_image_by_image(finished, tmp_path):
     with np.load(path, allow_pickle=False) as archive:
         values = dict(archive)
     shift = np.arange(6.0)
-    name = value_name("random", 0.2, "psnr")
+    name = "random 0.2 psnr"
     np.savez(path, **values | {name: values[name] + shift})
     config = short_study.make_config(**{"evaluate.classical_images": 0})
     config.study.seeds = (0, 1)
-    result = summary.summarise(config, tmp_path, tiny.digits())
+    result = summarise(config, tmp_path)
     row, expected = result["rows"][0], finished[1]["rows"][0]
-    assert row["psnr_by_seed"] == pytest.approx([expected["psnr"], expected["psnr"] + shift.mean()])
+    by_seed = result["models"]["image_np.IFNP"]["psnr_by_seed"]
+    assert by_seed == pytest.approx([expected["psnr"], expected["psnr"] + shift.mean()])
     assert row["psnr"] == pytest.approx(expected["psnr"] + shift.mean() / 2)
     interval = metrics.bootstrap_interval(values[name] + shift / 2, seed=config.evaluate.seed)
     assert row["psnr_interval"] == pytest.approx(list(interval))
@@ -98,9 +106,9 @@ def test_a_value_is_the_mean_over_seeds_image_by_image(finished, tmp_path):
 
 
 def test_the_time_of_a_training_is_the_measured_one(finished):
-    for row in finished[1]["rows"]:
-        rows = metrics_file.read_metrics(finished[0] / f"{row['model']}_seed0")
-        assert row["training_seconds"] == rows[-1]["train/seconds"] > 0
+    for name, facts in finished[1]["models"].items():
+        rows = metrics_file.read_metrics(finished[0] / f"{name}_seed0")
+        assert facts["training_seconds"] == rows[-1]["train/seconds"] > 0 and facts["num_parameters"] > 0
 
 
 def test_the_time_is_the_mean_over_seeds_and_none_where_one_is_lost(finished, tmp_path):
@@ -110,11 +118,9 @@ def test_the_time_is_the_mean_over_seeds_and_none_where_one_is_lost(finished, tm
         directory = shutil.copytree(finished[0] / f"{MODELS[0]}_seed0", tmp_path / f"{MODELS[0]}_seed{seed}")
         rows = [{"step": step, "train/seconds": (seed + 1) * step} for step in (2, 4)]
         (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert (
-        summary.summarise(config, tmp_path, tiny.digits())["rows"][0]["training_seconds"] == 6
-    )  # of 4 and 8
+    assert summarise(config, tmp_path)["models"][MODELS[0]]["training_seconds"] == 6  # of 4 and 8
     (directory / "metrics.jsonl").unlink()
-    assert summary.summarise(config, tmp_path, tiny.digits())["rows"][0]["training_seconds"] is None
+    assert summarise(config, tmp_path)["models"][MODELS[0]]["training_seconds"] is None
 
 
 def test_figures_are_drawn(finished):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from configs import study_celeba
+from ifanp_jax.evaluation.tables import markdown_page
 from ifanp_jax.study import tables
 
 OPTIONAL = ("ssim", "kl", "log_prob", "log_prob_per_image", "crps", "coverage")
@@ -13,13 +14,19 @@ LABELS = ("random 20%", "random 60%", "top 50%")
 CELLS = (("random", 0.2), ("random", 0.6), ("top", 0.5))
 
 
-def make_row(model, mask, fraction, psnr, **others):
-    row = {"model": model, "mask": mask, "fraction": fraction, "num_parameters": 12345, "num_images": 6}
+def make_row(method, mask, fraction, psnr, **others):
+    row = {"method": method, "mask": mask, "fraction": fraction, "sha256": "0" * 64, "num_images": 6}
     for name in ("psnr", "psnr_completed", "psnr_unobserved"):
         row |= {name: psnr, f"{name}_interval": [psnr - 1, psnr + 1]}
     row |= {"mse": 0.1, "ssim": 0.5, "kl": 0.25, "log_prob": 0.5, "log_prob_per_image": 32.0, "crps": 0.0625}
-    row |= {"coverage": [level / 20 for level in range(1, 20)], "psnr_by_seed": [psnr]}
-    return row | {"training_seconds": 90.0} | others
+    return row | {"coverage": [level / 20 for level in range(1, 20)]} | others
+
+
+def make_facts(psnr):
+    return {
+        "num_parameters": 12345, "num_steps": 4, "training_seconds": 90.0, "psnr_by_seed": [psnr],
+        "adversarial": None, "num_critic_updates": None, "fields": {"width": 8},
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -27,38 +34,36 @@ def study():
     models = {"image_np.IFNP": 12.0, "deepfill.Other": 14.0}
     return {
         "data": "digits", "image_shape": [8, 8, 1], "num_training_images": 1497, "eval_split": "test",
-        "protocol": "", "num_steps": dict.fromkeys(models, 4), "minutes": 0, "batch_size": 8,
-         "learning_rate": 0.01, "ema_decay": 0.9,
-        "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "target": "all",
-        "has_one_target": True, "likelihood": "fixed",
+        "protocol": "", "minutes": 0, "batch_size": 8, "learning_rate": 0.01, "ema_decay": 0.9,
+        "seeds": [0], "mask": "random", "mask_fraction": [0.3, 0.6], "hole_shares": {"box": 1.0},
+        "target": "all", "has_one_target": True, "likelihood": "fixed",
         "sigma": 0.1, "sigma_floor": 0.01, "num_samples": 3, "rounds": None, "changes": {},
-        "models": {name: {"width": 8} for name in models},
+        "models": {name: make_facts(psnr) for name, psnr in models.items()},
         "rows": [make_row(name, *cell, psnr) for name, psnr in models.items() for cell in CELLS],
         "comparisons": [
             {"lower": "image_np.IFNP", "higher": "deepfill.Other", "mask": mask, "fraction": fraction,
-             "metric": metric, "difference": 2.0, "interval": [1.5, 2.5]}
+             "metric": metric, "difference": 2.0, "interval": [1.5, 2.5], "num_images": 6}
             for metric in ("psnr", "psnr_completed") for mask, fraction in CELLS
         ],
         "classical": [
             {"mask": mask, "fraction": fraction, "method": method, "psnr_completed": psnr, "num_images": 2}
             for mask, fraction in CELLS for method, psnr in (("nearest", 10.0), ("gaussian_process", 11.0))
         ],
+        "missing": [],
         "published": [
-            {"model": "image_np.IFNP", "mask": "random", "fraction": 0.6, "psnr": 15.4, "kl": 0.00001},
-            {"model": "image_np.IFNP", "mask": "random", "fraction": 0.3, "psnr": 15.5, "kl": 0.1},
+            {"method": "image_np.IFNP", "mask": "random", "fraction": 0.6, "psnr": 15.4, "kl": 0.00001},
+            {"method": "image_np.IFNP", "mask": "random", "fraction": 0.3, "psnr": 15.5, "kl": 0.1},
         ],
+        "published_inpainters": [],
     }  # fmt: skip
 
 
 def read_tables(study):
-    """Title -> rows of cells, without the line under the head."""
-    found = {}
-    for line in tables.list_lines(study):
-        if line.startswith("**"):
-            title = line.strip("*")
-        elif line.startswith("|") and "---" not in line:
-            found.setdefault(title, []).append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
+    """Title -> rows of texts by the head of their column."""
+    return {
+        table.title: [dict(zip(table.head, row, strict=True)) for row in table.rows]
+        for table in tables.list_tables(study)
+    }
 
 
 def test_files_hold_the_study(study, tmp_path):
@@ -66,55 +71,55 @@ def test_files_hold_the_study(study, tmp_path):
     assert json.loads((tmp_path / "study.json").read_text()) == study
     with (tmp_path / "study.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["model"], float(row["psnr"])) for row in rows] == [
-        (row["model"], row["psnr"]) for row in study["rows"]
+    expected = study["rows"] + study["classical"]
+    assert [(row["method"], float(row["psnr_completed"])) for row in rows] == [
+        (row["method"], row["psnr_completed"]) for row in expected
     ]
-    assert rows[0]["psnr_interval_low"] == "11.0" and rows[0]["kl"] == "0.25"
-    assert (tmp_path / "study.md").read_text().splitlines() == tables.list_lines(study)
+    assert rows[0]["psnr_interval_low"] == "11.0" and rows[0]["kl"] == "0.25" and rows[-1]["kl"] == ""
+    assert (tmp_path / "study.md").read_text() == markdown_page(
+        tables.caption(study), tables.list_tables(study)
+    )
 
 
 def test_the_caption_says_what_was_trained_and_tested(study):
     caption = tables.caption(study)
-    for expected in (
-        "digits 8x8x1 for 4 steps of 8 of 1,497 training images",
-        "random, 30% to 60% observed",
-        "The likelihood is fixed, sigma 0.1.",
-        "mean of 3 samples",
-        "not over trainings",
-    ):
-        assert expected in caption
+    for fact in (
+        "digits 8x8x1", "4 steps", "of 8 of 1,497", "random, 30% to 60%", "fixed, sigma 0.1", "3 samples",
+        "not over trainings", "6 held-out",
+    ):  # fmt: skip
+        assert fact in caption
+    assert "holes (box 1)" in tables.caption(study | {"mask": "inpainting"})
 
 
-def test_every_table_has_a_row_per_model(study):
+def test_every_context_has_a_row_per_model_and_the_best_classical_method(study):
     found = read_tables(study)
-    raw = found["PSNR of the raw prediction, dB (95 % interval over images)"]
-    assert raw[:3] == [
-        ["model", *LABELS],
-        ["IFNP", *3 * ["12.00 (11.00-13.00)"]],
-        ["Other", *3 * ["14.00 (13.00-15.00)"]],
-    ]
-    completed = found["PSNR of the completed image, observed pixels kept, dB"]
-    assert completed[-1] == ["best interpolation, first 2 images", *3 * ["11.00 gaussian process"]]
-    assert found["Models"][1] == ["IFNP", "12,345", "4", "1.5", "12.00", "width 8"]
-    differences = found["Paired differences of the raw PSNR, dB, image by image (95 % interval)"]
-    assert differences[1] == ["IFNP", "Other", *3 * ["+2.00 (+1.50 to +2.50)"]]
-    shares = found["Share of unobserved values inside the central 50% / 80% / 95% intervals"]
-    assert shares[1] == ["IFNP", *3 * ["50%/80%/95%"]]
+    for name in LABELS:
+        rows = found[f"Observed: {name}"]
+        assert [row["method"] for row in rows[:2]] == ["IFNP", "Other"]
+        assert [row["PSNR (95 %)"] for row in rows[:2]] == ["12.00 (11.00-13.00)", "14.00 (13.00-15.00)"]
+        assert [row["in 50/80/95 %"] for row in rows[:2]] == 2 * ["50%/80%/95%"]
+        assert (rows[-1]["method"], rows[-1]["completed (95 %)"]) == (
+            "gaussian process, first 2 images",
+            "11.00",
+        )
+    assert found["Models"][0] == {
+        "model": "IFNP", "parameters": "12,345", "steps": "4", "training, minutes": "1.5",
+        "raw PSNR by seed, first context": "12.00", "fields": "width 8",
+    }  # fmt: skip
+    differences = next(rows for title, rows in found.items() if title.startswith("Paired"))
+    assert [row["metric"] for row in differences] == ["psnr", "psnr_completed"]
+    assert differences[0] == {
+        "metric": "psnr", "from": "IFNP", "to": "Other", "images": "6",
+        **dict.fromkeys(LABELS, "+2.00 (+1.50 to +2.50)"),
+    }  # fmt: skip
 
 
 def test_what_the_paper_prints_stands_beside_ours(study):
-    found = read_tables(study)
-    kl = next(rows for title, rows in found.items() if title.startswith("KL("))
-    assert kl[-1] == ["paper, IFNP", "", "0.000010", ""]
-    assert found["PSNR of the raw prediction, dB (95 % interval over images)"][-1] == [
-        "paper, IFNP",
-        "",
-        "15.4",
-        "",
-    ]
-    assert "does not state its protocol" in tables.list_lines(study)[-1]
-    assert "clipped mean of 3 samples" in tables.list_lines(study)[-1]
-    assert "protocol" not in tables.list_lines(study | {"published": []})[-1]
+    row = next(row for row in read_tables(study)["Observed: random 60%"] if row["method"] == "paper, IFNP")
+    assert (row["PSNR (95 %)"], row["KL"], row["log p"]) == ("15.4", "0.000010", "")
+    notes = {table.title: table.note for table in tables.list_tables(study)}
+    assert "clipped mean of 3 samples" in notes["Observed: random 60%"]
+    assert "paper" not in notes["Observed: random 20%"]
 
 
 def test_the_papers_table_is_whole():
@@ -127,68 +132,64 @@ def test_the_papers_table_is_whole():
     assert published[-1][1][-1] == (0.6, 20.138, 0.000010)
 
 
-def test_a_model_without_latent_variable_and_scale_has_empty_cells(study, tmp_path):
+def test_a_model_without_latent_variable_and_scale_has_empty_cells(study):
     for row in study["rows"][3:]:
         for name in OPTIONAL:
             del row[name]
-    found = read_tables(study)
-    for title, rows in found.items():
-        if title.startswith(("KL(", "log-likelihood", "CRPS", "Share")):
-            assert rows[2] == ["Other", "", "", ""]
-    tables.write(study, tmp_path)
-    with (tmp_path / "study.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["kl"] for row in rows] == 3 * ["0.25"] + 3 * [""]
+    rows = read_tables(study)["Observed: random 20%"]
+    for name in ("SSIM", "KL", "log p", "CRPS", "in 50/80/95 %"):
+        assert rows[0][name] and not rows[1][name]
 
 
-def test_samples_by_rounds_have_tables_where_a_model_has_them(study, tmp_path):
+def test_samples_by_rounds_have_a_table_where_a_model_has_them(study):
+    assert "Samples by rounds" not in read_tables(study)
     study["rounds"] = {"rounds": 16, "rounds_images": 64, "num_samples": 3, "seed": 0}
     for row in study["rows"][:3]:
-        row |= {"rounds_psnr_best": 22.5, "rounds_gradient_ratio": 1.05}
-    found = read_tables(study)
-    best = found["best of the samples by rounds: PSNR of the completed image, dB"]
-    assert best[1:] == [["IFNP", *3 * ["22.50"]], ["Other", *3 * [""]]]
-    assert found["gradient energy of a sample by rounds, the truth's being 1"][1][1] == "1.05"
-    assert "3 were drawn by 16 rounds for each of the first 64 images" in tables.caption(study)
-    tables.write(study, tmp_path)
-    with (tmp_path / "study.csv").open() as file:
-        assert [row["rounds_psnr_best"] for row in csv.DictReader(file)] == 3 * ["22.5"] + 3 * [""]
+        row |= {"rounds_psnr_one": 20.0, "rounds_psnr_best": 22.5, "rounds_gradient_ratio": 1.05}
+    rows = read_tables(study)["Samples by rounds"]
+    assert [row["context"] for row in rows] == [f"{name}, IFNP" for name in LABELS]
+    assert (rows[0]["best"], rows[0]["gradient energy"]) == ("22.50", "1.05")
+    note = next(table.note for table in tables.list_tables(study) if table.title == "Samples by rounds")
+    for fact in ("3 samples", "16 rounds", "first 64 images", "seed 0"):
+        assert fact in note
 
 
-def test_what_no_model_answers_has_no_table(study):
+def test_what_no_model_answers_has_no_column(study):
     for row in study["rows"]:
         for name in OPTIONAL:
             del row[name]
     study |= {"published": [], "classical": [], "likelihood": None}
-    titles = list(read_tables(study))
-    assert len(titles) == 6  # three PSNRs, two differences, the models
-    assert "likelihood is" not in tables.caption(study).replace("log-likelihood is", "")
+    rows = read_tables(study)["Observed: random 20%"]
+    assert set(rows[0]) == {"method", "PSNR (95 %)", "completed (95 %)", "unobserved", "MSE"}
+    assert "likelihood is" not in tables.caption(study)
 
 
 def test_the_terminal_shows_the_same_tables_within_80_characters(study):
-    study["models"]["image_np.IFNP"] = {f"a_field_{index}": index for index in range(40)}
-    lines = tables.terminal_lines(study)
-    assert max(map(len, lines)) <= 80
-    text = " ".join(lines)
-    for title, rows in read_tables(study).items():
-        assert " ".join(title.split()) in text
-        words = {word for row in rows for cell in row for word in cell.split()}
-        assert words <= set(text.split()), title
+    study["models"]["image_np.IFNP"]["fields"] = {f"a_field_{index}": index for index in range(40)}
+    page = tables.terminal_page(study)
+    assert max(map(len, page.splitlines())) <= 80
+    for table in tables.list_tables(study):
+        assert " ".join(table.title.split()) in " ".join(page.split())
+        words = {word for row in table.rows for cell in row for word in cell.split()}
+        assert words <= set(page.split()), table.title
 
 
 def test_a_name_with_a_change_is_shown_and_explained(study):
     name = "image_np.IFNP-no_gca"
     study["rows"] += [make_row(name, *cell, 13.0) for cell in CELLS]
-    study["models"][name] = {"width": 8}
-    study["num_steps"][name] = 5000
+    study["models"][name] = make_facts(13.0) | {"num_steps": 5000}
     study["changes"] = {"no_gca": ["mask.kind=varied", "train.num_steps=5000"]}
     study["has_one_target"] = False
     found = read_tables(study)
-    assert found["PSNR of the completed image, observed pixels kept, dB"][3][0] == "IFNP, no gca"
-    assert found["Models"][3] == ["IFNP, no gca", "12,345", "5,000", "1.5", "13.00", "width 8"]
+    assert found["Observed: random 20%"][2]["method"] == "IFNP, no gca"
+    assert (found["Models"][2]["model"], found["Models"][2]["steps"]) == ("IFNP, no gca", "5,000")
     caption = tables.caption(study)
-    assert "for the steps that the last table gives, each of 8 of 1,497" in caption
-    assert '"no gca" behind a name changes this: mask.kind=varied, train.num_steps=5000.' in caption
-    assert "among trainings of one target" in caption
-    caption = tables.caption(study | {"minutes": 0.5})
-    assert "for as many steps as fit in 0.5 minutes of one core, each of 8 of 1,497" in caption
+    assert "4 steps" not in caption and "trainings of one target" in caption
+    assert '"no gca"' in caption and "mask.kind=varied, train.num_steps=5000" in caption
+    assert "0.5 minutes of one core" in tables.caption(study | {"minutes": 0.5})
+
+
+def test_critics_are_named_where_a_model_has_them(study):
+    study["models"]["deepfill.Other"] |= {"adversarial": "wgan_gp", "num_critic_updates": 5}
+    rows = read_tables(study)["Models"]
+    assert [row["critics"] for row in rows] == ["", "wgan_gp, 5 updates to one"]

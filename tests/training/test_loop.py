@@ -9,7 +9,7 @@ import pytest
 
 from configs import digits_ifanp
 from ifanp_jax.errors import UserError
-from ifanp_jax.evaluation import baselines, evaluate
+from ifanp_jax.evaluation import evaluate, scores
 from ifanp_jax.training import guards, loop, metrics_file, runs
 from tests import helpers, tiny
 
@@ -199,10 +199,10 @@ def test_a_short_training_beats_interpolation(tmp_path):
     config = digits_ifanp.get_config()
     config.train.num_steps = 400
     config.evaluate.halves = False
-    evaluation, _ = evaluate.evaluate(loop.run(config, tmp_path, tiny.digits()), tiny.digits())
+    evaluation, _ = evaluate.evaluate(loop.run(config, tmp_path, tiny.digits()).model, tiny.digits())
     for cell, least in zip(evaluation["cells"], (13.0, 15.5, 18.0), strict=True):
         assert cell["psnr_completed"] > least
-        best = baselines.best_classical(evaluation["classical"], cell)
+        best = scores.best_classical(evaluation["classical"], cell)
         assert cell["psnr_completed"] > best["psnr_completed"] + 1
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ifanp_jax.inpainters.layers import offset_wheel
+from ifanp_jax.study import offset_wheel
 
 colour = jax.jit(offset_wheel.colour_offsets)
 
