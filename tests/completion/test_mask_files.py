@@ -32,6 +32,12 @@ def test_the_picture_itself_and_grey_are_told(tmp_path):
     np.testing.assert_array_equal(mask.observed, left_half(8, 8))
 
 
+def test_a_black_mask_is_not_its_white_picture(tmp_path):
+    white = np.full((8, 8, 3), np.uint8(255))
+    white[0, 0] = 0
+    assert mask_files.read(write(tmp_path / "m.png", np.zeros((8, 8), np.uint8)), white).warnings == ()
+
+
 def test_a_mask_of_another_size_is_refused_and_a_turned_one_told():
     with pytest.raises(UserError, match=r"4x8 pixels .*8x8: give a mask of the picture's size"):
         mask_files.check_size(np.ones((4, 8), bool), PICTURE)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import autoregressive
@@ -149,6 +150,38 @@ def test_samples_have_the_covariance_of_the_model():
     covariance = np.cov(first.T)
     np.testing.assert_allclose(covariance, FACTOR @ FACTOR.T, atol=2e-4)
     assert np.std(out, axis=0).max() > 0.01
+
+
+def test_each_round_draws_noise_of_its_own():
+    image, mask = jnp.full((1, 32, 32, C), 0.5), jnp.zeros((1, 32, 32, 1), bool).at[0, 0, 0].set(True)
+    key = jax.random.key(3)
+    out = autoregressive.complete_by_rounds(
+        key, ContextMean("scale"), {}, image, mask, num_samples=1, rounds=3
+    )
+    rank = autoregressive.rank_unobserved(jax.random.split(jax.random.split(key)[0], 1)[0], mask)[0, ..., 0]
+    ends = [round(1023 * autoregressive.share_known(r, 3)) for r in range(2)]
+    first = (rank >= 0) & (rank < ends[0])
+    second = (rank >= ends[0]) & (rank < ends[1])
+    # Each round draws its own noise, not that of the other.
+    noise_keys = [jax.random.split(jax.random.fold_in(jax.random.split(key)[1], r))[0] for r in range(2)]
+    noise = [np.asarray(jax.random.normal(k, (1, 1, 32, 32, C)))[0, 0] for k in noise_keys]
+    drawn = np.asarray(out[0, 0]) - 0.5
+    for pixels, own, other in ((first, noise[0], noise[1]), (second, noise[1], noise[0])):
+        values = drawn[pixels].ravel()
+        assert np.corrcoef(values, own[pixels].ravel())[0, 1] > 0.9
+        assert abs(np.corrcoef(values, other[pixels].ravel())[0, 1]) < 0.3
+
+
+def test_of_a_t_the_noise_is_that_of_its_core():
+    noise, scale = np.ones((2, 3), np.float32), np.full((2, 3), 0.1, np.float32)
+    np.testing.assert_allclose(autoregressive.color_noise(noise, scale, None, "normal"), 0.1)
+    # The Normal with the quartiles of a t of 4 degrees of freedom and unit variance.
+    core = stats.t.ppf(0.75, 4) * np.sqrt(2 / 4) / stats.norm.ppf(0.75)
+    found = autoregressive.color_noise(noise, scale, None, "student_t")
+    np.testing.assert_allclose(found, 0.1 * core, rtol=1e-3)
+    factor = np.broadcast_to(FACTOR, (2, 3, 3))
+    found = autoregressive.color_noise(noise, scale, factor, "student_t")
+    np.testing.assert_allclose(found, np.tile(core * FACTOR.sum(axis=1), (2, 1)), rtol=1e-3)
 
 
 def test_an_answer_depends_on_its_image_alone(data):

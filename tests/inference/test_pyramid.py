@@ -38,6 +38,14 @@ def test_depths_beyond_a_distance_are_never_missed(share):
     assert shortened
 
 
+def test_the_distance_along_a_diagonal_counts():
+    known = np.zeros((18, 18), bool)
+    known[::17, ::17] = True  # each square of side 9 has a known corner
+    exact = pyramid.measure_depth(known)
+    assert exact.max() == pytest.approx(np.hypot(8, 8))
+    np.testing.assert_array_equal(pyramid.measure_depth(known, beyond=8.0), exact)
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 5)])
 def test_a_half_has_the_means_of_what_is_known(size):
     image, known = random_image(*size, 3) / np.float32(255), random_mask(*size)

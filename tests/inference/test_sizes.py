@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 
+import jax
 import numpy as np
 import pytest
 
@@ -155,3 +156,23 @@ def test_it_is_logged_and_stands_in_the_result(tiled_model, caplog):
         result = tiled_model.complete(random_image(70, 40, 3), np.eye(70, 40) == 0, num_samples=1, rounds=1)
     (note,) = result.untrained
     assert note == caplog.messages[0] and "32x32 pixels and never on 70x40" in note
+
+
+def test_samples_and_memory_bound_what_goes_into_one_call():
+    model = tiny.make_model("point_np.ANP")
+    few = Limits(positions_at_once=6 * 64, num_bytes=2**40)
+    assert sizes.count_at_once(model, (8, 8), 2, few) == (2, 3)  # 2 samples of 3 images
+    assert sizes.count_at_once(model, (8, 8), 9, few) == (6, 1)
+    assert sizes.count_at_once(model, (80, 80), 9, few) == (1, 1)
+    cost = model.completion_bytes((8, 8))
+    assert sizes.count_at_once(model, (8, 8), 2, Limits(num_bytes=2 * 5 * cost)) == (2, 5)
+
+
+@pytest.mark.parametrize(("backend", "allowed"), [("cpu", 8e12), ("gpu", 8e14), ("tpu", 8e14)])
+def test_the_operations_that_are_allowed_are_those_of_the_device(backend, allowed, monkeypatch):
+    model = tiny.make_model("point_np.ANP")
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    for factor, is_high in ((0.9, False), (1.1, True)):
+        monkeypatch.setattr(sizes, "count_operations", lambda *_, f=factor: f * allowed)
+        cost = sizes.find_high_cost(model, (8, 8, 1), (20, 20), Limits(num_bytes=2**50))
+        assert bool(cost) == is_high

@@ -55,6 +55,13 @@ def test_a_margin_that_no_side_holds_gets_a_larger_one():
     assert {tile.side for tile in found} == {256}
 
 
+def test_a_side_of_twice_the_margin_holds_a_picture_of_its_size_and_no_larger_one():
+    (tile,) = tiles.choose(np.ones((16, 16), bool), margin=MARGIN, cell=CELL, sides=(16, 32))
+    assert tile.side == 2 * MARGIN == 16
+    wanted = np.ones((100, 47), bool)
+    check(tiles.choose(wanted, margin=MARGIN, cell=CELL, sides=(16,)), wanted)
+
+
 def test_what_lies_beyond_the_picture_is_zero():
     tile = tiles.Tile(top=2, left=0, side=4, core=(slice(2, 4), slice(0, 3)))
     values = np.arange(12).reshape(4, 3, 1) + 1

@@ -3,11 +3,15 @@
 import dataclasses
 import logging
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.sizes import Limits
 from ifanp_jax.models.multiscale_np import MultiscaleNP
+from ifanp_jax.models.outputs import Completion
 from tests.helpers import random_image, random_mask
 
 SIZE = (41, 53)
@@ -21,6 +25,25 @@ class Counted(MultiscaleNP):
     def complete(self, image, mask, *, num_samples, inside=None):
         TRACES.append(image.shape)
         return super().complete(image, mask, num_samples=num_samples, inside=inside)
+
+
+class Constant(nn.Module):
+    """Answers 0.5 with a deviation of 0.1 everywhere."""
+
+    cell: int = 4
+
+    def complete(self, image, mask, *, num_samples, inside=None):
+        samples = jnp.full((num_samples, *image.shape), 0.5)
+        return Completion(samples=samples, scale=jnp.full_like(samples, 0.1))
+
+    def takes_size(self, size, trained_size):
+        return None
+
+    def completion_bytes(self, size):
+        return 1
+
+    def tile_margin(self):
+        return 8
 
 
 def cut(model, *sides, **limits):
@@ -105,6 +128,15 @@ def test_a_deep_hole_is_completed_coarse_to_fine(tiled_model, caplog):
     )
     assert told[-1][0] == told[-1][1]
     assert np.isfinite(drawn.samples).all() and (drawn.samples[0] != drawn.samples[1])[~mask].mean() > 0.9
+
+
+def test_the_deviations_of_all_levels_add_up():
+    mask = np.ones((90, 100), bool)
+    mask[20:70, 25:75] = False  # three levels
+    model = Model(Constant(), {}, None, (32, 32, 3), step=0, limits=Limits(tile_sides=(32,)))
+    result = model.complete(random_image(90, 100, 3), mask, num_samples=1, rounds=1)
+    np.testing.assert_allclose(result.uncertainty[45, 50], 0.1 * np.sqrt(3), rtol=1e-5)
+    np.testing.assert_allclose(result.uncertainty[20, 50], 0.1, rtol=1e-5)  # the border is of one level
 
 
 def test_the_log_says_what_was_chosen(tiled_model, caplog):

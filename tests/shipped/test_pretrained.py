@@ -247,3 +247,24 @@ def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
     config.train.init_from = name
     found = init_from.take_variables(jax.random.key(0), runs.make(config, stored.image_shape), stored)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("photos", (0.525967, 0.718926, 0.669612, 0.486463, 0.007583)),
+        ("mnist28", (0.506753, 0.644532, 0.474412, 0.587748, 0.208762)),
+        ("celeba32_faces", (0.542086, 0.742548, 0.552189, 0.491283, 0.027527)),
+    ],
+)
+def test_what_a_shipped_model_answers_stays_as_it_is(name, values):
+    model = ifanp_jax.from_pretrained(name)
+    (h, w), c = (min(side, 40) for side in model.image_shape[:2]), model.image_shape[-1]
+    y, x = np.mgrid[:h, :w] / 8
+    waves = [0.5 + 0.3 * np.sin(y + (channel + 1) * x / 2) for channel in range(c)]
+    mask = (np.arange(h * w) * 7919 % 101 < 40).reshape(h, w)
+    result = model.complete(np.stack(waves, axis=-1).astype(np.float32), mask, num_samples=2, rounds=1)
+    missing = np.argwhere(~mask)[[0, 100, 300]]
+    found = [result.mean[row, column, 0] for row, column in missing]
+    found += [result.mean[~mask].mean(), result.uncertainty[~mask].mean()]
+    np.testing.assert_allclose(found, values, atol=1e-5)
