@@ -74,7 +74,7 @@ def run(trained: Model, dataset: Dataset, *, num_rounds: int) -> dict:
         "likelihood": config.model.get("likelihood"),
         "sigma": config.model.get("sigma"),
         "sigma_floor": config.model.get("sigma_floor"),
-        "distribution": heads.distribution_of(trained.module),
+        "distribution": trained.module.distribution,
         "target": config.objective.target,
         "num_samples": config.evaluate.num_samples,
         "num_rounds": num_rounds,

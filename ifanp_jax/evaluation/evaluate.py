@@ -200,9 +200,7 @@ def complete_images(model: Model, images: np.ndarray, masks: np.ndarray, options
 
 def _evaluate_blended(model, images, contexts, options):
     """Rows and values of a model whose paper blends its answers into holes by OpenCV afterwards."""
-    is_blended = (
-        getattr(model.module, "is_finished_by_blending", False) and not interpolation.hole_methods()[1]
-    )
+    is_blended = model.module.is_finished_by_blending and not interpolation.hole_methods()[1]
     images = images[:BLENDED_IMAGES].astype(np.float32) / 255
     found, values = [], {}
     for context in list_holes(contexts.values()) if is_blended and len(images) else ():

@@ -12,7 +12,7 @@ from ifanp_jax.evaluation.contexts import Context, Contexts, list_holes, make_co
 from ifanp_jax.evaluation.options import Options
 from ifanp_jax.inference import autoregressive, predict
 from ifanp_jax.inference.model import Model
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion
 from ifanp_jax.training import metrics_file, steps
 
 

@@ -15,37 +15,26 @@ A round is one compiled call of static shapes for any R; the loop over rounds is
 import functools
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import heads
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from ifanp_jax.objectives import student_t
 
 DEFAULT_ROUNDS = 16
 SHARE_POWER = 1.5  # few pixels in the first rounds, where they decide most
 
 
-def default_rounds(model: nn.Module) -> int:
-    """How many rounds a model's samples take where nobody says so: DEFAULT_ROUNDS or 1.
-
-    By rounds come those of a model that was trained to know its scale at every pixel. A colour picture also
-    needs the covariance of a pixel's channels: independent ones make coloured noise.
-
-    Args:
-      model: any model of `ifanp_jax.models`.
-    """
-    likelihood = getattr(model, "likelihood", "")
-    is_trained = likelihood == "per_pixel" or (likelihood == "per_image" and model.scale_weight > 0)
-    is_joint = getattr(model, "has_covariance", False) or getattr(model, "channels", 0) == 1
-    return DEFAULT_ROUNDS if is_trained and is_joint else 1
+def default_rounds(model: ImageModel) -> int:
+    """How many rounds a model's samples take where nobody says so."""
+    return DEFAULT_ROUNDS if model.has_samples_by_rounds else 1
 
 
 def complete_by_rounds(
     key: jax.Array,
-    model: nn.Module,
+    model: ImageModel,
     variables,
     image: jax.Array,
     mask: jax.Array,
@@ -100,7 +89,7 @@ def complete_by_rounds(
 
 
 def log_prob_by_rounds(
-    key: jax.Array, model: nn.Module, variables, image: jax.Array, mask: jax.Array, *, rounds: int
+    key: jax.Array, model: ImageModel, variables, image: jax.Array, mask: jax.Array, *, rounds: int
 ) -> jax.Array:
     """Joint log-density of the unobserved pixels, sum_r sum_{i in round r} log p(y_i | context, rounds < r).
 
@@ -121,7 +110,7 @@ def log_prob_by_rounds(
 
 def log_probs_by_rounds(
     key: jax.Array,
-    model: nn.Module,
+    model: ImageModel,
     variables,
     image: jax.Array,
     mask: jax.Array,
@@ -184,16 +173,16 @@ def share_known(r: int, rounds: int) -> float:
     return ((r + 1) / rounds) ** SHARE_POWER
 
 
-def find_noise_scale(model: nn.Module, r: int, rounds: int, temperature: float) -> float:
+def find_noise_scale(model: ImageModel, r: int, rounds: int, temperature: float) -> float:
     """Factor of the noise in round r = 0 ... R - 1: 0 in the last one.
 
     Args:
-      model: with a field `temperature` where its own is not 1.
+      model: whose own `temperature` is a further factor.
       r: the round.
       rounds: R.
       temperature: that a caller asks for, at least 0.
     """
-    return 0.0 if r == rounds - 1 else temperature * getattr(model, "temperature", 1.0)
+    return 0.0 if r == rounds - 1 else temperature * model.temperature
 
 
 def _threshold(hidden, r, rounds):

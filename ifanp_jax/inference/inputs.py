@@ -1,10 +1,10 @@
 """What a user gives to `Model.complete`, brought to one form and checked."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.models.base import ImageModel
 
 
 def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -34,14 +34,14 @@ def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
     return _to_float(image, mask), mask, is_batched
 
 
-def check_known(model: nn.Module, mask: np.ndarray) -> None:
+def check_known(model: ImageModel, mask: np.ndarray) -> None:
     """Raises a UserError where a picture has no observed pixel and the model needs one.
 
     Args:
-      model: with `needs_known_pixels` where it does.
+      model: says by `needs_known_pixels` whether it does.
       mask: bool (B, H, W, 1), True = observed.
     """
-    if getattr(model, "needs_known_pixels", False) and not mask.any(axis=(1, 2, 3)).all():
+    if model.needs_known_pixels and not mask.any(axis=(1, 2, 3)).all():
         raise UserError(
             "The mask leaves no observed pixel, but this model completes from such pixels: mark some as "
             "observed, or take a neural process."

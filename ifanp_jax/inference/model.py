@@ -33,7 +33,7 @@ from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.inference.sizes import DEFAULT_LIMITS, Limits
-from ifanp_jax.models import heads, parameters
+from ifanp_jax.models import parameters
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Model:
             )
         else:
             result = self._complete_whole(image, mask, options, how)
-        distribution = heads.distribution_of(self.module)
+        distribution = self.module.distribution
         result = dataclasses.replace(result, distribution=distribution, untrained=untrained)
         return result if is_batched else result.without_batch()
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))

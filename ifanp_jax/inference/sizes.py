@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from ifanp_jax import memory
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import pyramid, tiles
 from ifanp_jax.models import parameters
+from ifanp_jax.models.base import ImageModel
 from ifanp_jax.runtime import device_mesh, flops
 
 MEMORY_SHARE = 0.5  # of the device, for what completes one picture
@@ -72,12 +72,11 @@ def max_depth(image_shape: tuple[int, int, int]) -> float:
     return max(SCATTERED_DEPTH, DEEP * min(image_shape[:2]))
 
 
-def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray, limits: Limits) -> Choice:
+def choose(model: ImageModel, image_shape: tuple[int, int, int], mask: np.ndarray, limits: Limits) -> Choice:
     """What `size="auto"` means for pictures of one size.
 
     Args:
-      model: says what it takes by `takes_size`, and, where it can answer tile by tile, how far it looks by
-        `tile_margin`.
+      model: says what it takes by `takes_size`, and by `tile_margin` whether it can answer tile by tile.
       image_shape: (H, W, C) of the training.
       mask: bool (B, H, W, 1), True = observed.
       limits: of memory and operations.
@@ -103,13 +102,13 @@ def choose(model: nn.Module, image_shape: tuple[int, int, int], mask: np.ndarray
     return Choice("own", "the model takes this size, and the holes are small enough for it")
 
 
-def has_tiles(model: nn.Module) -> bool:
+def has_tiles(model: ImageModel) -> bool:
     """Whether a model can complete a picture tile by tile."""
-    return getattr(model, "tile_margin", lambda: None)() is not None
+    return model.tile_margin() is not None
 
 
 def count_at_once(
-    model: nn.Module, size: tuple[int, int], num_samples: int, limits: Limits
+    model: ImageModel, size: tuple[int, int], num_samples: int, limits: Limits
 ) -> tuple[int, int]:
     """How many samples, and how many images, go into one call.
 
@@ -127,7 +126,7 @@ def count_at_once(
 
 
 def check_own_size(
-    model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
+    model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
 ) -> None:
     """Raises a UserError, before anything is compiled, when a picture cannot be completed at its own size.
 
@@ -148,7 +147,7 @@ def check_own_size(
 
 
 def find_high_cost(
-    model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
+    model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
 ) -> str:
     """The cost of a picture that is above its limit, in words; "" where all is well.
 
@@ -180,7 +179,7 @@ def _find_num_operations(limits):
 
 
 @functools.cache  # tracing takes a second
-def count_operations(model: nn.Module, image_shape: tuple[int, int, int], size: tuple[int, int]) -> int:
+def count_operations(model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int]) -> int:
     """Operations of completing one picture once; nothing is compiled.
 
     Args:
@@ -191,7 +190,7 @@ def count_operations(model: nn.Module, image_shape: tuple[int, int, int], size: 
     return flops.count(*_trace_completion(model, image_shape, size))
 
 
-def check_rounds(model: nn.Module, image_shape: tuple[int, int, int], rounds: int) -> None:
+def check_rounds(model: ImageModel, image_shape: tuple[int, int, int], rounds: int) -> None:
     """Raises a UserError, before anything is compiled, when a model cannot answer by so many rounds.
 
     Args:

@@ -255,7 +255,7 @@ def _draw_noise(generator, pixels, channels):
 
 
 class TileAnswer(NamedTuple):
-    """What a model says of the core of a tile, float32; None as in `models.outputs.Completion`.
+    """What a model says of the core of a tile, float32; None as in `models.base.Completion`.
 
     Attributes:
       mean: (H, W, C).

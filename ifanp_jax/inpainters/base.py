@@ -5,14 +5,11 @@ h = ~mask is the hole, x the truth and x' what a network put out; the composite 
 """
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.errors import UserError
-from ifanp_jax.models import fields
-from ifanp_jax.models.outputs import Completion, check_inputs
+from ifanp_jax.models.base import Completion, ImageModel
 
 
 @flax.struct.dataclass
@@ -40,71 +37,25 @@ class Inpainting:
     kl_per_dim = None
 
 
-class Inpainter(nn.Module):
+class Inpainter(ImageModel):
     """A network that completes each image in one pass and is trained against critics.
 
     A family gives `inpaint`, and says which sizes it takes and what they cost.
-
-    Attributes:
-      channels: C of the images.
-      compute_dtype: "float32" or "bfloat16"; parameters and outputs are always float32.
     """
 
-    step = "adversarial"  # the way of training
+    step = "adversarial"
     needs_known_pixels = True
 
-    channels: int
-    compute_dtype: str = "float32"
-
-    def __post_init__(self):
-        """Refuses an unknown precision, and makes tuples of lists, as JSON has them: lists have no hash."""
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
-        for name, value in list(vars(self).items()):
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-        super().__post_init__()
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        """The precision of the network's computation."""
-        return jnp.dtype(self.compute_dtype)
-
     def __call__(
-        self,
-        image: jax.Array,
-        mask: jax.Array,
-        *,
-        train: bool,
-        num_samples: int = 1,
-        target: str = "all",
+        self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
     ) -> Inpainting:
-        """Completes each image.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; the prediction never depends on hidden pixels.
-          mask: bool (B, H, W, 1), True = observed.
-          train: whether to normalise by the batch and to update "batch_stats", and to give what losses need.
-          num_samples: of a latent variable, which there is not.
-          target: pixels of a likelihood, which there is not.
-
-        Raises:
-          UserError: when the model does not take images of this size.
-        """
+        """Completes each image; there is neither a latent variable nor a likelihood."""
         del num_samples, target
-        check_inputs(image, mask, self.channels)
-        size = image.shape[1:3]
-        if problem := self.takes_size(size, size):
-            raise UserError(problem)
+        self.check_inputs(image, mask)
         return self.inpaint(image, mask, train=train)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """The prediction `num_samples` times.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; hidden pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          num_samples: S.
-        """
+        """The prediction `num_samples` times."""
         prediction = self(image, mask, train=False).prediction
         return Completion(samples=jnp.broadcast_to(prediction[None], (num_samples, *prediction.shape)))
 
@@ -131,10 +82,6 @@ class Inpainter(nn.Module):
             f"{type(self).__name__} got {size[0]}x{size[1]} pixels and takes sides that are multiples of "
             f"{self.size_multiple}; crop or resize the pictures."
         )
-
-    def completion_bytes(self, size: tuple[int, int]) -> int:
-        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
-        raise NotImplementedError
 
 
 def to_inside(image: jax.Array, mask: jax.Array) -> jax.Array:

@@ -1,32 +1,28 @@
 """Model families, one file each. A model is found by the names of its file and class (or variant)."""
 
 import dataclasses
-import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
 from ifanp_jax.errors import UserError
+from ifanp_jax.models.base import ImageModel
 
 # Packages whose files hold models; a file is found by its name alone.
 _PACKAGES = ("ifanp_jax.models", "ifanp_jax.inpainters.networks")
 _NO_FIELDS = ("parent", "name", "channels")  # what Flax and the images decide
 
 
-def get(config: Mapping[str, Any], *, channels: int) -> nn.Module:
+def get(config: Mapping[str, Any], *, channels: int) -> ImageModel:
     """Builds the model that `config.name` names, `"image_np.IFANP"` for example.
 
     Args:
       config: `name`, and the fields to set on the module.
       channels: C of the images.
-
-    Returns:
-      An unbound Flax module with the verbs `__call__` and `complete`.
 
     Raises:
       UserError: when the name or a field is unknown, or a value cannot work.
@@ -51,7 +47,7 @@ def get_config(name: str, **given: Any) -> ConfigDict:
 
 
 def default_fields(name: str) -> dict[str, Any]:
-    """The fields of a model and their defaults, less those that its variant sets.
+    """The fields of a model and their defaults.
 
     Args:
       name: of the model.
@@ -59,13 +55,8 @@ def default_fields(name: str) -> dict[str, Any]:
     Raises:
       UserError: when the name is unknown.
     """
-    model = _find(name)
-    is_set = getattr(model, "keywords", {})
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(getattr(model, "func", model))
-        if field.name not in _NO_FIELDS and field.name not in is_set
-    }
+    fields = dataclasses.fields(_find(name))
+    return {field.name: field.default for field in fields if field.name not in _NO_FIELDS}
 
 
 def list_models() -> list[str]:
@@ -73,7 +64,7 @@ def list_models() -> list[str]:
     return [f"{file}.{name}" for file in sorted(_find_files()) for name in _models_of(_import(file))]
 
 
-def _check_known(name, given):
+def _check_known(name: str, given: Mapping[str, Any]) -> None:
     known = default_fields(name)
     unknown = next((field for field in given if field not in known), None)
     if unknown is not None:
@@ -83,8 +74,8 @@ def _check_known(name, given):
         )
 
 
-def _find(name):
-    """The class, or the variant of one, that "file.Class" names."""
+def _find(name: str) -> type[ImageModel]:
+    """The class that "file.Class" names."""
     file, _, class_name = str(name).partition(".")
     if file in _find_files():
         found = _models_of(_import(file))
@@ -101,22 +92,20 @@ def _find_files() -> dict[str, str]:
     return {module.name: package for package in paths for module in pkgutil.iter_modules(paths[package])}
 
 
-def _import(file) -> ModuleType:
+def _import(file: str) -> ModuleType:
     return importlib.import_module(f"{_find_files()[file]}.{file}")
 
 
-def _models_of(module):
-    """The models that a file defines, by name; a class with variants is listed by its variants alone."""
-    found = {
+def _models_of(module: ModuleType) -> dict[str, type[ImageModel]]:
+    """The models that a file defines, by name; of a class with variants in the same file, these alone."""
+    own = {
         name: value
         for name, value in vars(module).items()
-        if not name.startswith("_") and _is_model(getattr(value, "func", value), module)
+        if isinstance(value, type) and issubclass(value, ImageModel) and value.__module__ == module.__name__
     }
-    with_variants = [value.func for value in found.values() if isinstance(value, functools.partial)]
-    return {name: value for name, value in found.items() if value not in with_variants}
+    return {name: model for name, model in own.items() if _is_whole(model, own.values())}
 
 
-def _is_model(value, module):
-    """Whether it is a Flax module that completes images, and not one of its parts or an imported one."""
-    is_own_class = isinstance(value, type) and value.__module__ == module.__name__
-    return is_own_class and issubclass(value, nn.Module) and hasattr(value, "complete")
+def _is_whole(model, others):
+    has_verbs = model.complete is not ImageModel.complete
+    return has_verbs and not any(variant in others for variant in model.__subclasses__())

@@ -6,8 +6,6 @@ import flax.linen as nn
 
 from ifanp_jax.errors import UserError
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
-
 
 def check_choice(model: nn.Module, name: str, allowed: Sequence[str]) -> None:
     """Raises a UserError when a field is none of the allowed values.

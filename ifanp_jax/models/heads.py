@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields
-from ifanp_jax.models.outputs import Completion, Terms
+from ifanp_jax.models.base import Completion, Terms
 
 LIKELIHOODS = ("fixed", "learned", "per_pixel", "per_image")
 
@@ -93,10 +93,10 @@ class GaussianHead(nn.Module):
         start = inverse_softplus(self.sigma - self.sigma_floor)
         diagonal = self.sigma_floor + nn.softplus(raw[..., : self.channels] + start)
         if not self.has_covariance:
-            return Completion(samples=mean, scale=diagonal, distribution=distribution_of(self))
+            return Completion(samples=mean, scale=diagonal, distribution="student_t")
         cholesky = cholesky_factor(diagonal, raw[..., self.channels :])
         scale = jnp.sqrt(jnp.sum(jnp.square(cholesky), axis=-1))
-        return Completion(samples=mean, scale=scale, cholesky=cholesky, distribution=distribution_of(self))
+        return Completion(samples=mean, scale=scale, cholesky=cholesky, distribution="student_t")
 
     def terms(
         self,
@@ -156,23 +156,6 @@ def check_likelihood(model: nn.Module) -> None:
             "config.model.has_covariance is True; it needs config.model.likelihood=per_image and a positive "
             "config.model.scale_weight."
         )
-
-
-def distribution_of(model: nn.Module) -> str:
-    """Of a pixel around the mean that a model answers with, see `Completion.distribution`."""
-    return "student_t" if getattr(model, "likelihood", "") == "per_image" else "normal"
-
-
-def make_head(model: nn.Module) -> GaussianHead:
-    """The head of a family that has the fields of `GaussianHead`; call it in `setup`."""
-    return GaussianHead(
-        channels=model.channels,
-        likelihood=model.likelihood,
-        sigma=model.sigma,
-        sigma_floor=model.sigma_floor,
-        scale_weight=model.scale_weight,
-        has_covariance=model.has_covariance,
-    )
 
 
 def inverse_softplus(x: float) -> float:

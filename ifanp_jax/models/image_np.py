@@ -14,27 +14,22 @@ LPA stands right before the global pool, so r = sum_j w_j R'_j / (H W m_bar) wit
 pixel: 1 inside, less at the border, where the window is padded. It changes the border's share of r, no more.
 """
 
-import functools
+from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
-from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.models.base import Completion, Terms
+from ifanp_jax.models.neural_process import NeuralProcess
 from ifanp_jax.modules import encoder_decoder, gca, grid, lpa, points, squeeze_excitation
 
-ENCODER_EXTRAS = ("none", "lpa", "squeeze_excitation")
 
-
-class ImageNeuralProcess(nn.Module):
+class ImageNeuralProcess(NeuralProcess):
     """p(y | M) = int p(z) prod_ij Normal(y_ij | g(m_ij, z, R_pred_ij), sigma^2) dz, g a deconvolution.
 
     Attributes:
-      channels: C of the images.
-      encoder_extra: what follows encoder 1: "none", "lpa" or "squeeze_excitation".
-      has_deterministic_path: whether encoder 2 and GCA feed the decoder.
       width: D, channels of every feature map.
       latent_dim: Z, dimensions of z.
       encoder_depth: residual 3x3 convolutions per encoder.
@@ -44,20 +39,11 @@ class ImageNeuralProcess(nn.Module):
       gca_blocks: stacked GCA blocks; each further one attends over the previous output and is added to it.
       gca_heads: heads per block.
       gca_embedding: theta, "mlp" or "linear".
-      likelihood: of `heads.GaussianHead`, like the four that follow; a fixed sigma keeps z in use, so that
-        samples differ; with one per pixel the KL falls to 0 and samples are all alike.
-      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
-      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
-      scale_weight: weight of the scale's log-likelihood under "per_image".
-      has_covariance: under "per_image", correlated channels of a pixel.
-      compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
-    step = "elbo"  # the way of training
+    encoder_extra: ClassVar[str]  # what follows encoder 1: "none", "lpa" or "squeeze_excitation"
+    has_deterministic_path: ClassVar[bool]  # whether encoder 2 and GCA feed the decoder
 
-    channels: int
-    encoder_extra: str = "lpa"
-    has_deterministic_path: bool = True
     width: int = 64
     latent_dim: int = 64
     encoder_depth: int = 3
@@ -67,29 +53,21 @@ class ImageNeuralProcess(nn.Module):
     gca_blocks: int = 1
     gca_heads: int = 1
     gca_embedding: str = "mlp"
-    likelihood: str = "fixed"
-    sigma: float = 0.1
-    sigma_floor: float = 0.01
-    scale_weight: float = 0.1
-    has_covariance: bool = False
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Checks the fields."""
-        fields.check_choice(self, "encoder_extra", ENCODER_EXTRAS)
         fields.check_choice(self, "gca_embedding", gca.EMBEDDINGS)
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         for name in ("width", "latent_dim", "se_reduction", "gca_blocks", "gca_heads"):
             fields.check_range(self, name, 1)
         for name in ("encoder_depth", "decoder_depth"):
             fields.check_range(self, name, 0)
         fields.check_divides(self, "gca_heads", "width")
-        heads.check_likelihood(self)
         super().__post_init__()
 
     def setup(self):
         """Builds the parts."""
-        dtype = jnp.dtype(self.compute_dtype)
+        super().setup()
+        dtype = self.dtype
         self.encoder1 = encoder_decoder.ConvEncoder(self.width, self.encoder_depth, dtype=dtype)
         if self.encoder_extra == "lpa":
             self.extra = lpa.LocalPoolingAggregation(learned_scale=self.lpa_learned_scale)
@@ -102,7 +80,6 @@ class ImageNeuralProcess(nn.Module):
                 gca.GlobalCrossAttention(self.width, self.gca_heads, self.gca_embedding, dtype=dtype)
                 for _ in range(self.gca_blocks)
             ]
-        self.head = heads.make_head(self)
         self.decoder = encoder_decoder.DeconvDecoder(
             self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype
         )
@@ -119,7 +96,7 @@ class ImageNeuralProcess(nn.Module):
           num_samples: K, latent samples per image.
           target: "all" or "unobserved" pixels in `log_prob`.
         """
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         b = image.shape[0]
         # Context and full image go through the same encoder, in one pass; side by side, not one batch after
         # the other, so that both stay on the device that holds the image.
@@ -139,7 +116,7 @@ class ImageNeuralProcess(nn.Module):
           mask: bool (B, H, W, 1), True = observed.
           num_samples: S.
         """
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
         return self.decode(z, self.deterministic(image, mask), image.shape[1:3])
 
@@ -186,10 +163,6 @@ class ImageNeuralProcess(nn.Module):
         """Distribution of y (S, B, H, W, C) for each z (S, B, Z)."""
         return self.head(self.decoder(z, features, grid.coordinates(*size)))
 
-    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
-        """Why a picture of `size` (H, W) cannot be completed: it always can."""
-        del size, trained_size
-
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one sample of one picture of `size` (H, W) takes, about.
 
@@ -201,13 +174,39 @@ class ImageNeuralProcess(nn.Module):
         return 4 * (8 * n * self.width + gca.num_entries(n, self.gca_heads))
 
 
-IFNP = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=False)
-IFANP_LPA = functools.partial(ImageNeuralProcess, encoder_extra="lpa", has_deterministic_path=False)
-IFANP_SENet = functools.partial(
-    ImageNeuralProcess, encoder_extra="squeeze_excitation", has_deterministic_path=False
-)
-IFANP_GCA = functools.partial(ImageNeuralProcess, encoder_extra="none", has_deterministic_path=True)
-IFANP = functools.partial(ImageNeuralProcess, encoder_extra="lpa", has_deterministic_path=True)
+class IFNP(ImageNeuralProcess):
+    """Neither LPA nor a deterministic path."""
+
+    encoder_extra = "none"
+    has_deterministic_path = False
+
+
+class IFANP_LPA(ImageNeuralProcess):  # noqa: N801, the paper's name
+    """LPA alone."""
+
+    encoder_extra = "lpa"
+    has_deterministic_path = False
+
+
+class IFANP_SENet(ImageNeuralProcess):  # noqa: N801, the paper's name
+    """Squeeze-and-excitation in LPA's place, no deterministic path."""
+
+    encoder_extra = "squeeze_excitation"
+    has_deterministic_path = False
+
+
+class IFANP_GCA(ImageNeuralProcess):  # noqa: N801, the paper's name
+    """GCA alone."""
+
+    encoder_extra = "none"
+    has_deterministic_path = True
+
+
+class IFANP(ImageNeuralProcess):
+    """LPA and GCA: the paper's model."""
+
+    encoder_extra = "lpa"
+    has_deterministic_path = True
 
 
 def _masked_input(image: jax.Array, mask: jax.Array) -> jax.Array:

@@ -27,7 +27,8 @@ import jax.numpy as jnp
 from ifanp_jax import objectives
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import fields, heads
-from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.models.base import Completion, Terms
+from ifanp_jax.models.neural_process import NeuralProcess
 from ifanp_jax.modules import kernel_interpolation, points, unet
 
 
@@ -45,11 +46,10 @@ class Encoded(NamedTuple):
     valid: jax.Array | None
 
 
-class MultiscaleNP(nn.Module):
+class MultiscaleNP(NeuralProcess, kw_only=True):
     """p(y | M) = prod_i Normal(y_i | mean_i, L_i L_i^T), any size, 1 or 3 channels.
 
     Attributes:
-      channels: C of the images.
       length_scales: of the kernels at the start, in pixels; the mean is a residual on the first one's value,
         and without kernels, (), on the masked image.
       widths: channels at full, half, quarter, ... resolution.
@@ -57,19 +57,10 @@ class MultiscaleNP(nn.Module):
       up_blocks: residual blocks of each level but the coarsest on the way up.
       activation: "gelu", "silu" or "leaky_relu".
       latent_dim: Z, dimensions of z; 0 = no latent variable.
-      likelihood: of `heads.GaussianHead`, like the four that follow.
-      sigma: where the scale starts, in intensities [0, 1].
-      sigma_floor: lower bound of the factor's diagonal; it caps the log-likelihood.
-      scale_weight: w, of the scale's log-likelihood in the objective.
-      has_covariance: correlated channels of a pixel; of no effect on one channel.
       temperature: factor of the noise of samples by rounds, chosen on held-out images; what a caller asks for
         multiplies it.
-      compute_dtype: of the network, "float32" or "bfloat16"; kernels, heads and objective are float32.
     """
 
-    step = "elbo"  # the way of training
-
-    channels: int
     length_scales: tuple[float, ...] = kernel_interpolation.LENGTH_SCALES
     widths: tuple[int, ...] = (32, 96, 192)
     down_blocks: tuple[int, ...] = (1, 2, 2)
@@ -77,12 +68,10 @@ class MultiscaleNP(nn.Module):
     activation: str = "gelu"
     latent_dim: int = 0
     likelihood: str = "per_image"
-    sigma: float = 0.1
     sigma_floor: float = 0.004
     scale_weight: float = 0.3
     has_covariance: bool = True
     temperature: float = 1.0
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Checks the fields."""
@@ -93,27 +82,24 @@ class MultiscaleNP(nn.Module):
                 f"{len(self.up_blocks)} up_blocks; give as many down_blocks and one up_blocks less."
             )
         fields.check_choice(self, "activation", tuple(unet.ACTIVATIONS))
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         fields.check_range(self, "latent_dim", 0)
         fields.check_range(self, "temperature", 0)
-        heads.check_likelihood(self)
         super().__post_init__()
 
     def setup(self):
         """Builds the parts."""
-        dtype = jnp.dtype(self.compute_dtype)
+        super().setup()
         self.kernels = kernel_interpolation.KernelInterpolation(tuple(self.length_scales))
         self.network = unet.UNet(
-            tuple(self.widths), tuple(self.down_blocks), tuple(self.up_blocks), self.activation, dtype
+            tuple(self.widths), tuple(self.down_blocks), tuple(self.up_blocks), self.activation, self.dtype
         )
         # Zero at the start: the first answer is the sharpest kernel's, with one scale everywhere.
-        self.head = heads.make_head(self)
         self.mean_head = nn.Dense(self.channels, kernel_init=nn.initializers.zeros)
         if num_scales := self.head.num_outputs - self.channels:
             self.scale_head = nn.Dense(num_scales, kernel_init=nn.initializers.zeros)
         if self.latent_dim > 0:
             self.latent_head = points.PointwiseEncoder((self.widths[-1], 2 * self.latent_dim))
-            self.from_z = nn.Dense(self.widths[-1], dtype=dtype)
+            self.from_z = nn.Dense(self.widths[-1], dtype=self.dtype)
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
@@ -127,7 +113,7 @@ class MultiscaleNP(nn.Module):
           num_samples: K, latent samples per image.
           target: "all" or "unobserved" pixels.
         """
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         context = self.encode(image, mask)
         z, kl_per_dim = None, None
         if self.latent_dim > 0:
@@ -151,7 +137,7 @@ class MultiscaleNP(nn.Module):
             as well. A picture gets the answer that it gets alone where it begins at multiples of the
             coarsest cell; without a latent variable only.
         """
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         context = self.encode(image, mask, inside=inside)
         z = None
         if self.latent_dim > 0:
@@ -202,10 +188,6 @@ class MultiscaleNP(nn.Module):
         if self.head.num_outputs > self.channels:
             outputs.append(self.scale_head(x))
         return self.head(jnp.concatenate(outputs, axis=-1))
-
-    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
-        """Why a picture of `size` (H, W) cannot be completed: it always can."""
-        del size, trained_size
 
     @property
     def cell(self) -> int:

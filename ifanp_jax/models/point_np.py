@@ -10,7 +10,7 @@
 Every image is N = H * W points and a mask says which are context, so no shape depends on the context.
 """
 
-import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,19 +18,16 @@ import jax.numpy as jnp
 
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
-from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.models.base import Completion, Terms
+from ifanp_jax.models.neural_process import NeuralProcess
 from ifanp_jax.modules import gca, grid, points
 from ifanp_jax.modules.fast import blocked_attention
 
 
-class PointNeuralProcess(nn.Module):
+class PointNeuralProcess(NeuralProcess):
     """p(y_T | C) = int p(z | C) prod_i Normal(y_i | d(x_i, r_i, z), sigma_i^2) dz.
 
     Attributes:
-      channels: C of the images.
-      has_deterministic_path: whether the decoder sees r, the context's representation.
-      has_latent_path: whether it sees z; without it all samples are one.
-      has_attention: r_i by cross-attention from x_i instead of the mean.
       has_self_attention: also self-attention in the encoders of a model with attention; its time grows with
         the square of the pixels of every image, its memory does not.
       width: D, of every layer.
@@ -38,47 +35,32 @@ class PointNeuralProcess(nn.Module):
       encoder_depth: layers of each encoder.
       decoder_depth: hidden layers of the decoder.
       num_heads: of the attention.
-      likelihood: of `heads.GaussianHead`, like the four that follow.
-      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
-      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
-      scale_weight: weight of the scale's log-likelihood under "per_image".
-      has_covariance: under "per_image", correlated channels of a pixel.
-      compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
-    step = "elbo"  # the way of training
+    has_deterministic_path: ClassVar[bool]  # whether the decoder sees r, the context's representation
+    has_latent_path: ClassVar[bool]  # whether it sees z; without it all samples are one
+    has_attention: ClassVar[bool]  # r_i by cross-attention from x_i instead of the mean
 
-    channels: int
-    has_deterministic_path: bool = True
-    has_latent_path: bool = True
-    has_attention: bool = False
     has_self_attention: bool = True
     width: int = 128
     latent_dim: int = 64
     encoder_depth: int = 3
     decoder_depth: int = 4
     num_heads: int = 4
-    likelihood: str = "fixed"
-    sigma: float = 0.1
-    sigma_floor: float = 0.01
-    scale_weight: float = 0.1
-    has_covariance: bool = False
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Checks the fields."""
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         for name in ("width", "latent_dim", "decoder_depth", "num_heads"):
             fields.check_range(self, name, 1)
         fields.check_range(self, "encoder_depth", 1 if self.has_attention else 0)
         if self.has_attention:
             fields.check_divides(self, "num_heads", "width")
-        heads.check_likelihood(self)
         super().__post_init__()
 
     def setup(self):
         """Builds the parts."""
-        dtype = jnp.dtype(self.compute_dtype)
+        super().setup()
+        dtype = self.dtype
         hidden = (self.width,) * self.encoder_depth
         if self.has_deterministic_path:
             self.encoder = points.PointwiseEncoder(hidden, dtype=dtype)
@@ -91,7 +73,6 @@ class PointNeuralProcess(nn.Module):
             if self.has_self_attention:
                 self.self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
                 self.latent_self_attention = MaskedAttention(self.width, self.num_heads, dtype=dtype)
-        self.head = heads.make_head(self)
         self.decoder = PointDecoder(self.width, self.decoder_depth, self.head.num_outputs, dtype=dtype)
 
     def __call__(
@@ -147,7 +128,7 @@ class PointNeuralProcess(nn.Module):
 
     def pairs(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Points (x, y), y = 0 where unobserved: (B, N, 2 + C), and (B, N) which are context."""
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         b, h, w, c = image.shape
         x = jnp.broadcast_to(grid.coordinates(h, w).reshape(1, h * w, 2), (b, h * w, 2))
         y = jnp.where(mask, image, 0).reshape(b, h * w, c)
@@ -162,10 +143,6 @@ class PointNeuralProcess(nn.Module):
         out = self.decoder(grid.coordinates(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
         return self.head(out.reshape(num_samples, b, h, w, -1))
 
-    def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> None:
-        """Why a picture of `size` (H, W) cannot be completed: it always can."""
-        del size, trained_size
-
     def completion_bytes(self, size: tuple[int, int]) -> int:
         """Memory that one sample of one picture of `size` (H, W) takes, about.
 
@@ -179,19 +156,36 @@ class PointNeuralProcess(nn.Module):
         return 4 * (8 * n * self.width + gca.num_entries(n, self.num_heads) + pairs)
 
 
-def _variant(*, has_deterministic_path, has_latent_path, has_attention):
-    return functools.partial(
-        PointNeuralProcess,
-        has_deterministic_path=has_deterministic_path,
-        has_latent_path=has_latent_path,
-        has_attention=has_attention,
-    )
+class CNP(PointNeuralProcess):
+    """The mean over the context, no latent variable."""
+
+    has_deterministic_path = True
+    has_latent_path = False
+    has_attention = False
 
 
-CNP = _variant(has_deterministic_path=True, has_latent_path=False, has_attention=False)
-LNP = _variant(has_deterministic_path=False, has_latent_path=True, has_attention=False)
-NP = _variant(has_deterministic_path=True, has_latent_path=True, has_attention=False)
-ANP = _variant(has_deterministic_path=True, has_latent_path=True, has_attention=True)
+class LNP(PointNeuralProcess):
+    """A latent variable alone."""
+
+    has_deterministic_path = False
+    has_latent_path = True
+    has_attention = False
+
+
+class NP(PointNeuralProcess):
+    """The mean over the context and a latent variable."""
+
+    has_deterministic_path = True
+    has_latent_path = True
+    has_attention = False
+
+
+class ANP(PointNeuralProcess):
+    """Attention to the context and a latent variable."""
+
+    has_deterministic_path = True
+    has_latent_path = True
+    has_attention = True
 
 
 def masked_mean(features: jax.Array, observed: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ MaskedVAE sees the mask beside it. With target="unobserved" the likelihood of bo
 the mask hides.
 """
 
-import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,53 +18,37 @@ import jax.numpy as jnp
 
 from ifanp_jax import objectives
 from ifanp_jax.models import fields, heads
-from ifanp_jax.models.outputs import Completion, Terms, check_inputs
+from ifanp_jax.models.base import Completion, Terms
+from ifanp_jax.models.neural_process import NeuralProcess
 from ifanp_jax.modules import grid
 
 
-class ConvVAE(nn.Module):
+class ConvVAE(NeuralProcess):
     """q(z | image) by a convolutional encoder, p(image | z) by a deconvolutional decoder; one grid only.
 
     Attributes:
-      channels: C of the images.
-      trains_masked: whether the encoder of a training is given the masked image, and always the mask.
       width: D, channels of every feature map.
       num_halvings: stride-2 convolutions of the encoder, and as many transposed ones of the decoder.
       latent_dim: Z.
-      likelihood: of `heads.GaussianHead`, like the four that follow.
-      sigma: the fixed value, or where a learned one starts, in intensities [0, 1].
-      sigma_floor: lower bound of a sigma that is not fixed; it caps the log-likelihood.
-      scale_weight: weight of the scale's log-likelihood under "per_image".
-      has_covariance: under "per_image", correlated channels of a pixel.
-      compute_dtype: "float32" or "bfloat16"; parameters, KL and log-likelihood are always float32.
     """
 
-    step = "elbo"  # the way of training
+    trains_masked: ClassVar[bool]  # whether a training's encoder gets the masked image, and always the mask
 
-    channels: int
-    trains_masked: bool = False
     width: int = 32
     num_halvings: int = 2
     latent_dim: int = 64
-    likelihood: str = "fixed"
-    sigma: float = 0.1
-    sigma_floor: float = 0.01
-    scale_weight: float = 0.1
-    has_covariance: bool = False
-    compute_dtype: str = "float32"
 
     def __post_init__(self):
         """Checks the fields."""
-        fields.check_choice(self, "compute_dtype", fields.COMPUTE_DTYPES)
         for name in ("width", "latent_dim"):
             fields.check_range(self, name, 1)
         fields.check_range(self, "num_halvings", 0)
-        heads.check_likelihood(self)
         super().__post_init__()
 
     def setup(self):
         """Builds the parts whose shape does not depend on the grid."""
-        dtype = jnp.dtype(self.compute_dtype)
+        super().setup()
+        dtype = self.dtype
         first = nn.Conv(self.width, (3, 3), dtype=dtype)
         halvings = [nn.Conv(self.width, (3, 3), strides=2, dtype=dtype) for _ in range(self.num_halvings)]
         self.encoder = [first, *halvings]
@@ -73,7 +57,6 @@ class ConvVAE(nn.Module):
             nn.ConvTranspose(self.width, (4, 4), strides=(2, 2), dtype=dtype)
             for _ in range(self.num_halvings)
         ]
-        self.head = heads.make_head(self)
         self.to_image = nn.Conv(self.head.num_outputs, (3, 3), dtype=dtype)
 
     def __call__(
@@ -112,7 +95,7 @@ class ConvVAE(nn.Module):
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
-        check_inputs(image, mask, self.channels)
+        self.check_inputs(image, mask)
         x = grid.hide_unobserved(image, mask)
         if self.trains_masked:
             x = jnp.concatenate([x, mask.astype(x.dtype)], axis=-1)
@@ -129,9 +112,9 @@ class ConvVAE(nn.Module):
         s, b, num_dims = z.shape
         h, w = size
         small = [-(-side // 2**self.num_halvings) for side in size]
-        x = nn.Dense(
-            small[0] * small[1] * self.width, dtype=jnp.dtype(self.compute_dtype), name="from_latent"
-        )(jnp.swapaxes(z, 0, 1).reshape(b * s, num_dims))
+        x = nn.Dense(small[0] * small[1] * self.width, dtype=self.dtype, name="from_latent")(
+            jnp.swapaxes(z, 0, 1).reshape(b * s, num_dims)
+        )
         x = x.reshape(b * s, *small, self.width)
         for layer in self.decoder:
             x = layer(nn.gelu(x))
@@ -154,5 +137,13 @@ class ConvVAE(nn.Module):
         return 4 * 2 * h * w * self.width
 
 
-VAE = functools.partial(ConvVAE, trains_masked=False)
-MaskedVAE = functools.partial(ConvVAE, trains_masked=True)
+class VAE(ConvVAE):
+    """Trained on whole images."""
+
+    trains_masked = False
+
+
+class MaskedVAE(ConvVAE):
+    """Trained on masked images."""
+
+    trains_masked = True

@@ -1,7 +1,6 @@
 """The protocols of other papers, on a model whose densities are known."""
 
 import chex
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,15 +11,16 @@ from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation.contexts import make_context
 from ifanp_jax.inference.model import Model
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from tests import tiny
 
 SIDE, SCALE = 16, 0.05
 
 
-class Constant(nn.Module):
+class Constant(ImageModel):
     """Half of the largest intensity everywhere, whatever the context."""
 
+    channels: int = 1
     has_scale: bool = True
 
     def complete(self, image, mask, *, num_samples):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,14 +10,14 @@ import scipy.stats
 
 from configs import celeba_multiscale, digits_multiscale, mnist_multiscale
 from ifanp_jax.evaluation import by_rounds, evaluate, report
-from ifanp_jax.models.outputs import Completion, Terms
+from ifanp_jax.models.base import Completion, ImageModel, Terms
 from tests import helpers, tiny
 
 NOISE = tiny.noise(shape=(6, 6, 3))
 FACTOR = np.array([[0.3, 0, 0], [0.2, 0.1, 0], [0.1, 0.05, 0.2]], np.float32)
 
 
-class ContextMean(nn.Module):
+class ContextMean(ImageModel):
     """Answers the mean of the context with one covariance everywhere, or with no scale."""
 
     has_scale: bool = True
@@ -52,7 +51,7 @@ def make_run(model, **overrides):
 
 @pytest.fixture(scope="module")
 def answer():
-    return evaluate.evaluate(make_run(ContextMean()), NOISE)
+    return evaluate.evaluate(make_run(ContextMean(channels=3)), NOISE)
 
 
 def test_the_likelihood_of_one_round_is_that_of_the_prediction(answer):
@@ -90,7 +89,7 @@ def test_the_table_has_a_row_per_cell(answer, tmp_path):
 
 def test_batches_change_no_number(answer):
     _, values = answer
-    run = make_run(ContextMean(), **{"evaluate.batch_size": 12, "evaluate.halves": False})
+    run = make_run(ContextMean(channels=3), **{"evaluate.batch_size": 12, "evaluate.halves": False})
     _, others = evaluate.evaluate(run, NOISE)
     for name, value in others.items():
         np.testing.assert_allclose(value, values[name], rtol=1e-4, atol=1e-5, err_msg=name)
@@ -98,7 +97,9 @@ def test_batches_change_no_number(answer):
 
 @pytest.mark.parametrize(("has_scale", "num_rounds"), [(False, 3), (True, 0)])
 def test_without_a_scale_or_rounds_there_is_nothing_of_it(has_scale, num_rounds, tmp_path):
-    run = make_run(ContextMean(has_scale), **{"evaluate.rounds": num_rounds, "evaluate.halves": False})
+    run = make_run(
+        ContextMean(has_scale, channels=3), **{"evaluate.rounds": num_rounds, "evaluate.halves": False}
+    )
     evaluation, values = evaluate.evaluate(run, NOISE)
     assert not [name for name in (*values, *evaluation["cells"][0]) if "rounds" in name]
     report.write(evaluation, values, tmp_path)

@@ -20,7 +20,7 @@ from ifanp_jax.evaluation.contexts import load_contexts, make_context
 from ifanp_jax.evaluation.options import Options
 from ifanp_jax.inference import predict
 from ifanp_jax.metrics import calibration, inpainting
-from ifanp_jax.models.outputs import Completion, Terms
+from ifanp_jax.models.base import Completion, ImageModel, Terms
 from tests import helpers, tiny
 
 NOISE = tiny.noise()  # 12x12: large enough for SSIM
@@ -46,7 +46,7 @@ def untrained():
     return helpers.make_model(make_config(), NOISE.train.shape[1:])
 
 
-class MeanColour(nn.Module):
+class MeanColour(ImageModel):
     """Answers with the mean of the observed pixels: no latent variable, no scale, no parameter."""
 
     @nn.compact
@@ -165,7 +165,7 @@ def test_evaluation_has_the_promised_names(untrained, tmp_path):
 
 
 def test_a_model_without_latent_variable_and_scale_is_evaluated_by_its_pictures(untrained, tmp_path):
-    model = dataclasses.replace(untrained, module=MeanColour())
+    model = dataclasses.replace(untrained, module=MeanColour(channels=3))
     evaluation, values = evaluate.evaluate(model, NOISE)
     assert [(cell["mask"], cell["fraction"]) for cell in evaluation["cells"]] == CELLS
     for cell in evaluation["cells"]:

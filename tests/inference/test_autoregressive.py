@@ -1,5 +1,4 @@
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +7,16 @@ from scipy import stats
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference import autoregressive
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 
 B, H, W, C = 2, 4, 5, 3
 FACTOR = np.array([[0.05, 0, 0], [0.04, 0.02, 0], [0.04, 0.01, 0.02]], np.float32)
 
 
-class ContextMean(nn.Module):
+class ContextMean(ImageModel):
     """Answers the mean of the context at every pixel, with one constant covariance."""
 
+    channels: int = C
     kind: str = "cholesky"
     temperature: float = 1.0
 
@@ -79,7 +79,9 @@ def expect_density(image, mask, targets, key, num_rounds, kind):
 def test_joint_density_is_the_product_over_the_order(data, num_rounds, kind):
     image, mask = data
     key = jax.random.key(3)
-    actual = autoregressive.log_prob_by_rounds(key, ContextMean(kind), {}, image, mask, rounds=num_rounds)
+    actual = autoregressive.log_prob_by_rounds(
+        key, ContextMean(kind=kind), {}, image, mask, rounds=num_rounds
+    )
     expected = expect_density(image, mask, ~mask, key, num_rounds, kind)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
@@ -89,7 +91,7 @@ def test_some_targets_leave_the_other_pixels_unobserved_and_a_floor_widens(data)
     key = jax.random.key(3)
     targets = ~mask & (jnp.arange(W)[None, None, :, None] < 3)
     low, high = autoregressive.log_probs_by_rounds(
-        key, ContextMean("scale"), {}, image, mask, rounds=3, targets=targets, floors=(0.0, 0.5)
+        key, ContextMean(kind="scale"), {}, image, mask, rounds=3, targets=targets, floors=(0.0, 0.5)
     )
     expected = expect_density(image, mask, targets, key, 3, "scale")
     np.testing.assert_allclose(low, expected, rtol=1e-4)
@@ -130,7 +132,14 @@ def test_one_round_is_the_direct_prediction(data):
     image, mask = data
     one, none = (
         autoregressive.complete_by_rounds(
-            jax.random.key(3), ContextMean(), {}, image, mask, num_samples=1, rounds=1, temperature=t
+            jax.random.key(3),
+            ContextMean(),
+            {},
+            image,
+            mask,
+            num_samples=1,
+            rounds=1,
+            temperature=t,
         )
         for t in (1.0, 0.0)
     )
@@ -201,7 +210,9 @@ def test_an_answer_depends_on_its_image_alone(data):
 def test_a_model_without_a_scale_and_no_rounds_are_refused(data):
     image, mask = data
     with pytest.raises(UserError, match="scale"):
-        autoregressive.log_prob_by_rounds(jax.random.key(0), ContextMean("none"), {}, image, mask, rounds=2)
+        autoregressive.log_prob_by_rounds(
+            jax.random.key(0), ContextMean(kind="none"), {}, image, mask, rounds=2
+        )
     with pytest.raises(UserError, match="at least 1"):
         autoregressive.complete_by_rounds(
             jax.random.key(0), ContextMean(), {}, image, mask, num_samples=1, rounds=0

@@ -21,7 +21,7 @@ import ifanp_jax
 from configs import default
 from ifanp_jax.inference import export, predict, store
 from ifanp_jax.inference.result import CompletionResult
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from ifanp_jax.training import loop
 from tests import helpers, tiny
 from tests.inference.exports import NUM_SAMPLES, SHAPE, export_all, make_trained
@@ -195,10 +195,8 @@ def test_exports_are_made_to_be_shared(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "deep" / "out").iterdir()} == {0o644}
 
 
-class Normalised(nn.Module):
+class Normalised(ImageModel):
     """Deterministic, with a collection beside its parameters."""
-
-    channels: int
 
     @nn.compact
     def __call__(self, image, mask, *, train):
@@ -210,7 +208,7 @@ class Normalised(nn.Module):
 
 
 def test_a_deterministic_model_with_another_collection(tmp_path):
-    module = Normalised(SHAPE[-1])
+    module = Normalised(channels=SHAPE[-1])
     variables = helpers.random_variables(module, SHAPE)
     variables["batch_stats"] = jax.tree.map(jnp.ones_like, variables["batch_stats"])
     model = dataclasses.replace(make_trained("point_np.CNP"), module=module, variables=variables)

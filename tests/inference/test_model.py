@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +13,14 @@ from ifanp_jax.inference import predict
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.options import SIZES
 from ifanp_jax.inference.sizes import Limits
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from tests.helpers import left_half, random_image, random_mask
 
 NAMES = ("samples", "mean", "uncertainty", "raw_samples")
 TRACES = []  # of `Echo`
 
 
-class Echo(nn.Module):
+class Echo(ImageModel):
     """Answers with what it is given, the mask or the image; no scale, and nothing is drawn.
 
     Attributes:
@@ -35,15 +34,13 @@ class Echo(nn.Module):
         seen = mask.astype(jnp.float32) if self.what == "mask" else jnp.where(mask, image, 0)
         return Completion(samples=jnp.broadcast_to(seen, (num_samples, *seen.shape)))
 
-    def takes_size(self, size, trained_size):
-        return None
-
     def completion_bytes(self, size):
         return 1
 
 
 def make_echo(what, image_shape):
-    return Model(module=Echo(what), variables={}, config=None, step=0, image_shape=image_shape)
+    module = Echo(what, channels=image_shape[-1])
+    return Model(module=module, variables={}, config=None, step=0, image_shape=image_shape)
 
 
 def assert_same(first, second, **tolerance):

@@ -12,7 +12,7 @@ from ifanp_jax.inference import autoregressive
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.options import SIZES
 from ifanp_jax.inference.sizes import Limits
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from tests import tiny
 from tests.helpers import left_half, random_image, random_mask
 
@@ -20,7 +20,7 @@ FIELDS = {"latent_dim": 0, "widths": (4, 6), "down_blocks": (1, 1), "up_blocks":
 TRACES = []  # of `Noisy`
 
 
-class Noisy(nn.Module):
+class Noisy(ImageModel):
     """Answers the mean of the context with a scale of 0.1, and remembers what it is traced with."""
 
     @nn.compact
@@ -34,15 +34,13 @@ class Noisy(nn.Module):
         samples = jnp.broadcast_to(mean, (num_samples, *image.shape))
         return Completion(samples=samples, scale=jnp.full_like(samples, 0.1))
 
-    def takes_size(self, size, trained_size):
-        return None
-
     def completion_bytes(self, size):
         return 1
 
 
 def make_noisy(image_shape):
-    return Model(module=Noisy(), variables={}, config=None, step=0, image_shape=image_shape)
+    module = Noisy(channels=image_shape[-1])
+    return Model(module=module, variables={}, config=None, step=0, image_shape=image_shape)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.sizes import Limits
+from ifanp_jax.models.base import Completion
 from ifanp_jax.models.multiscale_np import MultiscaleNP
-from ifanp_jax.models.outputs import Completion
 from tests.helpers import random_image, random_mask
 
 SIZE = (41, 53)

@@ -8,7 +8,7 @@ import pytest
 
 from ifanp_jax import objectives
 from ifanp_jax.models import heads
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion
 
 
 def draw(channels, shape, seed=0):

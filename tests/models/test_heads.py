@@ -7,7 +7,7 @@ from scipy import special
 from ifanp_jax import objectives
 from ifanp_jax.errors import UserError
 from ifanp_jax.models import heads
-from ifanp_jax.models.outputs import Completion
+from ifanp_jax.models.base import Completion
 
 CHANNELS = 3
 SIGMA_FLOOR = 0.05

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ifanp_jax import metrics, objectives
 from ifanp_jax.models import parameters
-from ifanp_jax.models.outputs import Terms
+from ifanp_jax.models.base import Terms
 from ifanp_jax.training import optimizer
 from ifanp_jax.training.steps import Step
 
