@@ -131,7 +131,7 @@ def test_correlated_channels_count_in_the_likelihood():
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
     mask = draw((2, 4, 4), 0.5)
     values = evaluate.evaluate_batch(
-        jax.random.key(0), Correlated(), {}, image, mask, num_samples=2, target="unobserved"
+        jax.random.key(0), Correlated(channels=3), {}, image, mask, num_samples=2, target="unobserved"
     )
     given = image / 255
     for index in range(2):
@@ -232,7 +232,7 @@ def test_values_in_holes_are_those_of_the_pictures(holes):
                 assert low <= cell[metric] <= high
 
 
-class Noisy(nn.Module):
+class Noisy(ImageModel):
     """Answers with grey and noise: samples that differ."""
 
     def __call__(self, image, mask, *, train, num_samples=1, target="all"):
@@ -245,7 +245,7 @@ class Noisy(nn.Module):
 
 
 def test_a_prediction_is_the_mean_of_the_samples(untrained):
-    model = dataclasses.replace(untrained, module=Noisy(), variables={})
+    model = dataclasses.replace(untrained, module=Noisy(channels=1), variables={})
     options, images = Options.of(make_config(**HOLES | {"evaluate.batch_size": 3})), NOISE.evaluation[:3]
     mask = make_context("centre", images.shape[:3], seed=0).masks
     found = evaluate.evaluate_images(model, images, mask, options, is_hole=True)

@@ -165,7 +165,7 @@ def test_each_round_draws_noise_of_its_own():
     image, mask = jnp.full((1, 32, 32, C), 0.5), jnp.zeros((1, 32, 32, 1), bool).at[0, 0, 0].set(True)
     key = jax.random.key(3)
     out = autoregressive.complete_by_rounds(
-        key, ContextMean("scale"), {}, image, mask, num_samples=1, rounds=3
+        key, ContextMean(kind="scale"), {}, image, mask, num_samples=1, rounds=3
     )
     rank = autoregressive.rank_unobserved(jax.random.split(jax.random.split(key)[0], 1)[0], mask)[0, ..., 0]
     ends = [round(1023 * autoregressive.share_known(r, 3)) for r in range(2)]

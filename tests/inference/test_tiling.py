@@ -3,14 +3,13 @@
 import dataclasses
 import logging
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.sizes import Limits
-from ifanp_jax.models.base import Completion
+from ifanp_jax.models.base import Completion, ImageModel
 from ifanp_jax.models.multiscale_np import MultiscaleNP
 from tests.helpers import random_image, random_mask
 
@@ -27,7 +26,7 @@ class Counted(MultiscaleNP):
         return super().complete(image, mask, num_samples=num_samples, inside=inside)
 
 
-class Constant(nn.Module):
+class Constant(ImageModel):
     """Answers 0.5 with a deviation of 0.1 everywhere."""
 
     cell: int = 4
@@ -133,7 +132,7 @@ def test_a_deep_hole_is_completed_coarse_to_fine(tiled_model, caplog):
 def test_the_deviations_of_all_levels_add_up():
     mask = np.ones((90, 100), bool)
     mask[20:70, 25:75] = False  # three levels
-    model = Model(Constant(), {}, None, (32, 32, 3), step=0, limits=Limits(tile_sides=(32,)))
+    model = Model(Constant(channels=3), {}, None, (32, 32, 3), step=0, limits=Limits(tile_sides=(32,)))
     result = model.complete(random_image(90, 100, 3), mask, num_samples=1, rounds=1)
     np.testing.assert_allclose(result.uncertainty[45, 50], 0.1 * np.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(result.uncertainty[20, 50], 0.1, rtol=1e-5)  # the border is of one level
