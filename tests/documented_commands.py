@@ -22,8 +22,8 @@ MAIN, BENCHMARK = "ifanp_jax.main", "ifanp_jax.benchmark"
 BENCHMARKS, RELEASE = "benchmarks", "benchmarks.release"
 COMMANDS = ("collect", "peers", "protocols", "quality", "reliability", "roofline")
 OTHERS = (  # of no flags of ours
-    ". ", "export ", "kubectl apply", "peers/bin/pip install", "pytest", "python -m venv", "ruff ",
-    "sha256sum -c", "sphinx-build ",
+    ". ", "export ", "kubectl apply", "peers/bin/pip install", "pyrefly check", "pytest", "python -m venv",
+    "ruff ", "sha256sum -c", "sphinx-build ",
 )  # fmt: skip
 EXTRAS = re.compile(r"\[(\w+)\]$")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
