@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 import ifanp_jax
-from ifanp_jax.models.base import ImageModel
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOUND = sorted(module.name for module in pkgutil.walk_packages(ifanp_jax.__path__, "ifanp_jax."))
