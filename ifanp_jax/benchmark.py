@@ -28,7 +28,7 @@ from ifanp_jax import command_line, configuration, files, memory, training
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import dispatch, feed, keys, runs
+from ifanp_jax.training import dispatch, runs
 
 MEBIBYTE = 2**20
 SECTIONS = ("training", "picture")
@@ -291,9 +291,9 @@ def measure_training(config: ConfigDict, image_shape: tuple[int, int, int], effo
 
 def _make_steps(config, image_shape, images):
     """The steps to compile, as the loop of the training makes them."""
-    streams, new = keys.make_streams(config.seed), runs.make(config, image_shape)
+    streams, new = dispatch.make_streams(config.seed), runs.make(config, image_shape)
     mesh = device_mesh.make_mesh(batch_size=config.train.batch_size)
-    is_streamed = feed.must_stream(config, images, mesh)
+    is_streamed = dispatch.must_stream(config, images, mesh)
     return dispatch.make_train_steps(streams, new, mesh=mesh, num_images=len(images), is_streamed=is_streamed)
 
 

@@ -1,23 +1,58 @@
-"""Steps cut into dispatches: how many at once, the program that does them, and its memory."""
+"""Steps cut into dispatches: how many at once, the program that does them, its memory and its images."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from ifanp_jax.data import masks, sampling
+from ifanp_jax.data import masks, sampling, streaming
 from ifanp_jax.runtime import device_mesh, flops
-from ifanp_jax.training.keys import Streams
 from ifanp_jax.training.runs import Run
+
+logger = logging.getLogger(__name__)
 
 # A dispatch of an accelerator holds about as many operations: 0.1 to 1 s of it. More steps would only delay
 # what happens between dispatches.
 DISPATCH_FLOPS = 2e13
 MAX_STEPS_PER_DISPATCH = 200
+RESIDENT_FRACTION = 0.25  # of a device's memory, for the training images
+
+
+class Streams(NamedTuple):
+    """PRNG keys, one for each thing that is drawn.
+
+    Attributes:
+      init: of the parameters.
+      order: of the training images.
+      masks: of their contexts, folded in with the number of the batch.
+      augmentation: of their crops and flips, likewise.
+      noise: of the step (latent samples and the like), folded in with the step.
+    """
+
+    init: jax.Array
+    order: jax.Array
+    masks: jax.Array
+    augmentation: jax.Array
+    noise: jax.Array
+
+
+def make_streams(seed: int) -> Streams:
+    """Splits the seed of a run.
+
+    Args:
+      seed: in [0, 2^32).
+    """
+    init, rest = jax.random.split(jax.random.key(seed))
+    data, noise = jax.random.split(rest)
+    order, masks = jax.random.split(data)
+    augmentation = jax.random.fold_in(data, 2)  # a split in two is the first two of these
+    return Streams(init=init, order=order, masks=masks, augmentation=augmentation, noise=noise)
 
 
 def list_dispatches(
@@ -166,6 +201,49 @@ def make_train_steps(
     )
 
 
+def must_stream(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh) -> bool:
+    """Whether the training images are streamed: as configured, else when they do not fit on the devices."""
+    if config.data.placement != "auto":
+        return config.data.placement == "stream"
+    available = RESIDENT_FRACTION * device_mesh.device_bytes(mesh.local_devices[0])
+    return bool(device_mesh.agree(images.nbytes / mesh.size > available))
+
+
+def make_feed(
+    streams: Streams,
+    config: ConfigDict,
+    images: np.ndarray,
+    dispatches: Iterable[tuple[int, int]],
+    *,
+    mesh: jax.sharding.Mesh,
+    is_streamed: bool,
+    num_batches: int = 1,
+) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    """Yields each dispatch with the images that `train_steps` takes.
+
+    Args:
+      streams: of the run.
+      config: the whole configuration.
+      images: the training images, uint8 (N, H, W, C) in host memory.
+      dispatches: from `list_dispatches`.
+      mesh: of the devices.
+      is_streamed: whether the host reads them batch after batch.
+      num_batches: of a step.
+    """
+    if not is_streamed:
+        resident = device_mesh.put_rows(images, mesh)
+        yield from ((one, resident) for one in dispatches)
+        return
+    logger.info("The training images are streamed from the host.")
+    list_indices, _ = make_sampler(streams, config, len(images))
+    dispatches = list(dispatches)
+    rows = device_mesh.local_rows(config.train.batch_size, mesh)
+    numbers = [(first * num_batches, num_steps * num_batches) for first, num_steps in dispatches]
+    batches = streaming.stream(images, list_indices, numbers, rows=rows)
+    for one, batch in zip(dispatches, batches, strict=True):
+        yield one, device_mesh.put_local_rows(batch, mesh, axis=1)
+
+
 def with_memory_check(train_steps: Callable, batch_size: int, mesh: jax.sharding.Mesh) -> Callable:
     """Compiles `train_steps` at its first call for each number of steps, and checks that it will fit.
 
@@ -191,7 +269,7 @@ def run_dispatches(train_steps: Callable, state: Any, feed: Iterable) -> Iterato
     Args:
       train_steps: from `make_train_steps`.
       state: donated.
-      feed: from `feed.make_feed`.
+      feed: from `make_feed`.
 
     Yields:
       Steps done before the dispatch, its number of steps, the state (which the next dispatch consumes) and

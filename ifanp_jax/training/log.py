@@ -1,6 +1,7 @@
 """Metrics of the steps: averaged into rows, written, and shown on the terminal."""
 
 import logging
+import math
 import pathlib
 import sys
 import time
@@ -10,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import guards
 from ifanp_jax.training.metrics_file import MetricWriter
 from ifanp_jax.training.runs import Run
 
@@ -104,10 +105,10 @@ class MetricLog:
         for index in range(num_steps):
             step = first + index + 1
             self._window.append({name: float(values[index]) for name, values in metrics.items()})
-            guards.check_finite(step, self._window[-1], self._run)
+            check_finite(step, self._window[-1], self._run)
             if is_compiled:
                 self._step_seconds.append(seconds / num_steps)
-            if guards.is_due(step, self._train.log_every, self._train.num_steps):
+            if is_due(step, self._train.log_every, self._train.num_steps):
                 self._write_row(step)
         self._compiled.add(num_steps)
         self._progress.advance(num_steps)
@@ -125,6 +126,30 @@ class MetricLog:
         self._writer.write(step, row)
         self._progress.show(step, self._run.step.show(averages), steps_per_second, self._train.batch_size)
         self._window, self._step_seconds = [], []
+
+
+def is_due(step: int, period: int, num_steps: int) -> bool:
+    """At every multiple of the period and at the end; 0 = never."""
+    return period > 0 and (step % period == 0 or step == num_steps)
+
+
+def check_finite(step: int, metrics: dict[str, float], run: Run) -> None:
+    """Raises a UserError for the first metric that must be finite and is not.
+
+    Args:
+      step: that the metrics are of.
+      metrics: of one step.
+      run: its step says which of them must be finite.
+    """
+    for name in run.step.finite_metrics:
+        if not math.isfinite(metrics[name]):
+            facts = ", ".join(
+                f"{other} {metrics[other]}" for other in run.step.finite_metrics if other != name
+            )
+            raise UserError(
+                f"The {name} is {metrics[name]} at step {step} ({facts}, seed {run.config.seed}); "
+                f"{run.step.remedy}, and go on from the last checkpoint in the workdir."
+            )
 
 
 def _average(window: list[dict[str, float]]) -> dict[str, float]:

@@ -4,22 +4,28 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ifanp_jax import configuration
+from ifanp_jax.data import masks
 from ifanp_jax.data.dataset import Dataset, describe_images
+from ifanp_jax.errors import UserError
 from ifanp_jax.models import parameters
 from ifanp_jax.runtime import device_mesh, heartbeat, signals
-from ifanp_jax.training import dispatch, guards, init_from, keys, runs
-from ifanp_jax.training import feed as feeds
-from ifanp_jax.training.guards import SaveClock, Wish, is_due
-from ifanp_jax.training.log import MetricLog
+from ifanp_jax.training import dispatch, init_from, runs
+from ifanp_jax.training.checkpoint import Checkpoints
+from ifanp_jax.training.log import MetricLog, is_due
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
+
+MAX_BATCH_POSITION = 2**32  # positions in the data are uint32
 
 Validate = Callable[[Run], dict[str, float]]
 ReadSource = Callable[[str], Run]
@@ -37,7 +43,7 @@ def run(
 ) -> Run:
     """Trains to `config.train.num_steps`, from the newest checkpoint of `workdir` or from the start.
 
-    SIGTERM and SIGINT, where `interruption.install` was called, save the step under way.
+    SIGTERM and SIGINT, where `signals.install` was called, save the step under way.
 
     Args:
       config: whole; locked, so that a field which does not exist cannot be set later.
@@ -57,72 +63,149 @@ def run(
         be written, the devices cannot share a batch or hold a step, or the loss is not finite.
       SystemExit: after a signal, once its step is on disk.
     """
-    workdir, streams = pathlib.Path(workdir), keys.make_streams(config.seed)
+    workdir, streams = pathlib.Path(workdir), dispatch.make_streams(config.seed)
     mesh = device_mesh.make_mesh(batch_size=config.train.batch_size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals.deferred())
-        new = _check(config, workdir, dataset, mesh, allowed_changes)
+        # What can be refused is refused before anything is made.
+        new = _make_checked(config, workdir, dataset, mesh, allowed_changes)
+        # The state is that of the newest checkpoint, or a fresh one.
         checkpoints = stack.enter_context(runs.open_checkpoints(workdir, config, is_writer=True))
+        current, old_record = _begin(streams.init, new, checkpoints, mesh, read_source)
         record = runs.make_record(config, new.image_shape) | describe_images(dataset.train)
-        current, old_record = _begin(
-            new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
-        )
-        _tell_start(current, dataset, mesh)
+        runs.check_same_images(workdir, old_record or record, record, allowed_changes=allowed_changes)
+        _tell_start(current, workdir, dataset, mesh)
+        # Nothing waits for a result but the log, one dispatch late.
         train_steps, feed = _make_steps(current, dataset, mesh, streams)
+        dispatches = dispatch.run_dispatches(wrap_steps(train_steps), current.state, feed)
         log = stack.enter_context(MetricLog(current, workdir, record=old_record))
-        current, wish = _do_steps(
-            current, wrap_steps(train_steps), feed, log, checkpoints, record, guards.make_vote(mesh), validate
-        )
+        saver = Saver(checkpoints, record, mesh, config.train.checkpoint_minutes)
+        current, request = _do_steps(current, dispatches, log, saver, validate)
         heartbeat.report_progress(0)  # from here on no step is due
-        if wish.signal:
+        if request.signal:
             checkpoints.wait()
             logger.warning("Saved step %d; the same command goes on from there.", current.num_steps_done)
-            raise SystemExit(signals.exit_status(wish.signal))
+            raise SystemExit(signals.exit_status(request.signal))
     return _first_copy(current)
 
 
-def _do_steps(current, train_steps, feed, log, checkpoints, record, vote, validate) -> tuple[Run, Wish]:
-    """The run after its last dispatch, and the wish that ended it."""
-    config, wish = current.config.train, Wish(signal=0, must_save=False)
-    clock = SaveClock(config.checkpoint_minutes)
-    # The order of a dispatch: 1. steps, 2. metrics of the dispatch before, 3. what the processes wish,
-    # 4. validation where due, 5. checkpoint where due or wished, 6. the end after a signal.
-    for first, count, state, metrics in dispatch.run_dispatches(train_steps, current.state, feed):
+class Request(NamedTuple):
+    """What the processes of a run ask for after a dispatch.
+
+    Attributes:
+      signal: number of the signal that ends the run; 0 = none.
+      must_save: whether a checkpoint is wanted now.
+    """
+
+    signal: int
+    must_save: bool
+
+
+def make_agree(mesh: jax.sharding.Mesh) -> Callable[[Request], Request]:
+    """Returns `agree(request) -> Request`: what any process asks for; each calls it after every dispatch."""
+    vote = device_mesh.make_vote(mesh)
+
+    def agree(request):
+        signal, must_save = vote((request.signal, int(request.must_save)))
+        return Request(signal=signal, must_save=bool(must_save))
+
+    return agree
+
+
+class Saver:
+    """Knows when a run must be saved, and saves it."""
+
+    def __init__(self, checkpoints: Checkpoints, record: dict, mesh: jax.sharding.Mesh, minutes: float):
+        """Starts its clock.
+
+        Args:
+          checkpoints: of the run.
+          record: that every checkpoint keeps.
+          mesh: of the devices.
+          minutes: between two checkpoints at most; 0 = never.
+        """
+        self._checkpoints, self._record = checkpoints, record
+        self._agree, self._clock = make_agree(mesh), SaveClock(minutes)
+
+    def ask(self) -> Request:
+        """What any process asks for after this dispatch."""
+        must_save = self._clock.is_late() or self._checkpoints.must_save_again()
+        return self._agree(Request(signals.received(), must_save))
+
+    def save(self, run: Run, log: MetricLog) -> None:
+        """Saves the state of a run and what its log goes on from."""
+        step = run.num_steps_done
+        check_finite_state(step, run)
+        self._checkpoints.save(step, run.state, self._record | log.record)
+        self._clock.restart()
+
+
+class SaveClock:
+    """Says when the last checkpoint is too old; only the first process does."""
+
+    def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic):
+        """Starts now.
+
+        Args:
+          minutes: between two checkpoints at most; 0 = never.
+          clock: seconds.
+        """
+        self._seconds, self._clock = 60 * minutes, clock
+        self.restart()
+
+    def restart(self) -> None:
+        """A checkpoint was made, or wished for."""
+        self._saved_at = self._clock()
+
+    def is_late(self) -> bool:
+        """Whether a checkpoint is wanted; asked once, since several processes answer a dispatch later."""
+        is_late = self._seconds > 0 and self._clock() - self._saved_at > self._seconds
+        if is_late and device_mesh.is_first_process():
+            self.restart()
+            return True
+        return False
+
+
+def _do_steps(
+    current: Run, dispatches: Iterable, log: MetricLog, saver: Saver, validate: Validate | None
+) -> tuple[Run, Request]:
+    """The run after its last dispatch, and the request that ended it."""
+    config, request = current.config.train, Request(signal=0, must_save=False)
+    for first, count, state, metrics in dispatches:
         step, current = first + count, dataclasses.replace(current, state=state)
+        # 1. The metrics of the dispatch before, while the device does this one.
         log.add(first, metrics)
         heartbeat.report_progress(step)
-        wish = vote(Wish(signals.received(), clock.is_late() or checkpoints.must_save_again()))
+        # 2. What is due, or what a process asks for.
+        request = saver.ask()
         must_validate = validate is not None and is_due(step, config.validate_every, config.num_steps)
-        must_save = any(wish) or any(is_due(step, period, config.num_steps) for period in _periods(config))
+        must_save = any(request) or any(is_due(step, period, config.num_steps) for period in _periods(config))
         if must_save or must_validate:
             log.flush()
             if must_validate:
                 log.write(step, validate(_first_copy(current)))
             if must_save:
-                guards.check_finite_state(step, state, current)
-                checkpoints.save(step, state, record | log.record)
-                clock.restart()
+                saver.save(current, log)
             log.restart_clock()
-        if wish.signal:
+        # 3. The end after a signal.
+        if request.signal:
             break
-    return current, wish
+    return current, request
 
 
-def _check(config, workdir, dataset, mesh, allowed_changes) -> Run:
-    """Everything that can be refused before anything is made; the run, still without a state."""
+def _make_checked(config, workdir, dataset, mesh, allowed_changes) -> Run:
+    """The run without a state, once everything is checked that can be refused before anything is made."""
     configuration.check(config)
     image_shape = runs.trained_shape(config, dataset)
     device_mesh.check_batch_size(config.train.batch_size, mesh)
     runs.check_same_run(workdir, config, image_shape, allowed_changes=allowed_changes)
     new = runs.make(config, image_shape)
-    guards.check_length(config, new.step.num_batches)
-    guards.check_masks(config, image_shape)
+    check_length(config, new.step.num_batches)
+    check_masks(config, image_shape)
     return new
 
 
-def _begin(
-    new, workdir, checkpoints, record, mesh, streams, allowed_changes, read_source
-) -> tuple[Run, dict]:
+def _begin(key, new, checkpoints, mesh, read_source) -> tuple[Run, dict]:
     """The run with the state that it goes on from, and the record of that checkpoint; {} at the start."""
     replicated = device_mesh.replicated(mesh)
     # Compiled, since op by op it takes seconds; traced once for the shapes and the state.
@@ -130,16 +213,8 @@ def _begin(
         lambda key, variables: new.step.init(key, new.image_shape, variables=variables),
         out_shardings=replicated,
     )
-    restored = checkpoints.restore(jax.eval_shape(make_state, streams.init, None), replicated)
-    if restored is None:
-        logger.info("Fresh start in %s.", workdir)
-        state, old_record = make_state(streams.init, _read_variables(streams.init, new, read_source)), {}
-    else:
-        state, old_record = restored
-        runs.check_same_images(workdir, old_record, record, allowed_changes=allowed_changes)
-        logger.info("Resumed %s at step %d.", workdir, state.step)
-    if device_mesh.is_first_process():
-        runs.write(workdir, new.config, new.image_shape)
+    restored = checkpoints.restore(jax.eval_shape(make_state, key, None), replicated)
+    state, old_record = restored or (make_state(key, _read_variables(key, new, read_source)), {})
     return dataclasses.replace(new, state=state), old_record
 
 
@@ -151,7 +226,15 @@ def _read_variables(key, new, read_source):
     return init_from.take_variables(key, new, read_source(name))
 
 
-def _tell_start(run, dataset, mesh):
+def _tell_start(run, workdir, dataset, mesh):
+    """Writes `run.json`, and says what begins."""
+    if device_mesh.is_first_process():
+        runs.write(workdir, run.config, run.image_shape)
+    done, wanted = run.num_steps_done, run.config.train.num_steps
+    if done:
+        logger.info("Resumed %s at step %d.", workdir, done)
+    else:
+        logger.info("Fresh start in %s.", workdir)
     logger.info(
         "%s on %s: %s parameters, %d training images %s, %d x %s.",
         run.config.model.name,
@@ -162,7 +245,6 @@ def _tell_start(run, dataset, mesh):
         mesh.size,
         mesh.devices.flat[0].device_kind,
     )
-    done, wanted = run.num_steps_done, run.config.train.num_steps
     if done >= wanted:
         logger.info("Nothing to train: step %d of %d is done.", done, wanted)
 
@@ -177,11 +259,11 @@ def _make_steps(run, dataset, mesh, streams):
         steps_per_dispatch=dispatch.choose_steps_per_dispatch(run, periods),
         periods=periods,
     )
-    is_streamed = feeds.must_stream(config, dataset.train, mesh)
+    is_streamed = dispatch.must_stream(config, dataset.train, mesh)
     train_steps = dispatch.make_train_steps(
         streams, run, mesh=mesh, num_images=len(dataset.train), is_streamed=is_streamed
     )
-    feed = feeds.make_feed(
+    feed = dispatch.make_feed(
         streams,
         config,
         dataset.train,
@@ -191,6 +273,40 @@ def _make_steps(run, dataset, mesh, streams):
         num_batches=run.step.num_batches,
     )
     return dispatch.with_memory_check(train_steps, config.train.batch_size, mesh), feed
+
+
+def check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    """Draws masks in the abstract: a mask file of another size is told before anything is written."""
+    sample_mask = masks.make_sampler(config.mask)
+    shape = (config.train.batch_size, *image_shape[:2])
+    jax.eval_shape(lambda key: sample_mask(key, shape), jax.random.key(0))
+
+
+def check_length(config: ConfigDict, num_batches: int) -> None:
+    """Raises a UserError when the positions in the data would not fit into 32 bits."""
+    images = config.train.batch_size * num_batches
+    if config.train.num_steps * images > MAX_BATCH_POSITION:
+        raise UserError(
+            f"config.train.num_steps is {config.train.num_steps} with {images} images per step, but a run "
+            f"can see at most {MAX_BATCH_POSITION:,} images; choose at most "
+            f"config.train.num_steps={MAX_BATCH_POSITION // images}."
+        )
+
+
+def check_finite_state(step: int, run: Run) -> None:
+    """A state that cannot be used must not replace one that can."""
+    if not is_finite(run.state):
+        raise UserError(
+            f"The parameters or the optimiser's state are not finite after step {step} (seed "
+            f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
+            "checkpoint in the workdir."
+        )
+
+
+@jax.jit
+def is_finite(tree: Any) -> jax.Array:
+    """Whether every value of a tree of arrays is finite, as a bool scalar."""
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
 
 def _periods(config):

@@ -6,7 +6,7 @@ import pytest
 
 from ifanp_jax.data import masks, sampling
 from ifanp_jax.errors import UserError
-from ifanp_jax.training import guards
+from ifanp_jax.training import loop
 from tests import tiny
 
 SIZES = [1, 2, 3, 4, 5, 16, 17, 1000, 60_000]
@@ -59,12 +59,17 @@ def test_every_image_comes_once_per_epoch(num_images, batch_size):
 def test_the_last_batch_that_may_be_asked_for_is_right_and_one_more_is_refused():
     num_steps, batch_size, num_images = 2**26, 64, 10
     config = tiny.make_config(**{"train.batch_size": batch_size, "train.num_steps": num_steps})
-    guards.check_length(config, 1)
+    loop.check_length(config, 1)
     for longer, num_batches in ((num_steps + 1, 1), (num_steps, 2)):
         config.train.num_steps = longer
         allowed = num_steps // num_batches
         with pytest.raises(UserError, match=rf"at most config\.train\.num_steps={allowed}\.$"):
-            guards.check_length(config, num_batches)
+            loop.check_length(config, num_batches)
+    config.train.update(batch_size=1, num_steps=2**32)  # each position of 32 bits once
+    loop.check_length(config, 1)
+    config.train.num_steps += 1
+    with pytest.raises(UserError, match=rf"num_steps={2**32}\.$"):
+        loop.check_length(config, 1)
     indices = sampling.batch_indices(
         jax.random.key(0), num_steps - 1, num_images=num_images, batch_size=batch_size
     )

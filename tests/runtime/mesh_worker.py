@@ -12,7 +12,7 @@ import numpy as np
 
 from ifanp_jax.evaluation import validation
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import dispatch, feed, guards, keys, loop, runs
+from ifanp_jax.training import dispatch, loop, runs
 from tests import tiny
 
 NUM_STEPS = 20
@@ -29,13 +29,13 @@ def flatten(tree):
 
 def train_on(mesh, config, images):
     """Parameters after the last step, and the loss of each."""
-    run, streams = runs.make(config, images.shape[1:]), keys.make_streams(1)
+    run, streams = runs.make(config, images.shape[1:]), dispatch.make_streams(1)
     init = jax.jit(run.step.init, static_argnums=1, out_shardings=device_mesh.replicated(mesh))
     state = init(jax.random.key(0), run.image_shape)
     train_steps = dispatch.make_train_steps(streams, run, mesh=mesh, num_images=len(images))
     dispatches = [(step, 1) for step in range(NUM_STEPS)]
     losses = []
-    for _, resident in feed.make_feed(streams, config, images, dispatches, mesh=mesh, is_streamed=False):
+    for _, resident in dispatch.make_feed(streams, config, images, dispatches, mesh=mesh, is_streamed=False):
         state, metrics = train_steps(state, resident, 1)
         losses.append(float(metrics["loss"][0]))  # also waits: fake devices deadlock when dispatches overlap
     return flatten(state.params), np.array(losses)
@@ -97,9 +97,9 @@ def check_agreement(index, num_processes):
     mesh = device_mesh.make_mesh()
     last = num_processes - 1
     assert device_mesh.make_vote(mesh)((index, last - index, 0)) == (last, last, 0)
-    vote = guards.make_vote(mesh)
-    assert vote(guards.Wish(0, index == last)) == guards.Wish(0, True)
-    assert vote(guards.Wish(15 if index == 0 else 0, False)) == guards.Wish(15, False)
+    agree = loop.make_agree(mesh)
+    assert agree(loop.Request(0, index == last)) == loop.Request(0, True)
+    assert agree(loop.Request(15 if index == 0 else 0, False)) == loop.Request(15, False)
     assert device_mesh.agree(index + 7) == 7
 
 

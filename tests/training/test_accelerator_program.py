@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from ifanp_jax.runtime import device_mesh
-from ifanp_jax.training import dispatch, keys, runs
+from ifanp_jax.training import dispatch, runs
 from tests import helpers, tiny
 
 PLATFORMS = ("cuda", "tpu")
@@ -35,7 +35,7 @@ def lower(name, compute_dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "default_backend", lambda: "accelerator")
         train_steps = dispatch.make_train_steps(
-            keys.make_streams(0), run, mesh=mesh, num_images=NUM_IMAGES, is_streamed=False
+            dispatch.make_streams(0), run, mesh=mesh, num_images=NUM_IMAGES, is_streamed=False
         )
         images = jax.ShapeDtypeStruct((NUM_IMAGES, SIDE, SIDE, 1), jnp.uint8)
         exported = jax.export.export(train_steps, platforms=PLATFORMS)(

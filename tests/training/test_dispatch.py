@@ -1,11 +1,14 @@
-"""Steps cut into dispatches."""
+"""Steps cut into dispatches, and where their images live."""
 
 import dataclasses
+import types
 
 import jax
+import numpy as np
 import pytest
 
 from configs import celeba_ifanp
+from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import dispatch, runs
 from tests import tiny
 
@@ -71,3 +74,24 @@ def test_an_accelerator_makes_fewer_steps_per_dispatch_of_larger_batches(monkeyp
 )
 def test_steps_per_dispatch_divide_the_periods_where_that_costs_little(most, periods, expected):
     assert dispatch.fit_steps(dispatch.DISPATCH_FLOPS / most, periods) == expected
+
+
+@pytest.mark.parametrize(("num_bytes", "expected"), [(4 * 1000, False), (4 * 1000 - 8, True)])
+def test_images_are_streamed_where_they_exceed_their_share_of_memory(monkeypatch, num_bytes, expected):
+    monkeypatch.setattr(device_mesh, "device_bytes", lambda device: num_bytes)
+    mesh, images = device_mesh.make_mesh(), np.zeros((10, 10, 10, 1), np.uint8)
+    assert dispatch.RESIDENT_FRACTION == 0.25
+    assert dispatch.must_stream(tiny.make_config(), images, mesh) is expected
+    # A choice in the configuration wins.
+    for placement in ("device", "stream"):
+        config = tiny.make_config(**{"data.placement": placement})
+        assert dispatch.must_stream(config, images, mesh) is (placement == "stream")
+
+
+def test_devices_add_up_their_memory(monkeypatch):
+    monkeypatch.setattr(device_mesh, "device_bytes", lambda device: 1000)
+    mesh = types.SimpleNamespace(size=4, local_devices=[None])
+    images = np.zeros((10, 10, 10, 1), np.uint8)
+    assert not dispatch.must_stream(tiny.make_config(), images, mesh)
+    mesh.size = 3
+    assert dispatch.must_stream(tiny.make_config(), images, mesh)

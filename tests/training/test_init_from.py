@@ -9,7 +9,7 @@ import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inference.model import Model
-from ifanp_jax.training import init_from, keys, loop, runs
+from ifanp_jax.training import dispatch, init_from, loop, runs
 from tests import helpers, tiny
 from tests.inpainters import trainings as inpainters
 from tests.training import short_run
@@ -119,7 +119,7 @@ def test_of_an_inpainter_only_the_generator_is_taken(tmp_path):
     chex.assert_trees_all_equal(state.generator.batch_stats, source.variables["batch_stats"])
     drawn = helpers.make_run(config, inpainters.image_shape()).step
     expected = jax.jit(lambda key: drawn.init(key, inpainters.image_shape()))
-    expected = expected(keys.make_streams(config.seed).init)
+    expected = expected(dispatch.make_streams(config.seed).init)
     chex.assert_trees_all_equal(state.critics, expected.critics)
     chex.assert_trees_all_equal(state.generator.opt_state, expected.generator.opt_state)
 

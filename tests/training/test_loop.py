@@ -1,4 +1,4 @@
-"""The training loop on the embedded digits: resume, logs, guards."""
+"""The training loop on the embedded digits: resume, logs, loop."""
 
 import shutil
 
@@ -10,7 +10,7 @@ import pytest
 from configs import digits_ifanp
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import evaluate, scores
-from ifanp_jax.training import guards, loop, metrics_file, runs
+from ifanp_jax.training import loop, metrics_file, runs
 from tests import helpers, tiny
 
 
@@ -208,10 +208,10 @@ def test_a_short_training_beats_interpolation(tmp_path):
 
 def test_a_clock_that_is_late_saves_once(tmp_path):
     times = iter([0.0, 59.0, 61.0, 62.0, 200.0, 201.0])
-    clock = guards.SaveClock(1.0, clock=lambda: next(times))
+    clock = loop.SaveClock(1.0, clock=lambda: next(times))
     assert [clock.is_late() for _ in range(2)] == [False, True]  # the clock restarts, which reads it again
     assert [clock.is_late() for _ in range(1)] == [True]
-    assert not guards.SaveClock(0.0, clock=lambda: 1e9).is_late()
+    assert not loop.SaveClock(0.0, clock=lambda: 1e9).is_late()
 
 
 def test_a_checkpoint_is_saved_when_the_last_one_is_too_old(tmp_path):

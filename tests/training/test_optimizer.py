@@ -118,6 +118,27 @@ def test_a_muon_update_is_orthogonal_and_the_rest_moves_by_its_share_of_the_rate
     np.testing.assert_allclose(np.abs(update["scale"]), first_step, rtol=1e-3)
 
 
+def test_one_clipped_step_of_muon_by_hand():
+    """The norm is that of all gradients together, and it is clipped before Muon and Adam see it."""
+    config = make_config(optimizer="muon", warmup_steps=0, num_steps=1000, max_grad_norm=1.0)
+    tx = optimizer.make_optimizer(config)
+    params = {"kernel": jnp.ones((6, 5)), "bias": jnp.zeros(5)}
+    generator = np.random.default_rng(0)
+    first, second = (jax.tree.map(lambda x: 30 * generator.normal(size=x.shape), params) for _ in range(2))
+    first, second = (jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), one) for one in (first, second))
+    second = jax.tree.map(lambda x: x / 1e4, second)  # below the bound, so it is left as it is
+    _, state = tx.update(first, tx.init(params), params)
+    update, _ = tx.update(second, state, params)
+    # Adam's moments with Nesterov's momentum, of the bias at its share of the rate.
+    norm = np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(first)))
+    g1, g2 = np.asarray(first["bias"]) / norm, np.asarray(second["bias"])
+    m = 0.9 * (0.1 * g1) + 0.1 * g2
+    nesterov = 0.9 * m / (1 - 0.9**3) + 0.1 * g2 / (1 - 0.9**2)
+    v = (0.99 * (0.01 * g1**2) + 0.01 * g2**2) / (1 - 0.99**2)
+    rate = 0.3 * float(optimizer.learning_rate_schedule(config)(1))
+    np.testing.assert_allclose(update["bias"], -rate * nesterov / (np.sqrt(v) + 1e-8), rtol=1e-4)
+
+
 def test_weight_decay_of_muon_concerns_kernels_alone():
     config = make_config(optimizer="muon", warmup_steps=0, num_steps=1000, weight_decay=0.5)
     tx = optimizer.make_optimizer(config)
