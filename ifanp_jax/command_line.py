@@ -131,13 +131,13 @@ def _run_command(command, argv):
             raise
         _exit_with(errors.of_file(error.errno, _explain_os_error(error)))
     except Exception as error:
-        heartbeat.await_verdict(error)
+        heartbeat.await_watch(error)
         raise
 
 
 def _exit_with(error: UserError):
     print(f"error: {error}", file=sys.stderr, flush=True)
-    heartbeat.leave(error.exit_status)
+    heartbeat.exit_alone(error.exit_status)
     sys.exit(error.exit_status)
 
 

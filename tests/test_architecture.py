@@ -42,6 +42,7 @@ LEVELS = (
     ("study",),
     ("web",),
     ("api", "command_line"),
+    ("commands",),
     ("__init__", "main", "benchmark", "configs"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -126,4 +127,4 @@ def test_no_part_of_another_package_is_used_that_is_not_public():
         if not name.startswith(("ifanp_jax.", "__future__."))
         and any(part.startswith("_") for part in name.split("."))
     }
-    assert private == {("ifanp_jax.runtime.coordinator", "jax._src.distributed")}
+    assert private == {("ifanp_jax.runtime.heartbeat", "jax._src.distributed")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifanp_jax import main
+from ifanp_jax import commands
 from ifanp_jax.training import runs
 from tests import tiny
 from tests.helpers import ROOT, run_main
@@ -163,5 +163,5 @@ def test_bad_input_is_one_sentence(arguments, message):
 def test_skipped_files_are_counted(monkeypatch, caplog, count, words):
     dataset = dataclasses.replace(tiny.noise(), name="mine", skipped=("a.png: broken",) * count)
     monkeypatch.setattr("ifanp_jax.data.sources.load", lambda config_data: dataset)
-    main._load_data(types.SimpleNamespace(data=types.SimpleNamespace(name="")))
+    commands.load_data(types.SimpleNamespace(data=types.SimpleNamespace(name="")))
     assert caplog.messages[-1] == f"Skipped {words} mine in all."

@@ -1,7 +1,8 @@
 """Notices processes of a run that died or hang, so that the others do not wait for ever.
 
 Every process counts up a number in the key-value store of `jax.distributed` and reads those of the others.
-JAX has a heartbeat of its own, but it ends processes with a dump that does not say what to do.
+JAX has a heartbeat of its own, but it ends processes with a dump that does not say what to do. It makes the
+store but does not hand it out, so this file, and no other, uses a part of JAX that is not public.
 """
 
 import atexit
@@ -13,9 +14,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ifanp_jax.errors import PASSING_STATUS, first_line
-from ifanp_jax.runtime import coordinator
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
     global _watch
     if jax.process_count() == 1:
         return
-    store = coordinator.find_store()
+    store = find_store()
     if store is None:
         logger.warning(
             "JAX %s has no key-value store for this package: a process that is gone is noticed by JAX alone, "
@@ -64,7 +65,7 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
         stall_seconds=stall_seconds,
     )
     atexit.register(_watch.close)
-    for loop in (_speak, _judge):
+    for loop in (_send, _look):
         threading.Thread(target=loop, args=(_watch,), name="peers", daemon=True).start()
 
 
@@ -90,7 +91,7 @@ def deadline(seconds: float, message: str) -> Iterator[None]:
         timer.cancel()
 
 
-def await_verdict(error: Exception) -> None:
+def await_watch(error: Exception) -> None:
     """After an error that may come of a broken connection: waits until `watch` finds who is gone.
 
     Where nobody is, it was an error of this process: then the process ends here, with its traceback. Does
@@ -105,10 +106,10 @@ def await_verdict(error: Exception) -> None:
     logger.error("Stopped (%s); waiting to see whether another process is gone.", reason)
     time.sleep(2 * _watch.heartbeat_seconds)
     traceback.print_exception(error)
-    leave(1)
+    exit_alone(1)
 
 
-def leave(status: int) -> None:
+def exit_alone(status: int) -> None:
     """Ends one of several processes without waiting for the others, which then notice it.
 
     Python's own exit would wait for them in JAX. Does nothing where there is one process.
@@ -121,12 +122,41 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
+class Store:
+    """Short texts by name, the same for all processes of a run."""
+
+    def __init__(self, client: Any):
+        """Wraps JAX's client."""
+        self._client = client
+
+    def write(self, key: str, value: str) -> None:
+        """Sets a text; may wait for the network."""
+        self._client.key_value_set(key, value, allow_overwrite=True)
+
+    def read(self, folder: str) -> dict[str, str]:
+        """All texts below a name, by the last part of theirs; may wait for the network."""
+        return {key.rpartition("/")[2]: value for key, value in self._client.key_value_dir_get(folder)}
+
+
+def find_store() -> Store | None:
+    """The store of this run after `jax.distributed.initialize`; None where this JAX does not have it."""
+    try:
+        from jax._src import distributed
+
+        client = distributed.global_state.client
+        if callable(client.key_value_set) and callable(client.key_value_dir_get):
+            return Store(client)
+    except (ImportError, AttributeError):
+        pass
+    return None
+
+
 class Watch:
-    """What a process knows of the others. One thread speaks, which may wait, and one looks at the clock."""
+    """What a process knows of the others. One thread sends, which may wait; another looks at the clock."""
 
     def __init__(
         self,
-        store: coordinator.Store,
+        store: Store,
         *,
         index: int,
         num_processes: int,
@@ -204,13 +234,13 @@ class Watch:
             logger.debug("The coordinator is gone already.")
 
 
-def _speak(watch):
+def _send(watch):
     while not watch.is_closed:
         watch.exchange(_progress)
         time.sleep(watch.heartbeat_seconds / BEATS)
 
 
-def _judge(watch):
+def _look(watch):
     while not watch.is_closed:
         time.sleep(watch.heartbeat_seconds / BEATS)
         trouble = watch.find_trouble(_progress)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ifanp_jax.runtime import coordinator, heartbeat
+from ifanp_jax.runtime import heartbeat
 from tests.helpers import run_python
 
 
@@ -103,13 +103,13 @@ def test_nothing_is_stuck_while_no_step_is_due(clock, watches):
 # The one part of JAX that is used though it is not public.
 CONNECT = """
 import jax, socket
-from ifanp_jax.runtime import coordinator
-assert coordinator.find_store() is None  # before there is one
+from ifanp_jax.runtime import heartbeat
+assert heartbeat.find_store() is None  # before there is one
 with socket.socket() as listener:
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=1, process_id=0)
-store = coordinator.find_store()
+store = heartbeat.find_store()
 for value in ("first", "second"):
     store.write("folder/0", value)
 store.write("folder/1", "other")
@@ -121,5 +121,5 @@ def test_jax_still_has_the_key_value_store():
     result = run_python("-c", CONNECT)
     assert result.stdout.strip() == "{'0': 'second', '1': 'other'}", (
         "jax.distributed.global_state.client.key_value_set or key_value_dir_get are not what they were; "
-        f"adapt {coordinator.__file__}: {result.stderr}"
+        f"adapt {heartbeat.__file__}: {result.stderr}"
     )
