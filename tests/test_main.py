@@ -140,6 +140,14 @@ def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
         (("--model=photos",), "--mode=train needs --workdir"),
         (("complete", "--model=no", "--input=i", "--output=nowhere"), "There is no model 'no'"),
         (("evaluate", "--model=photos"), "needs --config for the data"),
+        (
+            ("evaluate", "--model=photos", CONFIG, "--output=nowhere", "--config.model.width=3"),
+            "config.model.width",
+        ),
+        (
+            (CONFIG, "--workdir=nowhere", "--config.protocol=npf", "--config.mask.kind=top"),
+            "config.mask.kind=random, but it is given as top",
+        ),
         (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
         (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
         (("--mode=complete", "--input=a", "--output=b", "--method=spline"), "choose one of nearest"),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
+from ifanp_jax import errors
 from ifanp_jax.data import inpainting_masks, mask_sheets, strokes
 from ifanp_jax.errors import UserError
 
@@ -218,8 +219,7 @@ def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Ar
 
 def check(config) -> None:
     """Raises a UserError when `config.mask` names an unknown kind or an impossible share."""
-    if config.kind not in KINDS:
-        raise UserError(f"config.mask.kind is {config.kind!r}; choose one of {', '.join(KINDS)}.")
+    errors.check_choice("config.mask.kind", config.kind, KINDS)
     fractions = tuple(config.fraction)
     is_number = all(isinstance(fraction, int | float) for fraction in fractions)
     if not is_number or len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from ifanp_jax import errors
 from ifanp_jax.errors import UserError
 
 
@@ -15,9 +16,7 @@ def check_choice(model: nn.Module, name: str, allowed: Sequence[str]) -> None:
       name: of the field.
       allowed: its values.
     """
-    value = getattr(model, name)
-    if value not in allowed:
-        raise UserError(f"config.model.{name} is {value!r}; choose one of {', '.join(allowed)}.")
+    errors.check_choice(f"config.model.{name}", getattr(model, name), allowed)
 
 
 def check_range(model: nn.Module, name: str, low: float, *, high: float | None = None) -> None:
@@ -29,10 +28,7 @@ def check_range(model: nn.Module, name: str, low: float, *, high: float | None =
       low: lowest value.
       high: highest value; None = no limit.
     """
-    value = getattr(model, name)
-    if not (low <= value and (high is None or value <= high)):
-        limit = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise UserError(f"config.model.{name} is {value}; it must be {limit}.")
+    errors.check_range(f"config.model.{name}", getattr(model, name), low, high=high)
 
 
 def check_divides(model: nn.Module, name: str, of: str) -> None:

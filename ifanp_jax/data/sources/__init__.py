@@ -5,6 +5,7 @@ import importlib
 
 import numpy as np
 
+from ifanp_jax import errors
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
@@ -23,16 +24,9 @@ def load(config_data) -> Dataset:
     Raises:
       UserError: the source is unknown, or its input is not usable.
     """
-    if config_data.source not in SOURCES:
-        raise UserError(
-            f"data.source is {config_data.source!r} but must be one of {', '.join(SOURCES)}: set it to one "
-            "of these."
-        )
+    errors.check_choice("config.data.source", config_data.source, SOURCES)
     for name in ("max_train_images", "max_eval_images"):
-        if config_data[name] < 0:
-            raise UserError(
-                f"data.{name} is {config_data[name]} but must be 0 (all) or a number of images: set it."
-            )
+        errors.check_range(f"config.data.{name}", config_data[name], 0)
     if config_data.source in ("tfds", "arrays") and config_data.train_split == config_data.eval_split:
         raise UserError(
             f"data.train_split and data.eval_split are both {config_data.train_split!r} but evaluation must "
