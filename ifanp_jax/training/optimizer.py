@@ -1,5 +1,6 @@
 """The optimiser of a training, from its configuration."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from ifanp_jax.training import stacks
+from ifanp_jax.runtime import device_mesh
 
 
 def learning_rate_schedule(config) -> optax.Schedule:
@@ -38,7 +39,7 @@ def make_optimizer(config) -> optax.GradientTransformation:
         adam_learning_rate=lambda step: config.adam_share * schedule(step),
         muon_weight_dimension_numbers=_stack_axes,
     )
-    return optax.chain(clip, stacks.on_stacks(muon, is_kernel))
+    return optax.chain(clip, _on_stacks(muon, is_kernel))
 
 
 def is_kernel(params: Any) -> Any:
@@ -56,6 +57,57 @@ def is_kernel(params: Any) -> Any:
         return x.ndim in (2, 4) and not any(name.endswith("head") for name in names)
 
     return jax.tree_util.tree_map_with_path(is_one, params)
+
+
+def _on_stacks(
+    inner: optax.GradientTransformation, is_kernel: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """An optimiser whose kernels of one shape are one array, which the devices of a program share.
+
+    Muon makes an orthogonal matrix of each kernel by products. Every device would do that for all of them;
+    with the kernels of one shape in one array, each does it for some.
+
+    Args:
+      inner: sees {"kernels": {shape: (n, ...)}, "rest": [...]}; it must treat the n kernels one by one.
+      is_kernel: params -> the same tree of bool.
+
+    Returns:
+      The transformation for the tree as it is.
+    """
+
+    def init(params):
+        return inner.init(_stack(params, is_kernel(params)))
+
+    def update(updates, state, params):
+        which = is_kernel(params)
+        stacked, state = inner.update(_stack(updates, which), state, _stack(params, which))
+        return _unstack(stacked, updates, which), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _stack(tree, is_kernel):
+    rest, groups = [], {}
+    for x, stacks in zip(jax.tree.leaves(tree), jax.tree.leaves(is_kernel), strict=True):
+        (groups.setdefault(_shape_name(x), []) if stacks else rest).append(x)
+    # XLA would else cut the stack where it pleases, and send parts of kernels to and fro.
+    whole = {name: device_mesh.replicate(jnp.stack(group)) for name, group in groups.items()}
+    return {"kernels": {name: device_mesh.share(stack) for name, stack in whole.items()}, "rest": rest}
+
+
+def _unstack(stacked, like, is_kernel):
+    rest = iter(stacked["rest"])
+    kernels = {name: iter(device_mesh.replicate(group)) for name, group in stacked["kernels"].items()}
+    leaves, structure = jax.tree.flatten(like)
+    which = jax.tree.leaves(is_kernel)
+    return structure.unflatten(
+        next(kernels[_shape_name(x)]) if stacks else next(rest)
+        for x, stacks in zip(leaves, which, strict=True)
+    )
+
+
+def _shape_name(x):
+    return "x".join(map(str, x.shape))
 
 
 def _stack_axes(tree):
