@@ -11,7 +11,7 @@ from benchmarks import inputs, timing
 from ifanp_jax import objectives
 from ifanp_jax.models import image_np, multiscale_np
 from ifanp_jax.modules import grid
-from ifanp_jax.training import dispatch, keys, optimizer, runs
+from ifanp_jax.training import dispatch, optimizer, runs
 
 
 def measure_parts(case: inputs.Case) -> list[dict]:
@@ -150,7 +150,7 @@ def _measure_optimiser(case, params):
 
 def _measure_batches(case):
     run, num_images = case.run, case.effort.num_images
-    list_indices, make_batch = dispatch.make_sampler(keys.make_streams(0), run.config, num_images)
+    list_indices, make_batch = dispatch.make_sampler(dispatch.make_streams(0), run.config, num_images)
     images = jnp.asarray(inputs.random_images(num_images, run.image_shape))
 
     def sample(number):
