@@ -3,7 +3,7 @@
 Every fraction is the observed share of the pixels, in [0, 1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import jax
@@ -134,7 +134,7 @@ def varied(
     fractions: tuple[float, float],
     shares: dict[str, float],
     *,
-    draws: dict[str, Callable] = MappingProxyType({}),
+    draws: Mapping[str, Callable] = MappingProxyType({}),
 ) -> jax.Array:
     """Each image has a context of its own kind and size: random pixels, a half, all but a box or but strokes.
 

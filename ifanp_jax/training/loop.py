@@ -16,6 +16,7 @@ from ifanp_jax import configuration
 from ifanp_jax.data import masks
 from ifanp_jax.data.dataset import Dataset, describe_images
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.model import Model
 from ifanp_jax.models import parameters
 from ifanp_jax.runtime import device_mesh, heartbeat, signals
 from ifanp_jax.training import dispatch, init_from, runs
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_BATCH_POSITION = 2**32  # positions in the data are uint32
 
 Validate = Callable[[Run], dict[str, float]]
-ReadSource = Callable[[str], Run]
+ReadSource = Callable[[str], Model]
 
 
 def run(

@@ -174,7 +174,7 @@ class _UNet(nn.Module):
         target = None
         if truth is not None:
             target = jax.lax.stop_gradient(nn.relu(encoder(truth)[shift_layer])).astype(jnp.float32)
-        y = maps[-1]
+        y, features = maps[-1], None
         for layer in reversed(range(num_layers - 1)):  # of the encoder whose grid is reached
             y = TransposedConv(widths[layer], dtype=self.dtype, name=f"up_{layer}")(nn.relu(y))
             y = InstanceNorm()(y.astype(jnp.float32)).astype(self.dtype)
