@@ -284,7 +284,6 @@ def _list_se_shift_net_losses(fields, answer, batch):
     return _list_shift_net_losses(fields, answer, batch) | {"style": fields["style_weight"] * loss}
 
 
-# Its `list_losses` is still Shift-Net's: no training so far had the style loss, though its fields say so.
 _SE_SHIFT_NET = dataclasses.replace(
     _SHIFT_NET,
     fields=_SHIFT_NET.fields
@@ -293,6 +292,7 @@ _SE_SHIFT_NET = dataclasses.replace(
         "vgg16_file": "",  # safetensors file of VGG16 for the features of the style loss; "" = random ones
     },
     make_critics=_make_se_shift_net_critics,
+    list_losses=_list_se_shift_net_losses,
     critic_loss_weight=1.0,
 )
 

@@ -64,4 +64,8 @@ def test_shift_net(name):
     assert found["l1"] == pytest.approx(2 * np.abs(X - RAW).mean(), rel=1e-5)
     guidance = np.square(RAW - COARSE)[:, :4, :4].mean()
     assert found["guidance"] == pytest.approx(3 * guidance, rel=1e-5)
-    assert set(found) == {"l1", "guidance"}
+    has_style = name.startswith("se")
+    assert set(found) == {"l1", "guidance"} | ({"style"} if has_style else set())
+    if has_style:
+        twice = list_losses(name, style_weight=20.0)["style"]
+        assert found["style"] > 0 and twice == pytest.approx(2 * found["style"], rel=1e-5)
