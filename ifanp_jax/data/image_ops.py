@@ -50,12 +50,6 @@ class Recipe:
 def make_recipe(config_data) -> Recipe:
     """Reads the recipe from `config.data`.
 
-    Args:
-      config_data: has `image_size`, `channels`, `crop_size` and `crop_box`.
-
-    Returns:
-      The recipe.
-
     Raises:
       UserError: a value is out of its range.
     """
@@ -123,7 +117,7 @@ def read_picture(path: str | pathlib.Path) -> np.ndarray:
     Raises:
       UserError: the file is missing, truncated, not a picture, larger than MAX_PIXELS, or of a refused kind.
     """
-    return read_with(path, lambda picture: to_array(_turn(picture), str(path)))
+    return read_with(path, lambda picture: to_array(turn(picture), str(path)))
 
 
 def read_with(path: str | pathlib.Path, convert: Callable):
@@ -156,7 +150,7 @@ def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> n
     Raises:
       UserError: as in `read_picture`; a TooLargeError for a picture of too many pixels.
     """
-    return decode_with(data, lambda picture: to_array(_turn(picture), name), name=name, max_pixels=max_pixels)
+    return decode_with(data, lambda picture: to_array(turn(picture), name), name=name, max_pixels=max_pixels)
 
 
 def decode_with(data: bytes, convert: Callable, *, name: str, max_pixels: int):
@@ -174,7 +168,8 @@ def decode_with(data: bytes, convert: Callable, *, name: str, max_pixels: int):
     return _decode(io.BytesIO(data), name, min(max_pixels, MAX_PIXELS), convert)
 
 
-def _turn(picture):
+def turn(picture):
+    """Applies the EXIF orientation of a `PIL.Image.Image`."""
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(picture)
@@ -214,12 +209,13 @@ def _check_planes(picture, name):
         raise UserError(f"{name} is a TIFF of 16 bits with a plane per colour: save it with one for all.")
 
 
-def to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Rounds uint16 in [0, 65535] to uint8 in [0, 255]; uint8 stays as it is.
+def has_sixteen_bits(picture) -> bool:
+    """Whether a `PIL.Image.Image` that is not decoded yet has 16 bits, which Pillow gives for grey alone."""
+    return picture.mode in SIXTEEN_BIT or ";16" in str(picture.tile)
 
-    Args:
-      values: of any shape.
-    """
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Rounds uint16 in [0, 65535] to uint8 in [0, 255]; uint8 stays as it is."""
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

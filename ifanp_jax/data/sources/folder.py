@@ -4,7 +4,6 @@ import collections.abc
 import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import pathlib
@@ -12,7 +11,7 @@ import pathlib
 import numpy as np
 
 from ifanp_jax import memory
-from ifanp_jax.data import cache, image_ops, squares
+from ifanp_jax.data import cache, changes, image_ops, squares
 from ifanp_jax.data.dataset import Dataset, name_data
 from ifanp_jax.errors import UserError
 
@@ -70,12 +69,11 @@ def load(config_data) -> Dataset:
     found = cache.fingerprint(root, names)
     arrays, unreadable = cache.cached(name, key, found, build, cache_dir=config_data.cache_dir)
     dataset = Dataset(name, arrays["train"], arrays["evaluation"], skipped=(*unreadable, *unlisted))
-    shares, factors = zip(*json.loads(arrays["changes"].tobytes()), strict=True)
+    summary = changes.unpack(arrays["changes"])
     if config_data.tile_size:
-        _tell_tiles(dataset, len(shares))
-    else:
-        _tell_crops(shares, root)
-    _tell_enlarged(factors, root, recipe.image_size)
+        _tell_tiles(dataset, summary["num_pictures"])
+    advice = "; config.data.tile_size=SIDE cuts them into squares and keeps all"
+    changes.tell(summary, str(root), recipe.image_size, advice=advice)
     return dataset
 
 
@@ -83,7 +81,7 @@ def _make_key(root, recipe, tile_size, limits, split):
     """All that decides which images a folder gives; what was cached under another key is read anew."""
     return {
         "source": "folder",
-        "arrays": ("train", "evaluation", "changes"),
+        "arrays": ("train", "evaluation", "summary"),
         "dir": str(root.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "tile_size": tile_size,
@@ -103,35 +101,6 @@ def _tell_tiles(dataset, num_pictures):
         side,
         len(dataset.evaluation),
     )
-
-
-def _tell_crops(shares, root):
-    """Says what was left out of pictures that are no squares, where nobody asked for a crop."""
-    if cropped := [share for share in shares if share > 0]:
-        logger.warning(
-            "Cropped %d of %d pictures of %s to their central square, which leaves out %.0f %% of the pixels "
-            "of a picture on average, and up to %.0f %% of the pixels of one; "
-            "config.data.tile_size=SIDE cuts them into squares and keeps all.",
-            len(cropped),
-            len(shares),
-            root,
-            100 * sum(shares) / len(shares),
-            100 * max(cropped),
-        )
-
-
-def _tell_enlarged(factors, root, image_size):
-    """Says which pictures were brought to a size that they do not have."""
-    if enlarged := [factor for factor in factors if factor > 1]:
-        logger.warning(
-            "Enlarged %d of %d pictures of %s, by up to %.1f times, to config.data.image_size=%d; a smaller "
-            "one keeps them sharp.",
-            len(enlarged),
-            len(factors),
-            root,
-            max(enlarged),
-            image_size,
-        )
 
 
 def _split(names, config_data):
@@ -275,11 +244,11 @@ def _read_parts(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     images: dict[str, list[np.ndarray]] = {}
     skipped: list[str] = []
-    changes: list[tuple[float, float]] = []  # of each picture
+    changed: list[changes.Change] = []  # of each picture
     for part, names in parts.items():
-        images[part], failed, changed = _read_names(root, names, limits[part], recipe, tile_size)
+        images[part], failed, of_part = _read_names(root, names, limits[part], recipe, tile_size)
         skipped.extend(failed)
-        changes.extend(changed)
+        changed.extend(of_part)
     if not any(images.values()):
         raise UserError(
             f"None of the {len(skipped)} pictures below {root} can be used (the first: "
@@ -301,20 +270,19 @@ def _read_parts(
     arrays = {
         part: np.stack([image_ops.to_channels(image, channels) for image in images[part]]) for part in images
     }
-    arrays["changes"] = np.frombuffer(json.dumps(changes).encode(), np.uint8)
+    arrays["changes"] = changes.pack(changed)
     return arrays, tuple(skipped)
 
 
 def _read_names(
     root: pathlib.Path, names: list[str], limit: int, recipe: image_ops.Recipe, tile_size: int
-) -> tuple[list[np.ndarray], list[str], list[tuple[float, float]]]:
+) -> tuple[list[np.ndarray], list[str], list[changes.Change]]:
     """Reads names until `limit` (0 = no limit) pictures are good; their images or tiles, dealt in turn.
 
-    Also what was not good, and of each good one the share that was cropped away unasked and the factor by
-    which it was resized.
+    Also what was not good, and what became of each good one.
     """
 
-    def read_one(name: str) -> tuple[list[np.ndarray], tuple[float, float]] | str:
+    def read_one(name: str) -> tuple[list[np.ndarray], changes.Change] | str:
         try:
             return _read_images(root / name, recipe, tile_size)
         except UserError as error:
@@ -356,21 +324,19 @@ def _choose_side(root: pathlib.Path, names: list[str], recipe: image_ops.Recipe,
 
 def _read_images(
     path: pathlib.Path, recipe: image_ops.Recipe, tile_size: int
-) -> tuple[list[np.ndarray], tuple[float, float]]:
-    """The image of a picture, or its tiles; the share that is left out unasked, the factor of its size."""
-    image = image_ops.read_picture(path)
-    (h, w), is_cropped = image.shape[:2], recipe.crop_size or recipe.crop_box
-    cropped = image_ops.crop(image, size=recipe.crop_size, box=recipe.crop_box)
-    factor = recipe.image_size / min(cropped.shape[:2]) if recipe.image_size else 1.0
+) -> tuple[list[np.ndarray], changes.Change]:
+    """The image of a picture, or its tiles, and what became of it."""
+    image, deep = image_ops.read_with(path, lambda picture: changes.to_array(picture, str(path)))
+    change = changes.find(image, recipe, has_sixteen_bits=deep, is_whole=bool(tile_size))
     if not tile_size:
-        share = 0.0 if is_cropped else 1 - min(h, w) ** 2 / (h * w)
-        return [image_ops.apply_recipe(image, recipe).copy()], (share, factor)
-    image = cropped if is_cropped else image
+        return [image_ops.apply_recipe(image, recipe).copy()], change
+    if recipe.crop_size or recipe.crop_box:
+        image = image_ops.crop(image, size=recipe.crop_size, box=recipe.crop_box)
     image = image_ops.to_channels(image, recipe.channels)
     if recipe.image_size:
-        image = image_ops.resize_area(image, *(round(factor * side) for side in image.shape[:2]))
+        image = image_ops.resize_area(image, *(round(change.factor * side) for side in image.shape[:2]))
     if min(image.shape[:2]) < tile_size:
         raise UserError(
             f"it has {image.shape[0]}x{image.shape[1]} pixels, which is less than data.tile_size, {tile_size}"
         )
-    return list(squares.cut_tiles(image, tile_size)), (0.0, factor)
+    return list(squares.cut_tiles(image, tile_size)), change

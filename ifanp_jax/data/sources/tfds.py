@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ifanp_jax import errors
-from ifanp_jax.data import cache, image_ops
+from ifanp_jax.data import cache, changes, image_ops
 from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.errors import UserError
 
@@ -51,16 +51,18 @@ def load(config_data) -> Dataset:
     counts = {part: _count(builder, split, limit) for part, (split, limit) in parts.items()}
 
     def build():
-        images = {
-            part: _decode(_read_chunks(builder, split, counts[part]), counts[part], recipe, config_data.name)
-            for part, (split, _) in parts.items()
-        }
-        return images, ()
+        arrays, changed = {}, []
+        for part, (split, _) in parts.items():
+            chunks = _read_chunks(builder, split, counts[part])
+            arrays[part], of_part = _decode(chunks, counts[part], recipe, config_data.name)
+            changed.extend(of_part)
+        return arrays | {"changes": changes.pack(changed)}, ()
 
     directory = pathlib.Path(builder.data_path)
     files = sorted(path.name for path in directory.iterdir() if path.is_file())
     key = {
         "source": "tfds",
+        "arrays": ("train", "evaluation", "changes"),
         "dir": str(directory.resolve()),
         "recipe": dataclasses.asdict(recipe),
         "parts": parts,
@@ -68,6 +70,7 @@ def load(config_data) -> Dataset:
     arrays, _ = cache.cached(
         config_data.name, key, cache.fingerprint(directory, files), build, cache_dir=config_data.cache_dir
     )
+    changes.tell(changes.unpack(arrays["changes"]), config_data.name, recipe.image_size)
     return Dataset(name=config_data.name, train=arrays["train"], evaluation=arrays["evaluation"])
 
 
@@ -227,16 +230,24 @@ def _read_chunks_with_tensorflow(builder, split, count, decoders):
 
 def _decode(
     chunks: Iterator[list[bytes]], num_images: int, recipe: image_ops.Recipe, name: str
-) -> np.ndarray:
-    """Returns uint8 (N, H, W, C)."""
+) -> tuple[np.ndarray, list[changes.Change]]:
+    """Returns uint8 (N, H, W, C), and what became of each picture."""
+    title = f"A picture of {name}"
 
-    def decode_one(encoded: bytes) -> np.ndarray:
-        return image_ops.apply_recipe(image_ops.decode_picture(encoded, name=f"A picture of {name}"), recipe)
+    def decode_one(encoded: bytes) -> tuple[np.ndarray, changes.Change]:
+        image, deep = image_ops.decode_with(
+            encoded,
+            lambda picture: changes.to_array(picture, title),
+            name=title,
+            max_pixels=image_ops.MAX_PIXELS,
+        )
+        change = changes.find(image, recipe, has_sixteen_bits=deep, is_whole=False)
+        return image_ops.apply_recipe(image, recipe), change
 
-    def decode_some(share: list[bytes]) -> list[np.ndarray]:
+    def decode_some(share: list[bytes]) -> list[tuple[np.ndarray, changes.Change]]:
         return [decode_one(encoded) for encoded in share]
 
-    images, num_done = None, 0
+    images, changed, num_done = None, [], 0
     num_threads = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for chunk in chunks:
@@ -245,13 +256,14 @@ def _decode(
             for i, share in enumerate(pool.map(decode_some, shares)):
                 decoded[i::num_threads] = share
             if images is None:
-                images = np.empty((num_images, *decoded[0].shape), np.uint8)
-            for index, image in enumerate(decoded, start=num_done):
+                images = np.empty((num_images, *decoded[0][0].shape), np.uint8)
+            for index, (image, change) in enumerate(decoded, start=num_done):
                 if image.shape != images.shape[1:]:
                     raise UserError(
                         f"The pictures of {name} have different shapes, {images.shape[1:]} and "
                         f"{image.shape}: set data.image_size and data.channels."
                     )
                 images[index] = image
+                changed.append(change)
             num_done += len(decoded)
-    return images
+    return images, changed

@@ -177,6 +177,19 @@ def test_small_or_reduced_pictures_stay_whole(tmp_path, caplog, image_size):
     assert f"squares of {side}x{side} pixels" in caplog.text and "Cropped" not in caplog.text
 
 
+def test_lost_transparency_and_16_bits_are_said(tmp_path, caplog):
+    root = tmp_path / "pictures"
+    write_pictures(root, 4, 4, 4, 4)
+    for number in range(2):
+        Image.fromarray(np.full((4, 4), 300 * number, np.uint16)).save(root / f"deep{number}.png")
+    config = make_config(tmp_path, source="folder", dir=root, eval_fraction=0.4)
+    for _ in range(2):  # decoded, then from the cache
+        sources.load(config)
+        assert "transparency of 4 of 6 pictures" in caplog.text
+        assert "2 of 6 pictures" in caplog.text and "from 16 bits to 8" in caplog.text
+        caplog.clear()
+
+
 def test_what_is_cropped_away_unasked_is_said(tmp_path, caplog):
     root = tmp_path / "pictures"
     write_pictures(root, 6, 4, 8, 3)

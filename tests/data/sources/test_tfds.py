@@ -117,6 +117,11 @@ def test_the_order_is_kept(load_fake):
     np.testing.assert_array_equal(load_fake(images).train, images)
 
 
+def test_what_pictures_lose_is_said(load_fake, caplog):
+    assert load_fake(random_images(6, 4, 8, 4)).train.shape[1:] == (4, 4, 3)
+    assert "Cropped 12 of 12 pictures" in caplog.text and "transparency of 12 of 12 pictures" in caplog.text
+
+
 def test_pictures_of_several_sizes_are_refused(load_fake):
     images = random_images(2, 4, 4, 3)
     with pytest.raises(UserError, match="pictures of fake have different shapes"):
