@@ -1,6 +1,6 @@
 """Context masks: bool (B, H, W, 1), True = observed, made on the device.
 
-Every fraction is the observed share of the pixels, in [0, 1].
+Every fraction is the observed part of the pixels, in [0, 1].
 """
 
 from collections.abc import Callable, Mapping
@@ -10,21 +10,25 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax import errors
-from ifanp_jax.data import inpainting_masks, mask_sheets, strokes
+from ifanp_jax.data import mask_sheets, strokes
 from ifanp_jax.errors import UserError
 
 HALVES = ("top", "bottom", "left", "right")
 KINDS = (
     "random", *HALVES, "box_center", "box_random", "mixed", "varied", "inpainting", "file", *mask_sheets.KINDS
 )  # fmt: skip
+MIXED_SHARES = {"random": 0.75, "half": 0.125, "box": 0.125}  # of the images, in expectation
+STROKE_RADIUS = (0.025, 0.08)  # bounds of the brush's radius in "varied", in shorter sides
 FIRST_FOLD = 100  # of the keys of sheets and lattices: beyond those that `varied` splits its key into
-STROKE_RADIUS = (0.025, 0.08)  # bounds of the brush's radius in "varied", as a share of the shorter side
 HOLES = ("box", "strokes", "centre", "centre_overlap", "half", "pixels")  # of "inpainting"
 HOLE_PIXEL_FRACTIONS = (0.1, 0.5)  # observed, of its "pixels"
-MIXED_SHARES = {"random": 0.75, "half": 0.125, "box": 0.125}  # of the images, in expectation
+CENTRE_OVERLAP = 4 / 256  # of the side, by which Shift-Net's centre square is smaller on each side
+
+Shape = tuple[int, int, int]
+Draw = Callable[[jax.Array, Shape], jax.Array]
 
 
-def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array | int) -> jax.Array:
+def random(key: jax.Array, shape: Shape, num_observed: jax.Array | int) -> jax.Array:
     """Observes exactly `num_observed` pixels of each image, uniformly at random.
 
     Args:
@@ -46,7 +50,12 @@ def random(key: jax.Array, shape: tuple[int, int, int], num_observed: jax.Array 
     return ((scores <= threshold) & (count > 0)).reshape(b, h, w, 1)
 
 
-def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
+def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
+    """Pixels in a fraction of an image: `round(fraction * H * W)`, int32."""
+    return jnp.round(fraction * height * width).astype(jnp.int32)
+
+
+def half(side: str, shape: Shape) -> jax.Array:
     """Observes the `top`, `bottom`, `left` or `right` half; bool (B, H, W, 1)."""
     b, h, w = shape
     rows, columns = jnp.arange(h)[:, None], jnp.arange(w)[None, :]
@@ -59,82 +68,115 @@ def half(side: str, shape: tuple[int, int, int]) -> jax.Array:
     return jnp.broadcast_to(observed[None, :, :, None], (b, h, w, 1))
 
 
-def box_center(shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
-    """Hides one box of the image's proportions at the centre and observes the rest.
+def half_random(key: jax.Array, shape: Shape) -> jax.Array:
+    """Observes a half of each image, any of the four with the same odds; bool (B, H, W, 1)."""
+    halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
+    side = jax.random.randint(key, (shape[0],), 0, len(HALVES))
+    return halves[side, jnp.arange(shape[0])]
+
+
+def box(shape: Shape, sides: jax.Array, start: jax.Array) -> jax.Array:
+    """Hides one box of each image and observes the rest.
 
     Args:
       shape: (B, H, W).
-      fraction: observed share; the box's sides are `round(sqrt(1 - fraction) * side)` pixels.
+      sides: int32 (B or 1, 2), height and width of each box.
+      start: int32 (B or 1, 2), its top and left.
 
     Returns:
       bool (B, H, W, 1).
     """
     b, h, w = shape
-    sides = _box_sides(fraction, h, w)
-    sides = jnp.broadcast_to(sides[None], (b, 2))
-    return inpainting_masks.outside_box(shape, (jnp.array([[h, w]]) - sides) // 2, sides)
+    rows, columns = jnp.arange(h)[None, :], jnp.arange(w)[None, :]
+    in_rows = (rows >= start[:, :1]) & (rows < start[:, :1] + sides[:, :1])
+    in_columns = (columns >= start[:, 1:]) & (columns < start[:, 1:] + sides[:, 1:])
+    hidden = in_rows[:, :, None] & in_columns[:, None, :]
+    return jnp.broadcast_to(~hidden[..., None], (b, h, w, 1))
 
 
-def box_random(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
-    """Hides the box of `box_center` at a uniformly random place of each image.
+def box_center(shape: Shape, sides: jax.Array) -> jax.Array:
+    """Hides a box of `sides`, int32 (B or 1, 2), at the centre; bool (B, H, W, 1)."""
+    return box(shape, sides, (jnp.array([shape[1:]]) - sides) // 2)
+
+
+def box_random(key: jax.Array, shape: Shape, sides: jax.Array) -> jax.Array:
+    """Hides a box of `sides`, int32 (B or 1, 2), at a uniformly random place; bool (B, H, W, 1)."""
+    most = jnp.array([shape[1:]]) - sides
+    return box(shape, sides, jax.random.randint(key, (shape[0], 2), 0, most + 1))
+
+
+def box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
+    """Sides of a box of the image's proportions that leaves `fraction` observed: int32 (1, 2), rounded."""
+    sides = jnp.sqrt(1 - jnp.asarray(fraction, jnp.float32)) * jnp.array([[height, width]])
+    return jnp.round(sides).astype(jnp.int32)
+
+
+def box_with_bands(key: jax.Array, shape: Shape) -> jax.Array:
+    """DeepFill's rectangle: a box of half the side, then thin bands at its edges become observed again.
+
+    The bands are a rows at top and bottom and a' columns at left and right, a and a' uniform in 0..H/16 and
+    0..W/16; bool (B, H, W, 1).
+    """
+    b, h, w = shape
+    start_key, band_key = jax.random.split(key)
+    sides = jnp.array([[h // 2, w // 2]])
+    start = jax.random.randint(start_key, (b, 2), 0, jnp.array([[h, w]]) - sides + 1)
+    band = jax.random.randint(band_key, (b, 2), 0, jnp.array([[h // 16 + 1, w // 16 + 1]]))
+    return box(shape, sides - 2 * band, start + band)
+
+
+def centre(shape: Shape, *, overlap: int = 0) -> jax.Array:
+    """Hides rows and columns H/4..3H/4 - 1, `overlap` pixels less on each side; bool (B, H, W, 1)."""
+    _, h, w = shape
+    sides = jnp.array([[h // 2 - 2 * overlap, w // 2 - 2 * overlap]])
+    return box(shape, sides, jnp.array([[h // 4 + overlap, w // 4 + overlap]]))
+
+
+def mix(key: jax.Array, candidates: Mapping[str, jax.Array], shares: Mapping[str, float]) -> jax.Array:
+    """Each image takes the mask of one kind.
 
     Args:
-      key: PRNG key.
-      shape: (B, H, W).
-      fraction: observed share, as in `box_center`.
+      key: PRNG key of the choice.
+      candidates: a mask for every image, bool (B, H, W, 1), by kind.
+      shares: how many images take each kind, in expectation; they need not add up to 1.
 
     Returns:
       bool (B, H, W, 1).
     """
-    b, h, w = shape
-    return _outside_random_box(key, shape, jnp.broadcast_to(_box_sides(fraction, h, w)[None], (b, 2)))
+    masks = jnp.stack(list(candidates.values()))
+    weights = jnp.array([shares[kind] for kind in candidates])
+    kind = jax.random.choice(key, len(masks), masks.shape[1:2], p=weights / weights.sum())
+    return masks[kind, jnp.arange(masks.shape[1])]
 
 
-def _box_sides(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
-    side_share = jnp.sqrt(1 - jnp.asarray(fraction, jnp.float32))
-    return jnp.round(side_share * jnp.array([height, width])).astype(jnp.int32)
-
-
-def _outside_random_box(key: jax.Array, shape: tuple[int, int, int], sides: jax.Array) -> jax.Array:
-    b, h, w = shape
-    return inpainting_masks.outside_box(
-        shape, jax.random.randint(key, (b, 2), 0, jnp.array([[h, w]]) - sides + 1), sides
-    )
-
-
-def mixed(key: jax.Array, shape: tuple[int, int, int], fraction: jax.Array | float) -> jax.Array:
+def mixed(key: jax.Array, shape: Shape, fraction: jax.Array | float) -> jax.Array:
     """Random pixels, a random half or a box at a random place, drawn per image with `MIXED_SHARES`.
 
     Args:
       key: PRNG key.
       shape: (B, H, W).
-      fraction: observed share for random pixels and boxes.
+      fraction: observed part, for random pixels and boxes.
 
     Returns:
       bool (B, H, W, 1).
     """
-    b, h, w = shape
+    _, h, w = shape
     random_key, box_key, side_key, kind_key = jax.random.split(key, 4)
-    halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
-    side = jax.random.randint(side_key, (b,), 0, len(HALVES))
-    candidates = jnp.stack(
-        [
-            random(random_key, shape, count_pixels(fraction, h, w)),
-            halves[side, jnp.arange(b)],
-            box_random(box_key, shape, fraction),
-        ]
-    )
-    kind = jax.random.choice(kind_key, len(MIXED_SHARES), (b,), p=jnp.array(list(MIXED_SHARES.values())))
-    return candidates[kind, jnp.arange(b)]
+    candidates = {
+        "random": random(random_key, shape, count_pixels(fraction, h, w)),
+        "half": half_random(side_key, shape),
+        "box": box_random(box_key, shape, box_sides(fraction, h, w)),
+    }
+    return mix(kind_key, candidates, MIXED_SHARES)
 
 
 def varied(
     key: jax.Array,
-    shape: tuple[int, int, int],
+    shape: Shape,
     fractions: tuple[float, float],
-    shares: dict[str, float],
+    shares: Mapping[str, float],
     *,
-    draws: Mapping[str, Callable] = MappingProxyType({}),
+    draws: Mapping[str, Draw] = MappingProxyType({}),
 ) -> jax.Array:
     """Each image has a context of its own kind and size: random pixels, a half, all but a box or but strokes.
 
@@ -143,7 +185,7 @@ def varied(
     Args:
       key: PRNG key.
       shape: (B, H, W).
-      fractions: bounds of the observed share of random pixels, uniformly at random for each image.
+      fractions: bounds of the observed part of random pixels, uniformly at random for each image.
       shares: of the images, in expectation, by kind: "random", "half", "box" (sides of a quarter to three
         quarters of the image's) and "strokes", and by the names of `draws`; they need not add up to 1.
       draws: further kinds, `draw(key, shape)` by name, from `mask_sheets.make_draws`.
@@ -152,27 +194,23 @@ def varied(
       bool (B, H, W, 1).
     """
     b, h, w = shape
-    names = ("fraction", "random", "half", "side", "box", "strokes", "kind")
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    fraction = jax.random.uniform(keys["fraction"], (b,), minval=fractions[0], maxval=fractions[1])
-    halves = jnp.stack([half(side, shape) for side in HALVES])  # (4, B, H, W, 1)
-    low = jnp.array([h, w]) // 4
-    sides = jax.random.randint(keys["side"], (b, 2), low[None], 3 * low[None] + 1)
+    fraction_key, random_key, half_key, side_key, box_key, stroke_key, kind_key = jax.random.split(key, 7)
+    fraction = jax.random.uniform(fraction_key, (b,), minval=fractions[0], maxval=fractions[1])
+    quarter = jnp.array([[h, w]]) // 4
+    sides = jax.random.randint(side_key, (b, 2), quarter, 3 * quarter + 1)
     radius = (STROKE_RADIUS[0] * min(h, w), STROKE_RADIUS[1] * min(h, w))
     candidates = {
-        "random": random(keys["random"], shape, count_pixels(fraction, h, w)),
-        "half": halves[jax.random.randint(keys["half"], (b,), 0, len(HALVES)), jnp.arange(b)],
-        "box": _outside_random_box(keys["box"], shape, sides),
-        "strokes": ~strokes.draw_strokes(keys["strokes"], shape, radius=radius),
+        "random": random(random_key, shape, count_pixels(fraction, h, w)),
+        "half": half_random(half_key, shape),
+        "box": box_random(box_key, shape, sides),
+        "strokes": ~strokes.draw_strokes(stroke_key, shape, radius=radius),
     }
     for name, draw in draws.items():
         candidates[name] = draw(jax.random.fold_in(key, FIRST_FOLD + mask_sheets.KINDS.index(name)), shape)
-    weights = jnp.array([shares[kind] for kind in candidates])
-    kind = jax.random.choice(keys["kind"], len(candidates), (b,), p=weights / weights.sum())
-    return jnp.stack(list(candidates.values()))[kind, jnp.arange(b)]
+    return mix(kind_key, candidates, shares)
 
 
-def inpainting(key: jax.Array, shape: tuple[int, int, int], shares: dict[str, float]) -> jax.Array:
+def inpainting(key: jax.Array, shape: Shape, shares: Mapping[str, float]) -> jax.Array:
     """The holes that inpainters are trained with, each image with one of its own.
 
     Args:
@@ -184,47 +222,39 @@ def inpainting(key: jax.Array, shape: tuple[int, int, int], shares: dict[str, fl
       bool (B, H, W, 1).
     """
     kind_key, *keys = jax.random.split(key, 1 + len(HOLES))
-    shares = {kind: share for kind, share in shares.items() if share > 0}
-    drawn = jnp.stack([_hole(keys[HOLES.index(kind)], shape, kind) for kind in shares])
-    weights = jnp.array(list(shares.values()))
-    kind = jax.random.choice(kind_key, len(drawn), (shape[0],), p=weights / weights.sum())
-    return drawn[kind, jnp.arange(shape[0])]
+    used = [kind for kind, share in shares.items() if share > 0]
+    candidates = {kind: _hole(keys[HOLES.index(kind)], shape, kind) for kind in used}
+    return mix(kind_key, candidates, shares)
 
 
-def _hole(key: jax.Array, shape: tuple[int, int, int], kind: str) -> jax.Array:
+def _hole(key: jax.Array, shape: Shape, kind: str) -> jax.Array:
     b, h, w = shape
     match kind:
         case "box":
-            return inpainting_masks.box(key, shape)
+            return box_with_bands(key, shape)
         case "strokes":
             return ~strokes.draw_free_form(key, shape)
         case "half":
-            side = jax.random.randint(key, (b,), 0, len(HALVES))
-            return jnp.stack([half(side, shape) for side in HALVES])[side, jnp.arange(b)]
+            return half_random(key, shape)
         case "pixels":
             fraction_key, place_key = jax.random.split(key)
             low, high = HOLE_PIXEL_FRACTIONS
             fraction = jax.random.uniform(fraction_key, (b,), minval=low, maxval=high)
             return random(place_key, shape, count_pixels(fraction, h, w))
         case "centre_overlap":
-            return inpainting_masks.centre(shape, overlap=round(inpainting_masks.CENTRE_OVERLAP * min(h, w)))
+            return centre(shape, overlap=round(CENTRE_OVERLAP * min(h, w)))
         case _:
-            return inpainting_masks.centre(shape)
-
-
-def count_pixels(fraction: jax.Array | float, height: int, width: int) -> jax.Array:
-    """Pixels in a share of an image: `round(fraction * H * W)`, int32."""
-    return jnp.round(fraction * height * width).astype(jnp.int32)
+            return centre(shape)
 
 
 def check(config) -> None:
-    """Raises a UserError when `config.mask` names an unknown kind or an impossible share."""
+    """Raises a UserError when `config.mask` names an unknown kind or an impossible fraction or share."""
     errors.check_choice("config.mask.kind", config.kind, KINDS)
     fractions = tuple(config.fraction)
     is_number = all(isinstance(fraction, int | float) for fraction in fractions)
     if not is_number or len(fractions) not in (1, 2) or not 0 <= fractions[0] <= fractions[-1] <= 1:
         raise UserError(
-            f"config.mask.fraction is {fractions}; give one observed share in [0, 1] or a rising pair."
+            f"config.mask.fraction is {fractions}; give one observed fraction in [0, 1] or a rising pair."
         )
     for name in ("shares", "hole_shares"):
         shares = config[name].to_dict()
@@ -236,7 +266,7 @@ def check(config) -> None:
         mask_sheets.check_folder(config.folder)
 
 
-def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Array]:
+def make_sampler(config) -> Draw:
     """Returns `sample(key, shape) -> mask` for `config.mask`.
 
     A range of fractions is drawn once per call, so that all images of a batch share one count.
@@ -248,30 +278,27 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
       UserError: for an unknown kind, a fraction outside [0, 1], or a mask file or folder that cannot be used.
     """
     check(config)
-    fractions = tuple(config.fraction)
+    fractions = config.fraction[0], config.fraction[-1]
     fixed = load(config.file) if config.kind == "file" else None
     draws = mask_sheets.make_draws(config)
 
     def sample(key, shape):
-        fraction_key, place_key = jax.random.split(key)
-        fraction = jax.random.uniform(fraction_key, minval=fractions[0], maxval=fractions[-1])
+        fraction_key, key = jax.random.split(key)
+        fraction = jax.random.uniform(fraction_key, minval=fractions[0], maxval=fractions[1])
         b, h, w = shape
         match config.kind:
             case "random":
-                return random(place_key, shape, count_pixels(fraction, h, w))
+                return random(key, shape, count_pixels(fraction, h, w))
             case "mixed":
-                return mixed(place_key, shape, fraction)
+                return mixed(key, shape, fraction)
             case "varied":
-                shares = config.shares.to_dict()
-                return varied(place_key, shape, (fractions[0], fractions[-1]), shares, draws=draws)
-            case "film" | "text" | "lattice":
-                return draws[config.kind](place_key, shape)
+                return varied(key, shape, fractions, config.shares.to_dict(), draws=draws)
             case "inpainting":
-                return inpainting(place_key, shape, config.hole_shares.to_dict())
+                return inpainting(key, shape, config.hole_shares.to_dict())
             case "box_center":
-                return box_center(shape, fraction)
+                return box_center(shape, box_sides(fraction, h, w))
             case "box_random":
-                return box_random(place_key, shape, fraction)
+                return box_random(key, shape, box_sides(fraction, h, w))
             case "file":
                 if fixed.shape != (h, w):
                     raise UserError(
@@ -279,8 +306,10 @@ def make_sampler(config) -> Callable[[jax.Array, tuple[int, int, int]], jax.Arra
                         f"{h}x{w}; give a mask of the images' size."
                     )
                 return jnp.broadcast_to(fixed[None, :, :, None], (b, h, w, 1))
-            case side:
+            case side if side in HALVES:
                 return half(side, shape)
+            case sheet:
+                return draws[sheet](key, shape)
 
     return sample
 
@@ -322,7 +351,7 @@ def from_picture(picture):
     """The mask that a picture shows: bool (H, W) NumPy array, True where its luma is at least 128.
 
     Args:
-      picture: uint8 (H, W, C), C in 1..4; alpha is not used.
+      picture: uint8 (H, W, C), C in 1..4; alpha does not count.
     """
     from ifanp_jax.data import image_ops
 

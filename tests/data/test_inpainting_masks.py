@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from ifanp_jax.data import inpainting_masks, masks, strokes
+from ifanp_jax.data import masks, strokes
 
 B, H, W = 64, 32, 48
 
@@ -36,7 +36,7 @@ def test_every_kind_hides_something_in_every_image_and_repeats(kind):
 
 def test_boxes_have_the_published_ranges():
     h, w, n = 32, 64, 4096
-    mask = jax.jit(inpainting_masks.box, static_argnums=1)(jax.random.key(2), (n, h, w))
+    mask = jax.jit(masks.box_with_bands, static_argnums=1)(jax.random.key(2), (n, h, w))
     hole = ~np.asarray(mask)[..., 0]
     rows, columns = hole.any(axis=2), hole.any(axis=1)
     bands = (h // 2 - rows.sum(axis=1), w // 2 - columns.sum(axis=1))
@@ -50,8 +50,8 @@ def test_boxes_have_the_published_ranges():
 
 
 def test_centre():
-    assert bounds(inpainting_masks.centre((1, 64, 64))[0]) == (16, 47, 16, 47)
-    assert bounds(inpainting_masks.centre((1, 64, 32), overlap=1)[0]) == (17, 46, 9, 22)
+    assert bounds(masks.centre((1, 64, 64))[0]) == (16, 47, 16, 47)
+    assert bounds(masks.centre((1, 64, 32), overlap=1)[0]) == (17, 46, 9, 22)
     mask = make("centre_overlap", jax.random.key(0), (2, 256, 256))
     assert bounds(mask[1]) == (68, 187, 68, 187)  # Shift-Net's
 

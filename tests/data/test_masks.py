@@ -222,6 +222,18 @@ def test_varied_halves_are_all_four_and_boxes_are_one_rectangle():
         assert all(4 <= side <= 12 for side in box.shape)
 
 
+@pytest.mark.parametrize("kind", ["mixed", "varied"])
+def test_kind_and_half_are_drawn_independently(kind):
+    fields = {"kind": kind, "fraction": (0.75,)}
+    sampler = jax.jit(masks.make_sampler(make_config(**fields)), static_argnums=1)
+    mask = np.asarray(sampler(jax.random.key(1), (8000, 6, 8)))
+    halves = np.stack([np.asarray(masks.half(side, (1, 6, 8)))[0] for side in masks.HALVES])
+    counts = (mask[:, None] == halves[None]).all(axis=(2, 3, 4)).sum(axis=0)
+    share = masks.MIXED_SHARES["half"] if kind == "mixed" else 0.15
+    expected = 8000 * share / 4  # of each of the four
+    np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(expected))
+
+
 def test_varied_kinds_come_with_their_shares():
     shares = {"random": 0.5, "half": 0.25, "box": 0.25, "strokes": 0.0}
     mask = sample_varied(num_images=2000, **shares)
