@@ -59,6 +59,11 @@ def random_variables(model, image_shape, seed=0, spread=0.5):
     `spread` is the largest standard deviation, that of what has no inputs.
     """
     shapes = jax.eval_shape(lambda key: parameters.init_variables(key, model, image_shape), jax.random.key(0))
+    return draw_variables(shapes, seed=seed, spread=spread)
+
+
+def draw_variables(shapes, *, seed=0, spread=0.5):
+    """Arrays of the shapes and dtypes of a tree, as `random_variables`."""
     generator = np.random.default_rng(seed)
 
     def draw(x):

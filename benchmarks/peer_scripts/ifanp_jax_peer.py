@@ -8,7 +8,7 @@ from flax import traverse_util
 
 from ifanp_jax.data import sampling
 from ifanp_jax.models import parameters
-from ifanp_jax.runtime import cores, device_mesh
+from ifanp_jax.runtime import cores, device_mesh, sharing
 from ifanp_jax.training import runs
 
 
@@ -29,7 +29,7 @@ class Peer:
         self.state = init(jax.random.key(0)).replace(params=jax.device_put(params, replicated))
         batches = sampling.Batch(image=arrays["image"][None], mask=arrays["mask"][None])
         self.batches = jax.device_put(batches, device_mesh.batched(mesh, axis=1))
-        update = device_mesh.known_to(run.step.update, mesh)
+        update = sharing.announced(run.step.update, mesh)
         self.update = jax.jit(update, donate_argnums=1, out_shardings=replicated)
         self.key = jax.random.key(task["seed"])
         self.run, self.arrays = run, arrays

@@ -12,6 +12,7 @@ Every image is N = H * W points and a mask says which are context, so no shape d
 
 from typing import ClassVar
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -198,6 +199,9 @@ def masked_mean(features: jax.Array, observed: jax.Array) -> jax.Array:
     Returns:
       float32 (B, D).
     """
+    chex.assert_rank(features, 3)
+    chex.assert_shape(observed, features.shape[:2])
+    chex.assert_type(observed, bool)
     total = jnp.sum(jnp.where(observed[:, :, None], features, 0), axis=1, dtype=jnp.float32)
     return total / jnp.maximum(observed.sum(axis=1), 1)[:, None]
 

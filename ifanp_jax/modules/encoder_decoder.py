@@ -150,6 +150,7 @@ def divide_by_observed(mean: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       float32 (B, D). An empty context divides by one pixel's share and stays finite.
     """
-    chex.assert_rank([mean, mask], [2, 4])
+    chex.assert_shape([mean, mask], [(mean.shape[0], None), (mean.shape[0], None, None, 1)])
+    chex.assert_type(mask, bool)
     observed_share = jnp.mean(mask, axis=(1, 2), dtype=jnp.float32)
     return mean / jnp.maximum(observed_share, 1 / (mask.shape[1] * mask.shape[2]))

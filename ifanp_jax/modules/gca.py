@@ -18,12 +18,11 @@ import functools
 import chex
 import flax.linen as nn
 import jax
-import jax.export
 import jax.numpy as jnp
 
 from ifanp_jax.modules import points
 from ifanp_jax.modules.fast import blocks
-from ifanp_jax.runtime import device_mesh
+from ifanp_jax.runtime import sharing
 
 EMBEDDINGS = ("mlp", "linear")
 # exp(30) times 2^16 positions, and gradients divided by exp(-30), are far inside float32 and bfloat16.
@@ -81,7 +80,7 @@ def attend(
     chex.assert_equal_shape([theta, targets])
     # Each device makes E for itself: the gradient of theta is far less to send than that of E.
     apart = functools.partial(_attend, max_entries=max_entries)
-    return device_mesh.by_share(apart, (theta, targets), values, observed)
+    return sharing.by_device(apart, (theta, targets), values, observed)
 
 
 def _attend(embedded, values, observed, *, max_entries):
@@ -102,12 +101,12 @@ def _attend(embedded, values, observed, *, max_entries):
     return jnp.moveaxis(answered, 0, 1).reshape(b, num_blocks * block_size, d)[:, :n]
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def weighted_mean(weights: jax.Array, values: jax.Array, observed: jax.Array) -> jax.Array:
     """Mean over each image's observed positions: sum_j w_ij o_bj v_bj / sum_j w_ij o_bj.
 
-    The products run in the dtype of `values` and are summed in float32. The gradient is written out because
-    it can then be taken a few images at a time, like the mean itself.
+    The products run in the dtype of `values` and are summed in float32. The derivative is written out because
+    it then needs the mean, not the sums, and can be taken a few images at a time like the mean itself.
 
     Args:
       weights: float32 (T, N), positive, from T targets to N positions.
@@ -117,59 +116,53 @@ def weighted_mean(weights: jax.Array, values: jax.Array, observed: jax.Array) ->
     Returns:
       (B, T, D) in the dtype of `values`; zeros for an image without any observed position.
     """
-    return _weighted_mean_forward(weights, values, observed)[0]
-
-
-def _weighted_mean_forward(weights, values, observed):
     cast = weights.astype(values.dtype)
-    total = _product("tn,bn->bt", cast, observed.astype(values.dtype))
-    total = jnp.where(observed.any(axis=1, keepdims=True), total, 1.0)
 
-    def forward(_, block):
-        values, observed, total = block
+    def find_mean(images):
+        values, observed, total = images
         mean = _product("tn,bnd->btd", cast, _squeeze(values, observed)) / total[:, :, None]
-        return None, mean.astype(values.dtype)
+        return mean.astype(values.dtype)
 
-    _, mean = _scan_images(forward, None, (values, observed, total), weights)
-    return mean, (weights, values, observed, total, mean)
+    images = (values, observed, _sum_weights(cast, observed))
+    return blocks.map_images(find_mean, images, _count_images(weights, values))
 
 
-def _weighted_mean_backward(residuals, gradient):
-    weights, values, observed, total, mean = residuals
+@weighted_mean.defjvp
+def _weighted_mean_jvp(primals, tangents):
+    weights, values, observed = primals
+    weights_change, values_change, _ = tangents
+    mean = weighted_mean(*primals)
     cast = weights.astype(values.dtype)
 
-    def backward(weights_gradient, block):
-        values, observed, total, mean, gradient = block
-        scaled = gradient / total[:, :, None]  # of the sum over positions, float32
-        total_gradient = -jnp.sum(scaled * mean, axis=-1)
-        scaled = scaled.astype(values.dtype)
-        values_gradient = _squeeze(_product("tn,btd->bnd", cast, scaled), observed)
-        weights_gradient += _product("btd,bnd->tn", scaled, _squeeze(values, observed))
-        weights_gradient += _product("bt,bn->tn", total_gradient, observed.astype(jnp.float32))
-        return weights_gradient, values_gradient.astype(values.dtype)
+    def find_change(images):
+        """((w dv + dw v) - mean (dw o)) / total; a transpose makes its products in the dtype of `values`."""
+        values, values_change, observed, total, mean = images
+        by_total = _product("tn,bn->bt", weights_change, observed.astype(jnp.float32))
+        by_weights = jnp.einsum(
+            "tn,bnd->btd", weights_change.astype(values.dtype), _squeeze(values, observed)
+        )
+        by_values = jnp.einsum("tn,bnd->btd", cast, _squeeze(values_change, observed))
+        change = (by_weights + by_values).astype(jnp.float32) - by_total[:, :, None] * mean
+        return (change / total[:, :, None]).astype(values.dtype)
 
-    images = (values, observed, total, mean, gradient)
-    weights_gradient, values_gradient = _scan_images(backward, jnp.zeros_like(weights), images, weights)
-    return weights_gradient, values_gradient, None
-
-
-weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)
+    images = (values, values_change, observed, _sum_weights(cast, observed), mean)
+    return mean, blocks.map_images(find_change, images, _count_images(weights, values))
 
 
-def _scan_images(body, carry, images, weights):
-    """`lax.scan` over blocks of images on a CPU; elsewhere, or for any number of them, one call on all."""
-    values, *_ = images
+def _sum_weights(weights, observed):
+    """The sum of each target's weights of observed positions, (B, T); 1 for an image without any."""
+    total = _product("tn,bn->bt", weights, observed.astype(weights.dtype))
+    return jnp.where(observed.any(axis=1, keepdims=True), total, 1.0)
+
+
+def _count_images(weights, values):
+    """How many images to attend to at once."""
     b, n, d = values.shape
-    at_once = b
-    # A program for any B has no block that divides it, and may run on another platform than this one.
-    if jax.default_backend() == "cpu" and not jax.export.is_symbolic_dim(b):
-        # Each block goes through all weights, so it must not be much smaller than they are.
-        limit = max(1, max(CPU_VALUES, weights.size // 2) // (n * d))
-        at_once = max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
-    if at_once == b:
-        return body(carry, images)
-    carry, out = jax.lax.scan(body, carry, jax.tree.map(lambda x: blocks.deal(x, at_once), images))
-    return carry, blocks.gather(out)
+    if not blocks.are_faster(values):
+        return b
+    # Each block goes through all weights, so it must not be much smaller than they are.
+    limit = max(1, max(CPU_VALUES, weights.size // 2) // (n * d))
+    return max(size for size in range(1, min(b, limit) + 1) if b % size == 0)
 
 
 def _product(subscripts, x, y):
@@ -210,11 +203,16 @@ class GlobalCrossAttention(nn.Module):
         """
         chex.assert_rank([values, mask, coordinates], [4, 4, 3])
         b, h, w, d = values.shape
+        chex.assert_shape([values, mask, coordinates], [(b, h, w, self.width), (b, h, w, 1), (h, w, 2)])
+        chex.assert_type(mask, bool)
         hidden = (self.width, self.width) if self.embedding == "mlp" else ()
         encoder = points.PointwiseEncoder((*hidden, self.width), use_bias=bool(hidden), name="theta")
         theta = encoder(coordinates.reshape(h * w, 2))
         theta = theta.reshape(h * w, self.num_heads, -1)
-        values = values.astype(self.dtype).reshape(b, h * w, self.num_heads, -1)
+        values = values.astype(self.dtype).reshape(
+            b, h * w, d
+        )  # in two steps: an explicit mesh takes no other
+        values = values.reshape(b, h * w, self.num_heads, -1)
         observed = mask.reshape(b, h * w)
         heads = [attend(theta[:, head], values[:, :, head], observed) for head in range(self.num_heads)]
         return jnp.concatenate(heads, axis=-1).reshape(b, h, w, d)

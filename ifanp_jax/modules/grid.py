@@ -20,5 +20,7 @@ def coordinates(height: int, width: int) -> jax.Array:
 
 def hide_unobserved(image: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns `image` (B, H, W, C) with the unobserved pixels of `mask` (B, H, W, 1) set to 0, even NaN."""
-    chex.assert_rank([image, mask], 4)
+    chex.assert_rank(image, 4)
+    chex.assert_shape(mask, (*image.shape[:3], 1))
+    chex.assert_type(mask, bool)
     return jnp.where(mask, image, 0)

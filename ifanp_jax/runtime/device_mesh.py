@@ -4,7 +4,6 @@ A batch is split over the axis, parameters are held by every device. The compile
 the same code runs on one CPU and on a pod, with the same result up to rounding.
 """
 
-import functools
 import glob
 import importlib.util
 import logging
@@ -168,87 +167,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     """The devices share the array along `axis`."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
-
-
-def known_to(function: Callable, mesh: Mesh) -> Callable:
-    """`function` for `jit`, traced with the mesh that `share` then knows.
-
-    Args:
-      function: to be compiled.
-      mesh: of the devices that run it.
-    """
-
-    @functools.wraps(function)
-    def with_mesh(*arguments):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*arguments)
-
-    return with_mesh
-
-
-def share(x: jax.Array) -> jax.Array:
-    """Has the devices of the program that is traced share work on `x` along its first axis.
-
-    The same `x` where they cannot equally, and outside of `known_to`.
-    """
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS)) if _can_share(x) else x
-
-
-def replicate(x: jax.Array) -> jax.Array:
-    """Has each device of the program that is traced hold all of `x`; the same `x` outside of `known_to`."""
-    return jax.lax.with_sharding_constraint(x, PartitionSpec()) if _count_devices() > 1 else x
-
-
-def add_up(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """The sum of what a function finds on each device of the program that is traced, for its share of rows.
-
-    Of all rows at once where the devices cannot share them equally, and outside of `known_to`.
-
-    Args:
-      function: of arrays; over the rows it is a sum.
-      *arrays: of one number of rows.
-    """
-    if not _can_share(arrays[0]):
-        return function(*arrays)
-    each = jax.shard_map(
-        lambda *shares: jax.lax.psum(function(*shares), AXIS),
-        in_specs=PartitionSpec(AXIS),
-        out_specs=PartitionSpec(),
-        check_vma=False,  # else a transposed function inside would add up by itself
-    )
-    return each(*arrays)
-
-
-def by_share(function: Callable[..., jax.Array], common: Any, *arrays: jax.Array) -> jax.Array:
-    """`function(common, *arrays)`, each device of the program that is traced for its share of rows alone.
-
-    The gradient of `common` is then added up over the devices, and nothing that was made of it on the way.
-    All rows at once where the devices cannot share them equally, and outside of `known_to`.
-
-    Args:
-      function: of what all rows have in common and of arrays; each row of its answer is made of theirs.
-      common: tree of arrays.
-      *arrays: of one number of rows.
-    """
-    if not _can_share(arrays[0]):
-        return function(common, *arrays)
-    each = jax.shard_map(
-        function,
-        in_specs=(PartitionSpec(), *[PartitionSpec(AXIS)] * len(arrays)),
-        out_specs=PartitionSpec(AXIS),
-        check_vma=False,  # else a gradient that is written out would have to say so
-    )
-    return each(common, *arrays)
-
-
-def _can_share(x):
-    """Whether the program that is traced has several devices, and they can share the rows of `x` equally."""
-    return _count_devices() > 1 and x.shape[0] % _count_devices() == 0
-
-
-def _count_devices():
-    """Of the program that is traced; 1 outside of `known_to`."""
-    return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ifanp_jax.data import masks, sampling, streaming
-from ifanp_jax.runtime import device_mesh, flops
+from ifanp_jax.runtime import device_mesh, flops, sharing
 from ifanp_jax.training.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def make_train_steps(
 
     replicated = device_mesh.replicated(mesh)
     return jax.jit(
-        device_mesh.known_to(train_steps, mesh),
+        sharing.announced(train_steps, mesh),
         static_argnums=2,
         donate_argnums=0,
         in_shardings=(replicated, device_mesh.batched(mesh, axis=int(is_streamed))),

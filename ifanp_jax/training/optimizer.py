@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from ifanp_jax.runtime import device_mesh
+from ifanp_jax.runtime import sharing
 
 
 def learning_rate_schedule(config) -> optax.Schedule:
@@ -91,13 +91,13 @@ def _stack(tree, is_kernel):
     for x, stacks in zip(jax.tree.leaves(tree), jax.tree.leaves(is_kernel), strict=True):
         (groups.setdefault(_shape_name(x), []) if stacks else rest).append(x)
     # XLA would else cut the stack where it pleases, and send parts of kernels to and fro.
-    whole = {name: device_mesh.replicate(jnp.stack(group)) for name, group in groups.items()}
-    return {"kernels": {name: device_mesh.share(stack) for name, stack in whole.items()}, "rest": rest}
+    whole = {name: sharing.replicate(jnp.stack(group)) for name, group in groups.items()}
+    return {"kernels": {name: sharing.split(stack) for name, stack in whole.items()}, "rest": rest}
 
 
 def _unstack(stacked, like, is_kernel):
     rest = iter(stacked["rest"])
-    kernels = {name: iter(device_mesh.replicate(group)) for name, group in stacked["kernels"].items()}
+    kernels = {name: iter(sharing.replicate(group)) for name, group in stacked["kernels"].items()}
     leaves, structure = jax.tree.flatten(like)
     which = jax.tree.leaves(is_kernel)
     return structure.unflatten(

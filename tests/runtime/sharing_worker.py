@@ -14,7 +14,7 @@ from ifanp_jax.evaluation import by_rounds, evaluate
 from ifanp_jax.evaluation.options import Options
 from ifanp_jax.modules import gca, grid
 from ifanp_jax.modules.fast.conv3x3 import Conv3x3
-from ifanp_jax.runtime import device_mesh
+from ifanp_jax.runtime import device_mesh, sharing
 from ifanp_jax.training import optimizer, runs
 from tests import tiny
 from tests.helpers import random_image, random_mask
@@ -41,7 +41,7 @@ def make_updates(tx):
     """The second update of an optimiser, so that what it keeps counts too; the devices share it."""
     mesh, generator = device_mesh.make_mesh(), np.random.default_rng(0)
     replicated = device_mesh.replicated(mesh)
-    update = jax.jit(device_mesh.known_to(tx.update, mesh), out_shardings=replicated)
+    update = jax.jit(sharing.announced(tx.update, mesh), out_shardings=replicated)
     state = jax.device_put(tx.init(KERNELS), replicated)
     for _ in range(2):
         gradients = jax.tree.map(lambda x: generator.normal(size=x.shape).astype(np.float32), KERNELS)
@@ -59,7 +59,7 @@ def make_gradient():
     def find_gradient(kernel, x, weights):
         return jax.grad(lambda k: jnp.vdot(conv.apply({"params": {"kernel": k}}, x), weights))(kernel)
 
-    return jax.jit(device_mesh.known_to(find_gradient, mesh))(jnp.ones((3, 3, 3, 3)), x, weights)
+    return jax.jit(sharing.announced(find_gradient, mesh))(jnp.ones((3, 3, 3, 3)), x, weights)
 
 
 def make_attention():
@@ -78,7 +78,7 @@ def make_attention():
 
         return jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(variables, values)
 
-    return jax.tree.leaves(jax.jit(device_mesh.known_to(attend, mesh))(variables, values, mask, weights))
+    return jax.tree.leaves(jax.jit(sharing.announced(attend, mesh))(variables, values, mask, weights))
 
 
 def measure():

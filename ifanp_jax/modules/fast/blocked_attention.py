@@ -62,26 +62,24 @@ def attend(
         return jnp.moveaxis(x, 2, 1)  # (B, H, N, D), and back
 
     arrays = [*map(by_head, (queries, keys, values)), jnp.broadcast_to(~observed[:, None], (b, h, n))]
-    # A program for any B has no number of images to loop over, and may run on another platform than this one.
-    is_any = jax.export.is_symbolic_dim(b)
-    if is_any or jax.default_backend() != "cpu":
-        return by_head(_attend(*arrays, max(least, entries // (n * h * (1 if is_any else b)))))
+    if not blocks.are_faster(queries):
+        images = 1 if jax.export.is_symbolic_dim(b) else b
+        return by_head(_attend(*arrays, max(least, entries // (n * h * images)))[0])
     pairs, devices = b * h, jax.device_count()
     most = max(1, entries // n**2) * devices
     at_once = max(k for k in range(1, min(pairs, most) + 1) if pairs % k == 0)
-    dealt = [blocks.deal(x.reshape(pairs, *x.shape[2:]), at_once) for x in arrays]
+    arrays = [x.reshape(pairs, *x.shape[2:]) for x in arrays]
     block_size = max(least, devices * entries // (n * at_once))
-    out = jax.lax.map(lambda block: _attend(*block, block_size), dealt)
-    return by_head(blocks.gather(out).reshape(b, h, n, d))
+    out = blocks.map_images(lambda some: _attend(*some, block_size)[0], arrays, at_once)
+    return by_head(out.reshape(b, h, n, d))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _attend(queries, keys, values, hidden, block_size):
-    """Attention (..., N, D) from `block_size` points at a time; bool `hidden` (..., N)."""
-    return _attend_forward(queries, keys, values, hidden, block_size)[0]
+    """Attention (..., N, D) from `block_size` points at a time, bool `hidden` (..., N).
 
-
-def _attend_forward(queries, keys, values, hidden, block_size):
+    And the logarithm of each row's sum, (..., N, 1).
+    """
     # A column of ones beside the values, so that the product also sums the weights.
     counted = jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)
 
@@ -92,38 +90,41 @@ def _attend_forward(queries, keys, values, hidden, block_size):
         total = sums[..., -1:]
         return (sums[..., :-1] / total).astype(values.dtype), largest + jnp.log(total)
 
-    blocks = jax.lax.map(attend_from, _cut(queries, block_size))
-    out, log_total = (_join(x, queries.shape[-2]) for x in blocks)
-    return out, (queries, keys, values, hidden, out, log_total)
+    parts = jax.lax.map(attend_from, _cut(queries, block_size))
+    return tuple(_join(x, queries.shape[-2]) for x in parts)
 
 
-def _attend_backward(block_size, residuals, gradient):
-    queries, keys, values, hidden, out, log_total = residuals
-    along = jnp.sum(gradient * out, axis=-1, keepdims=True, dtype=jnp.float32)
+@_attend.defjvp
+def _attend_jvp(block_size, primals, tangents):
+    """With P the softmax and S the logits: dlog_total = sum P dS, dout = P dv + (P dS) v - out dlog_total."""
+    out, log_total = _attend(*primals, block_size)
+    change = functools.partial(_change, block_size)
+    return (out, log_total), jax.checkpoint(change, prevent_cse=False)(primals, tangents, out, log_total)
 
-    def backward(sums, block):
-        queries, gradient, along, log_total = block
+
+def _change(block_size, primals, tangents, out, log_total):
+    queries, keys, values, hidden = primals
+    dtype, scale = values.dtype, queries.shape[-1] ** -0.5
+    by_queries, by_keys, by_values = (x.astype(jnp.float32) for x in tangents[:3])
+    # Of the shape (D, N): in a transpose with (N, D), XLA on a CPU takes 10 times as long for the product.
+    by_keys, by_values = ((f * x).swapaxes(-2, -1) for f, x in ((scale, by_keys), (1, by_values)))
+
+    def change_from(_, block):
+        """Makes the weights again, so that no pair is kept."""
+        queries, by_queries, log_total = block
         weights = jnp.exp(_logits(queries, keys, hidden) - log_total)
-        change = weights * (_product("...qd,...kd->...qk", gradient, values) - along)
-        change, weights = change.astype(values.dtype), weights.astype(values.dtype)
-        key_sum = sums[0] + _product("...qd,...qk->...dk", queries, change)
-        values_sum = sums[1] + _product("...qd,...qk->...dk", gradient, weights)
-        return (key_sum, values_sum), _product("...qk,...kd->...qd", change, keys)
+        by_logits = jnp.einsum("...qd,...kd->...qk", by_queries.astype(dtype), keys)
+        by_logits += jnp.einsum("...qd,...dk->...qk", queries, by_keys.astype(dtype))
+        by_weights = weights * by_logits.astype(jnp.float32)
+        change = jnp.einsum("...qk,...dk->...qd", weights.astype(dtype), by_values.astype(dtype))
+        change += jnp.einsum("...qk,...kd->...qd", by_weights.astype(dtype), values)
+        return None, (change, jnp.sum(by_weights, axis=-1, keepdims=True))
 
-    # Sums of the shape (D, N): with (N, D), XLA on a CPU takes 10 times as long for the product.
-    zeros = jnp.zeros(keys.shape, jnp.float32).swapaxes(-2, -1)
-    blocks = [_cut(x, block_size) for x in (queries, gradient, along, log_total)]
-    (key_sum, values_sum), queries_sum = jax.lax.scan(backward, (zeros, zeros), blocks)
-    scale = queries.shape[-1] ** -0.5
-    return (
-        (scale * _join(queries_sum, queries.shape[-2])).astype(queries.dtype),
-        (scale * key_sum).swapaxes(-2, -1).astype(keys.dtype),
-        values_sum.swapaxes(-2, -1).astype(values.dtype),
-        None,
-    )
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
+    # Backwards, so that a transpose, which goes the other way, adds up from the first block on.
+    parts = [_cut(x, block_size) for x in (queries, scale * by_queries, log_total)]
+    _, parts = jax.lax.scan(jax.checkpoint(change_from, prevent_cse=False), None, parts, reverse=True)
+    change, by_total = (_join(x, queries.shape[-2]) for x in parts)
+    return (change.astype(jnp.float32) - out * by_total).astype(dtype), by_total
 
 
 def _logits(queries, keys, hidden):

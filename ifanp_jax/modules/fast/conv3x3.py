@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ifanp_jax.runtime import device_mesh
+from ifanp_jax.modules.fast import blocks
+from ifanp_jax.runtime import sharing
 
 BLOCK_BYTES = 2**19  # of a block's maps: half of the second cache of a core
 MAX_BLOCKS = 8  # each is a convolution of its own in the program
@@ -33,35 +34,30 @@ def convolve(x: jax.Array, kernel: jax.Array, window_strides, padding, **options
     apply = functools.partial(
         jax.lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )
-    differentiable = jax.custom_vjp(apply)
-    differentiable.defvjp(
-        lambda x, kernel: (apply(x, kernel), (x, kernel)), functools.partial(_backward, apply)
-    )
+    if not blocks.are_faster(x):
+        return apply(x, kernel)
+
+    def change_by_kernel(change, out, x, kernel):
+        del kernel
+        in_blocks = functools.partial(_apply_in_blocks, apply, out.shape[1:])
+        return sharing.by_device(in_blocks, change, x)
+
+    differentiable = jax.custom_jvp(apply)
+    differentiable.defjvps(lambda change, out, x, kernel: apply(change, kernel), change_by_kernel)
     return differentiable(x, kernel)
 
 
-def _backward(apply, saved, from_above):
-    x, kernel = saved
-    (to_x,) = jax.linear_transpose(lambda x: apply(x, kernel), x)(from_above)
-
-    def find_gradient(x, from_above):
-        return jax.linear_transpose(functools.partial(apply, x), kernel)(from_above)[0]
-
-    def add_up_blocks(x, from_above):
-        count = _count_images(from_above.shape)
-        blocks = [
-            find_gradient(x[first : first + count], from_above[first : first + count])
-            for first in range(0, len(x), count)
-        ]
-        return sum(block.astype(jnp.float32) for block in blocks).astype(kernel.dtype)
-
-    to_kernel = jax.lax.platform_dependent(
-        x, from_above, cpu=functools.partial(device_mesh.add_up, add_up_blocks), default=find_gradient
-    )
-    return to_x, to_kernel
+def _apply_in_blocks(apply, out_shape, kernel, x):
+    """`apply(x, kernel)` by blocks of images. Its transpose in `kernel` is a sum over blocks, in float32."""
+    b, count = x.shape[0], count_images((x.shape[0], *out_shape))
+    exact = kernel.astype(jnp.float32)
+    # From the last block on, since a transpose goes the other way and is to add up from the first.
+    firsts = reversed(range(0, b, count))
+    out = [apply(x[first : first + count], exact.astype(kernel.dtype)) for first in firsts]
+    return jnp.concatenate(out[::-1])
 
 
-def _count_images(shape: tuple[int, int, int, int]) -> int:
+def count_images(shape: tuple[int, int, int, int]) -> int:
     """Images of a block, of maps (B, H, W, D) in float32."""
     b, h, w, d = shape
     count = max(1, BLOCK_BYTES // (4 * h * w * d), -(-b // MAX_BLOCKS))
