@@ -102,10 +102,6 @@ def make_comparison(apply):
     """Returns `compare(variables, rows) -> (the gradient, {transformation: (found, expected)})`."""
     loss, gradient = make_gradient(apply)
 
-    def add_up_images(variables, rows):
-        each = jax.vmap(lambda row: gradient(variables, jax.tree.map(lambda x: x[None], row)))(rows)
-        return jax.tree.map(lambda x: x.sum(axis=0), each)
-
     def on_devices(variables, rows, check_vma):
         def by_part(variables, rows):
             found = gradient(variables, rows)
@@ -131,7 +127,6 @@ def make_comparison(apply):
         forward = jax.jvp(slope, (variables,), (along,))  # slope and curvature, without a transpose
         true, bend = jax.jvp(lambda v: gradient(v, rows), (variables,), (along,))
         return true, {
-            "vmap": (add_up_images(variables, rows), true),
             "jvp": (forward[0], add_up(true)),
             "hessian": (forward[1], add_up(bend)),
             "shard_map": (on_devices(variables, rows, False), true),
@@ -140,6 +135,13 @@ def make_comparison(apply):
         }
 
     return compare
+
+
+def by_vmap(apply, variables, rows):
+    """The sum of each image's gradient."""
+    _, gradient = make_gradient(apply)
+    each = jax.vmap(lambda row: gradient(variables, jax.tree.map(lambda x: x[None], row)))(rows)
+    return jax.tree.map(lambda x: x.sum(axis=0), each)
 
 
 def on_explicit_mesh(apply, variables, rows, *, has_convolutions):
@@ -177,6 +179,9 @@ def measure(name):
     variables = helpers.draw_variables(jax.eval_shape(init, jax.random.key(0), rows))
     true, compared = jax.device_get(jax.jit(make_comparison(apply))(variables, rows))
     found = {transformation: difference(*pair) for transformation, pair in compared.items()}
+    # A program of its own: XLA cuts a grouped convolution wrongly where several devices run the program.
+    summed = jax.jit(by_vmap, static_argnums=0)(apply, variables, rows)
+    found["vmap"] = difference(jax.device_get(summed), true)
     explicit = on_explicit_mesh(apply, variables, rows, has_convolutions=name == "ConvEncoder")
     found["explicit axes"] = difference(jax.device_get(explicit), true)
     for count in (2, NUM_DEVICES) if name in BY_PMAP else ():
@@ -191,6 +196,7 @@ def lower(name):
     rows = make_rows()
     shapes = jax.eval_shape(init, jax.random.key(0), rows)
     jax.jit(make_comparison(apply)).lower(shapes, rows)
+    jax.jit(by_vmap, static_argnums=0).lower(apply, shapes, rows)
 
 
 if __name__ == "__main__":
