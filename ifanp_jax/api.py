@@ -87,7 +87,8 @@ def train(
     extras.require("train", "a training")
     loaded = _make_config(config, overrides or {}, name)
     parts = _split(images, held_out, loaded)
-    place, is_kept = _make_workdir(workdir)
+    is_kept = workdir is not None
+    place = pathlib.Path(workdir if is_kept else tempfile.mkdtemp(prefix="ifanp_jax_")).expanduser().resolve()
     try:
         loaded.data.dir = str(_save(parts, place))
         dataset = sources.load(loaded.data)
@@ -111,6 +112,7 @@ def _make_config(name: str, overrides: Mapping[str, Any], data_name: str) -> Con
     own = {name: field.default for name, field in configuration.FIELDS.items() if field.is_of_images}
     own |= {"data.source": "arrays", "data.eval_split": "val", "data.name": data_name}
     config.update_from_flattened_dict(own)
+    # Then what the caller sets.
     known = configuration.flatten(config)
     if not isinstance(overrides, Mapping):
         raise UserError(
@@ -184,12 +186,6 @@ def _to_uint8(images, what):
             "uint8."
         )
     return np.rint(images * 255).astype(np.uint8)
-
-
-def _make_workdir(workdir) -> tuple[pathlib.Path, bool]:
-    if workdir is None:
-        return pathlib.Path(tempfile.mkdtemp(prefix="ifanp_jax_")), False
-    return pathlib.Path(workdir).expanduser().resolve(), True
 
 
 def _save(parts, workdir) -> pathlib.Path:

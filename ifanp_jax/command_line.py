@@ -23,9 +23,7 @@ HELP = {"?", "help", "helpfull", "helpshort", "helpxml"}
 NUMBERS = {"int": "a whole number", "float": "a number"}
 
 _CONFIG_HELP = "Configuration: a file, or the name of a shipped one such as digits_ifanp."
-_CONFIG = flags.DEFINE_string(
-    "config", None, _CONFIG_HELP
-)  # `_take_config` puts the configuration in its place
+_CONFIG = flags.DEFINE_string("config", None, _CONFIG_HELP)  # `_take_config` puts the configuration here
 _COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "", "Folder of your own for compiled programs: a second start compiles nothing."
 )
@@ -77,11 +75,7 @@ def start_jax() -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Parses the flags and runs a command: quiet libraries; a UserError is one sentence and exit status 1.
-
-    Args:
-      command: of the module that the process was started with, or that a console script names.
-    """
+    """Parses the flags and runs a command: quiet libraries; a UserError is one sentence and exit status 1."""
     if not HELP & {argument.lstrip("-") for argument in sys.argv}:
         huge_pages.ask_for_them()
     _show_flags_of(command.__module__)

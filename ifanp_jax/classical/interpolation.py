@@ -29,15 +29,7 @@ MAX_GAUSSIAN_PROCESS_PIXELS = 8192  # one dense system: 64x64 is fine, 128x128 w
 
 
 def methods_for(height: int, width: int) -> tuple[str, ...]:
-    """The methods that can handle an image of this size.
-
-    Args:
-      height: of the image, pixels.
-      width: of the image, pixels.
-
-    Returns:
-      METHODS, without "gaussian_process" above MAX_GAUSSIAN_PROCESS_PIXELS pixels.
-    """
+    """METHODS, without "gaussian_process" above MAX_GAUSSIAN_PROCESS_PIXELS pixels."""
     is_small = height * width <= MAX_GAUSSIAN_PROCESS_PIXELS
     return tuple(method for method in METHODS if is_small or method != "gaussian_process")
 
@@ -161,7 +153,6 @@ def complete(
     - patch_match: patches of the image itself; see `patch_match`.
 
     Args:
-      method: one of ALL_METHODS.
       image: float (H, W, C), intensities in [0, 1]; unobserved pixels are never read.
       mask: bool (H, W, 1), True = observed. No observed pixel gives grey everywhere.
       length_scale: of "gaussian_process", pixels.
@@ -195,7 +186,6 @@ def complete_images(
     Args:
       images: float (B, H, W, C), intensities in [0, 1]; unobserved pixels are never read.
       masks: bool (B, H, W, 1), True = observed.
-      methods: names from ALL_METHODS.
       length_scale: of "gaussian_process", pixels.
       progress: called as progress(done, total) after each method and mask, if given.
 
@@ -214,6 +204,7 @@ def complete_images(
     images, masks, methods = np.asarray(images), np.asarray(masks), tuple(methods)
     b, h, w, c = images.shape
     _check(methods, h, w)
+    # Complete all images of one mask at once.
     completed = {method: np.empty(images.shape, np.float32) for method in methods}
     distinct, owner = np.unique(masks.reshape(b, h * w), axis=0, return_inverse=True)
     with _single_threaded():
@@ -247,12 +238,8 @@ def select_length_scale(
 
     Args:
       train_images: float (B, H, W, C), a few training images in [0, 1].
-      seed: of the random contexts.
       fractions: observed shares of the pixels, each in (0, 1).
       candidates: length scales in pixels.
-
-    Returns:
-      One of the candidates, pixels.
 
     Raises:
       AssertionError: a rank or dtype differs from the above.
@@ -265,14 +252,11 @@ def select_length_scale(
     generator = np.random.default_rng(seed)
     ranks = generator.random((b, h * w)).argsort(axis=1)
     masks = [(ranks < round(fraction * h * w)).reshape(b, h, w, 1) for fraction in fractions]
-
     method = "gaussian_process"
 
     def mean_psnr(candidate: float) -> float:
-        errors = []
-        for mask in masks:
-            completed = complete_images(images, mask, methods=[method], length_scale=candidate)[method]
-            errors.append(np.square(completed - images))
+        completed = (complete_images(images, x, methods=[method], length_scale=candidate) for x in masks)
+        errors = [np.square(answers[method] - images) for answers in completed]
         return float(-10.0 * np.log10(np.maximum(np.mean(errors, axis=(2, 3, 4)), 1e-10)).mean())
 
     return max(candidates, key=mean_psnr)

@@ -20,10 +20,8 @@ def complete(method: str, image: np.ndarray, mask: np.ndarray, *, radius: float 
     """Completes one image; OpenCV works on 8 bits, so the filled pixels are multiples of 1/255.
 
     Args:
-      method: one of METHODS.
       image: float (H, W, C) in [0, 1]; hidden pixels are never read.
       mask: bool (H, W, 1), True = observed.
-      radius: of the neighbourhood, pixels.
 
     Returns:
       float32 (H, W, C), known pixels as they were.

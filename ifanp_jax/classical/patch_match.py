@@ -8,7 +8,7 @@ On the host, in NumPy. The search is exact up to MAX_EXACT_SIDE, by blocks of ma
 PatchMatch's randomised one, which also tries the matches of the last round and of the coarser level.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import chex
 import numpy as np
@@ -24,17 +24,11 @@ BLOCK_ENTRIES = 2**24  # distances held at once
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-@dataclasses.dataclass(frozen=True)
-class PatchMatch:
-    """A completion.
+class PatchMatch(NamedTuple):
+    """A completion."""
 
-    Attributes:
-      image: float32 (H, W, C), known pixels as they were.
-      window: p, side of the windows in pixels; 0 where nothing was known or nothing missing.
-    """
-
-    image: np.ndarray
-    window: int
+    image: np.ndarray  # float32 (H, W, C), known pixels as they were
+    window: int  # p, side of the windows in pixels; 0 where nothing was known or nothing missing
 
 
 def complete(
@@ -45,7 +39,6 @@ def complete(
     Args:
       image: float (H, W, C) in [0, 1]; hidden pixels are never read.
       mask: bool (H, W, 1), True = observed.
-      seed: of the randomised search.
       max_exact_side: levels of the pyramid with a longer side are searched at random.
 
     Raises:
@@ -61,9 +54,11 @@ def complete(
     if known.all():
         return PatchMatch(values, 0)
     window = choose_window(known)
+    # Halve the image while enough of it is known.
     levels = [(values, known)]
     while (coarser := halve(*levels[-1])) is not None and count_known(coarser[1], window) >= MIN_WINDOWS:
         levels.append(coarser)
+    # Complete the coarsest level, and refine what it gives on each finer one.
     generator = np.random.default_rng(seed)
     result, field = fill_nearest(*levels[-1]), None
     for level in reversed(range(len(levels))):
@@ -76,11 +71,7 @@ def complete(
 
 
 def choose_window(known: np.ndarray) -> int:
-    """p: 5 pixels for sides up to 32 and 7 above, or less where no window would be wholly known.
-
-    Args:
-      known: bool (H, W), with at least one known pixel.
-    """
+    """p: 5 pixels for sides up to 32 and 7 above, or less where no window would be wholly known."""
     largest = SMALL_WINDOW if max(known.shape) <= SMALL_SIDE else LARGE_WINDOW
     return next(p for p in (7, 5, 3, 1) if p <= largest and count_known(known, p))
 
@@ -98,10 +89,6 @@ def _whole_windows(known, window):
 
 def halve(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Halves an image by the mean of its known pixels, weights [1, 5, 10, 10, 5, 1] / 32 along each axis.
-
-    Args:
-      values: float32 (H, W, C), 0 where not known.
-      known: bool (H, W).
 
     Returns:
       float32 (H // 2, W // 2, C) and bool (H // 2, W // 2), known where the weight is at least 1/2; None
@@ -127,12 +114,7 @@ def halve(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def fill_nearest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Gives every unknown pixel the value of the nearest known one.
-
-    Args:
-      values: float32 (H, W, C).
-      known: bool (H, W), with at least one known pixel.
-    """
+    """Gives every unknown pixel the value of the nearest known one."""
     from scipy.ndimage import distance_transform_edt
 
     rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -175,15 +157,7 @@ def _enlarge_field(field, queries):
 
 
 def search_exactly(queries: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """The nearest source of each target by |a|^2 - 2 a b + |b|^2, in blocks; ties go to the lowest index.
-
-    Args:
-      queries: float32 (T, ...), windows.
-      sources: float32 (S, ...), windows of the same shape, S at least 1.
-
-    Returns:
-      int (T,).
-    """
+    """The nearest source of each target by |a|^2 - 2 a b + |b|^2, in blocks; ties go to the lowest index."""
     # About mid-grey the squares are small, and so is what their difference loses.
     a = queries.reshape(len(queries), -1) - np.float32(0.5)
     b = sources.reshape(len(sources), -1) - np.float32(0.5)
@@ -213,12 +187,7 @@ def search_randomly(
       windows: float32 (h, w, ...), all windows of the image.
       queries: int (T, 2), positions (row, column) of the windows to be matched.
       whole: bool (h, w), the windows that may be matches.
-      generator: of the random numbers.
-      level: of the pyramid, 0 = finest.
       start: int (T, 2), matches to try first; any that is no possible match is replaced by a random one.
-
-    Returns:
-      int (T, 2), positions of the matches.
     """
     sources = np.argwhere(whole)
     a = windows[tuple(queries.T)].reshape(len(queries), -1)
@@ -260,16 +229,6 @@ def vote(
 
     A window's weight is exp(-d2 / (2 s2)), d2 its match's mean squared difference, s2 the 75th percentile of
     d2.
-
-    Args:
-      values: float32 (H, W, C).
-      known: bool (H, W); known pixels stay.
-      queries: int (T, 2), positions of the windows that meet the hole.
-      matches: int (T, 2), positions of their matches.
-      window: p, pixels.
-
-    Returns:
-      float32 (H, W, C).
     """
     steps = [(i, j) for i in range(window) for j in range(window)]
     differences = [

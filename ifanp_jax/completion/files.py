@@ -6,6 +6,7 @@ import logging
 import pathlib
 
 import jax
+import tqdm
 
 from ifanp_jax import errors
 from ifanp_jax.completion import mask_files, picture_file, preview
@@ -42,13 +43,11 @@ def complete_files(
     that fails is logged at the end, after the others are done.
 
     Args:
-      model: a trained model, or a classical method.
       input: picture file, or folder; what lies in `output` or `mask` below it is left out.
       mask: file for `masks.load` (white = observed) for all pictures; or a folder with one for each, at the
         same relative place and name but for the suffix; or "" for the alpha channel (at least
         `image_ops.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
-      options: of every picture; each has `num_samples` files of samples.
       invert_mask: True = white or opaque pixels are the ones to complete.
       compared: other models by name, each of which adds `NAME_<name>.png` with its mean.
 
@@ -64,7 +63,8 @@ def complete_files(
     output = _make_folder(output)
     job = _Job(model, compared or {}, options, root, output, find_mask, invert_mask)
     failures, stems = [], _make_stems(names)
-    for name in _with_progress(names):
+    # A bar on a terminal alone, and for more than one picture.
+    for name in tqdm.tqdm(names, unit="picture", disable=None if len(names) > 1 else True):
         try:
             job.complete(name, stems[name])
         except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -135,13 +135,12 @@ def _find_pictures(
         return root.parent, [root.name]
     if not root.is_dir():
         raise UserError(f"There is no input {source}: name a picture or a folder of pictures.")
-    resolved = root.resolve()
-    others = {"output": output, **({"mask": mask} if str(mask) else {})}
-    others = {option: pathlib.Path(path).expanduser().resolve() for option, path in others.items()}
-    for option, path in others.items():
-        if path == resolved:
-            raise UserError(f"The {option} {path} is the input folder itself: name another folder.")
-    left_out = [path for path in others.values() if path.is_relative_to(resolved)]
+    # Leave out what lies in the folders of the output and of the masks.
+    resolved, left_out = root.resolve(), []
+    for option, path in {"output": output, **({"mask": mask} if str(mask) else {})}.items():
+        left_out.append(pathlib.Path(path).expanduser().resolve())
+        if left_out[-1] == resolved:
+            raise UserError(f"The {option} {resolved} is the input folder itself: name another folder.")
     names = [
         name
         for name in image_ops.list_pictures(root)
@@ -171,20 +170,11 @@ def _make_folder(path: str | pathlib.Path) -> pathlib.Path:
 
 def _make_stems(names: list[str]) -> dict[str, str]:
     """Names of the answers without ending: unique, also where upper and lower case are one."""
-    by_folder: dict[pathlib.PurePosixPath, list[str]] = {}
-    for name in names:
-        by_folder.setdefault(pathlib.PurePosixPath(name).parent, []).append(name)
-    stems, short = {}, mask_files.without_suffix
-    for group in by_folder.values():
-        is_unique = len({short(name).casefold() for name in group}) == len(group)
-        stems.update({name: short(name) if is_unique else name for name in group})
-    return stems
-
-
-def _with_progress(names: list[str]) -> collections.abc.Iterable[str]:
-    from tqdm import tqdm
-
-    return tqdm(names, unit="picture", disable=None) if len(names) > 1 else names  # None: only on a terminal
+    short = mask_files.without_suffix
+    folders = {name: pathlib.PurePosixPath(name).parent for name in names}
+    counts = collections.Counter((folders[name], short(name).casefold()) for name in names)
+    mixed = {folder for (folder, _), count in counts.items() if count > 1}
+    return {name: name if folders[name] in mixed else short(name) for name in names}
 
 
 def _explain(error: Exception) -> str:

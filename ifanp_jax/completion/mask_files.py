@@ -1,8 +1,8 @@
 """Masks from files: found for each picture, read, and looked at for the usual mistakes."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,18 +16,11 @@ MAX_GREY = 0.01  # share of grey pixels in a mask that was meant to be black and
 MAX_MISSING = 0.9  # share above which a mask may be inverted
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Mask:
-    """A mask as it was found.
+class Mask(NamedTuple):
+    """A mask as it was found, and sentences of warning about it."""
 
-    Attributes:
-      observed: bool (H, W), where the mask is white or the picture opaque.
-      origin: "alpha", or the file.
-      warnings: sentences about it.
-    """
-
-    observed: np.ndarray
-    origin: str
+    observed: np.ndarray  # bool (H, W), where the mask is white or the picture opaque
+    origin: str  # "alpha", or the file
     warnings: tuple[str, ...] = ()
 
 
@@ -37,7 +30,6 @@ def make_finder(mask: str | pathlib.Path, root: pathlib.Path) -> Callable[[str, 
     Args:
       mask: a file for all pictures; a folder with one for each; or "" for a picture's alpha channel, or else
         the file NAME_mask.png beside it.
-      root: folder of the pictures.
 
     Raises:
       UserError: there is no such file or folder, or nothing in it.
@@ -77,11 +69,7 @@ def list_beside(names: list[str]) -> set[str]:
 
 
 def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
-    """Reads a mask file, see `masks.load`.
-
-    Args:
-      path: a picture or .npy file.
-      picture: uint8 (H, W, C) that it is for, if known.
+    """Reads a picture or .npy file, see `masks.load`, for a picture of uint8 (H, W, C), if known.
 
     Raises:
       UserError: it cannot be read, or has transparent pixels.
@@ -102,27 +90,13 @@ def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
 
 
 def check_opaque(values: np.ndarray, what: str) -> None:
-    """Raises a UserError for a mask with transparent pixels, whose colours mean nothing.
-
-    Args:
-      values: uint8 (H, W, C).
-      what: it is, the start of the sentence.
-    """
+    """Raises a UserError for a mask with transparent pixels, whose colours mean nothing."""
     if values.shape[-1] in (2, 4) and (values[..., -1] < 255).any():
         raise UserError(f"{what} has transparent pixels: save it in black and white, without alpha.")
 
 
 def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str, list[str]]:
-    """What is to be completed, and what looks wrong about it.
-
-    Args:
-      observed: bool (H, W).
-      name: of the picture.
-      remedy: a sentence that says what inverts the mask.
-
-    Returns:
-      A sentence, and sentences of warning.
-    """
+    """A sentence on what is to be completed, and warnings; `remedy` says what inverts the mask."""
     missing = 1 - float(observed.mean())
     line = f"{format_share(missing)} of {name} is to be completed."
     question = f"is the mask inverted? {remedy}".strip()
@@ -136,12 +110,7 @@ def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str,
 
 
 def check_size(mask: np.ndarray, picture: np.ndarray) -> None:
-    """Raises a UserError where a mask (H, W) has another size than a picture (H, W, C).
-
-    Args:
-      mask: bool.
-      picture: any dtype.
-    """
+    """Raises a UserError where a mask (H, W) has another size than a picture (H, W, C)."""
     if mask.shape != picture.shape[:2]:
         is_turned = mask.shape == picture.shape[1::-1]
         wanted = "the picture as it is shown, turned as its EXIF says" if is_turned else "the picture's size"

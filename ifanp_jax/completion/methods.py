@@ -3,11 +3,9 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from ifanp_jax.classical import interpolation, opencv, patch_match
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import inputs
+from ifanp_jax.inference import inputs, tiles
 from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.runtime import extras
@@ -47,8 +45,6 @@ class ClassicalMethod:
         Args:
           image: uint8, or float in [0, 1] where observed; (H, W, 3).
           mask: bool (H, W) or (H, W, 1), True = observed.
-          options: None = the defaults; the seed is that of patch_match.
-          **changes: fields of `CompletionOptions` by name.
 
         Returns:
           One sample, which is the mean; the uncertainty is None.
@@ -59,7 +55,11 @@ class ClassicalMethod:
         options = dataclasses.replace(options or CompletionOptions(), **changes)
         images, masks, _ = inputs.to_batch(image, mask, self.image_shape[-1])
         mean = images[0].copy()
-        part = (slice(None), slice(None)) if self.name == "patch_match" else _find_part(masks[0, ..., 0])
+        part = (
+            (slice(None), slice(None))
+            if self.name == "patch_match"
+            else tiles.find_box(~masks[0, ..., 0], margin=MARGIN)
+        )
         if not masks[0].all():
             mean[part] = self._fill(mean[part], masks[0][part], options.seed)
         return CompletionResult(samples=mean[None], mean=mean, uncertainty=None, raw_samples=mean[None])
@@ -70,11 +70,3 @@ class ClassicalMethod:
         if self.name in opencv.METHODS:
             return opencv.complete(self.name, image, mask)
         return interpolation.complete(self.name, image, mask)
-
-
-def _find_part(known):
-    """Rows and columns around what is not known."""
-    lines = [np.flatnonzero(~known.all(axis=axis)) for axis in (1, 0)]
-    if not len(lines[0]):
-        return slice(0), slice(0)
-    return tuple(slice(max(0, int(line[0]) - MARGIN), int(line[-1]) + 1 + MARGIN) for line in lines)

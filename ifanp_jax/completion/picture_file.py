@@ -50,11 +50,7 @@ class Original:
         return image_ops.to_eight_bits(self.values)
 
     def to_model(self, channels: int) -> np.ndarray:
-        """What a model of so many channels takes: uint8, or float32 in [0, 1] for 16 bits, (H, W, channels).
-
-        Args:
-          channels: 1 or 3.
-        """
+        """What a model takes: uint8, or float32 in [0, 1] for 16 bits; (H, W, channels)."""
         values = image_ops.to_channels(self.values, channels)
         return values.astype(np.float32) / 65535 if values.dtype == np.uint16 else values
 
@@ -68,12 +64,7 @@ class Original:
         return {name: value for name, value in self.metadata.items() if kept or name != "icc_profile"}
 
     def list_losses(self, name: str, channels: int) -> list[str]:
-        """What an answer does not keep, as a sentence, or nothing.
-
-        Args:
-          name: of the picture.
-          channels: of the model.
-        """
+        """What an answer of a model of so many channels does not keep, as a sentence, or nothing."""
         losses = list(self.losses)
         if not self.keeps_colors(channels):
             losses.append("colours, as the model knows grey pictures alone")
@@ -109,9 +100,6 @@ class Original:
 def read(path: str | pathlib.Path) -> Original:
     """Reads a picture file, turned by its EXIF orientation.
 
-    Args:
-      path: the file.
-
     Raises:
       UserError: as `pictures.read_picture`.
     """
@@ -119,12 +107,7 @@ def read(path: str | pathlib.Path) -> Original:
 
 
 def decode(data: bytes, *, name: str, max_pixels: int = image_ops.MAX_PIXELS) -> Original:
-    """Reads the bytes of a picture file, like `read`.
-
-    Args:
-      data: the content of the file.
-      name: what error messages call it.
-      max_pixels: of the largest picture allowed.
+    """Reads the bytes of a picture file, like `read`; error messages call it `name`.
 
     Raises:
       UserError: as `pictures.decode_picture`.
@@ -147,9 +130,7 @@ def write(
     """Writes a PNG.
 
     Args:
-      file: a path, or a file that is open for bytes.
       values: uint8 or uint16 (H, W, 1 to 4).
-      metadata: of `Original`.
       **options: others of Pillow's `save`, which values of 16 bits leave out.
     """
     from PIL import Image

@@ -4,6 +4,7 @@ import numpy as np
 
 from ifanp_jax.completion.picture_file import Original
 from ifanp_jax.data import image_ops
+from ifanp_jax.inference import tiles
 from ifanp_jax.inference.result import CompletionResult
 
 # Standard deviation drawn white, in units of the picture's values from 0 to 1: a grey value of v is one of
@@ -25,7 +26,6 @@ def to_pictures(
     """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
 
     Args:
-      result: of this picture.
       picture: the original, or uint8 (H, W, C) in the model's channels; observed pixels are taken from it.
       mask: bool (H, W), True = observed.
 
@@ -64,9 +64,9 @@ def draw(drawn: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     rows, columns = _find_part(mask)
-    panels = {}
-    for label, values in _choose(drawn, mask).items():
-        panels[label] = _to_panel(_to_rgb(values[rows, columns]))
+    chosen = _choose(drawn, mask).items()
+    panels = {label: _to_panel(_to_rgb(values[rows, columns])) for label, values in chosen}
+    # Measure the sheet.
     height, width = next(iter(panels.values())).shape[:2]
     rows_needed = -(-len(panels) // COLUMNS)
     across = -(-len(panels) // rows_needed)
@@ -74,6 +74,7 @@ def draw(drawn: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
     size = (max(GAP + across * (width + GAP), SCALE_WIDTH), bottom + BAR + LABEL + GAP)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
+    # Draw the panels, and what explains them below.
     for number, (label, panel) in enumerate(panels.items()):
         x = GAP + number % across * (width + GAP)
         y = GAP + number // across * (LABEL + height + GAP)
@@ -103,17 +104,12 @@ def _choose(drawn, mask):
 def _find_part(mask):
     """Rows and columns to show: around what is missing where that is a small part of the picture."""
     parts = []
-    for axis, length in enumerate(mask.shape):
-        line = np.flatnonzero(~mask.all(axis=1 - axis))
-        if len(line) == 0:
-            return slice(0, mask.shape[0]), slice(0, mask.shape[1])
-        extent = int(line[-1]) + 1 - int(line[0])
-        margin = max(16, int(MARGIN * extent))
-        parts.append(slice(max(0, int(line[0]) - margin), min(length, int(line[-1]) + 1 + margin)))
-    is_small = all(
-        part.stop - part.start <= SMALL_PART * side for part, side in zip(parts, mask.shape, strict=True)
-    )
-    return tuple(parts) if is_small else (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
+    for part, length in zip(tiles.find_box(~mask), mask.shape, strict=True):
+        margin = max(16, int(MARGIN * (part.stop - part.start)))
+        parts.append(slice(max(0, part.start - margin), min(length, part.stop + margin)))
+    lengths = zip(parts, mask.shape, strict=True)
+    is_small = not mask.all() and all(part.stop - part.start <= SMALL_PART * side for part, side in lengths)
+    return tuple(parts) if is_small else tuple(slice(0, side) for side in mask.shape)
 
 
 def _to_rgb(values):

@@ -20,11 +20,7 @@ METERS_PER_INCH = 0.0254
 
 
 def find_rule(picture) -> str | None:
-    """By which rule the other bytes of a picture are read; None where Pillow gives all, or cannot.
-
-    Args:
-      picture: `PIL.Image.Image`, not yet decoded.
-    """
+    """By which rule the other bytes of a picture are read; None where Pillow gives all, or cannot."""
     rules = {tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in picture.tile}
     rule = rules.pop() if len(rules) == 1 else ""
     if rule == GREY_AND_ALPHA:
@@ -41,9 +37,7 @@ def read(high: np.ndarray, rule: str, again, turn: Callable) -> np.ndarray:
 
     Args:
       high: uint8 (H, W, 3 or 4), as Pillow decodes it.
-      rule: of `find_rule`.
       again: the same `PIL.Image.Image`, opened a second time and not yet decoded.
-      turn: what was done to the first one after decoding.
 
     Returns:
       uint16 (H, W, 2 to 4).
@@ -65,7 +59,6 @@ def write(file: BinaryIO, values: np.ndarray, metadata: dict[str, Any]) -> None:
     """Writes a PNG.
 
     Args:
-      file: open for bytes.
       values: uint16 (H, W, 1 to 4).
       metadata: `icc_profile`, `exif` and `dpi`, or some of them.
     """

@@ -49,18 +49,14 @@ def complete_by_rounds(
     nor on the image's place in it. What is drawn is clipped to [0, 1] before it becomes context.
 
     Args:
-      key: PRNG key of order, noise and the model's own draws.
-      model: any model of `ifanp_jax.models` that has a scale; hashable, as Flax modules are.
-      variables: of the model.
+      key: of order, noise and the model's own draws.
       image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
       mask: bool (B, H, W, 1), True = observed.
-      num_samples: S.
-      rounds: R, at least 1.
       temperature: factor of the noise's standard deviation, times the model's own; 0 takes the mean in every
         round.
 
     Returns:
-      float32 (S, B, H, W, C), observed pixels as they are in `image`.
+      float32 (S, B, H, W, C), S = `num_samples`; observed pixels as they are in `image`.
     """
     _check(image, mask, rounds)
     b, h, w, c = image.shape
@@ -70,20 +66,16 @@ def complete_by_rounds(
     rank = rank.reshape(b * num_samples, h, w, 1)
     start = jnp.repeat(jnp.where(mask, image, 0.0).astype(jnp.float32), num_samples, axis=0)
     hidden = jnp.repeat(_count(~mask), num_samples)
+    # Each round answers the pixels that it reaches, from what is known by then.
     known, answer = jnp.repeat(mask, num_samples, axis=0), start
     for r in range(rounds):
-        noise_scale = jnp.float32(find_noise_scale(model, r, rounds, temperature))
         reached = rank < _threshold(hidden, r, rounds)
-        answer = _draw(
-            jax.random.fold_in(round_key, r),
-            model,
-            variables,
-            answer,
-            known,
-            reached=reached,
-            noise_scale=noise_scale,
-            num_samples=num_samples,
-        )
+        options = {
+            "reached": reached,
+            "noise_scale": jnp.float32(find_noise_scale(model, r, rounds, temperature)),
+            "num_samples": num_samples,
+        }
+        answer = _draw(jax.random.fold_in(round_key, r), model, variables, answer, known, **options)
         known = reached
     return jnp.swapaxes(answer.reshape(b, num_samples, h, w, c), 0, 1)
 
@@ -96,11 +88,8 @@ def log_prob_by_rounds(
     Args:
       key: PRNG key of the order, shared among the images, and of the model's own draws. With a latent
         variable each round draws one z given all that is known to it, so the value is an estimate.
-      model: any model of `ifanp_jax.models` that has a scale.
-      variables: of the model.
       image: float (B, H, W, C) in [0, 1], the full image.
       mask: bool (B, H, W, 1), True = observed.
-      rounds: R, at least 1.
 
     Returns:
       float32 (B,), in nats; 0 for an image without unobserved pixels.
@@ -122,12 +111,6 @@ def log_probs_by_rounds(
     """`log_prob_by_rounds` of some of the unobserved pixels alone, under several floors of the scale.
 
     Args:
-      key: of the order and of the model's own draws.
-      model: that has a scale.
-      variables: of the model.
-      image: float (B, H, W, C) in [0, 1], the full image.
-      mask: bool (B, H, W, 1), True = observed.
-      rounds: R, at least 1.
       targets: bool (B, H, W, 1), the pixels that count; the other unobserved ones stay so in every round.
       floors: of `heads.raise_floor`.
 
@@ -152,10 +135,6 @@ def log_probs_by_rounds(
 def rank_unobserved(key: jax.Array, mask: jax.Array) -> jax.Array:
     """Places of the unobserved pixels in one random order of the grid's positions.
 
-    Args:
-      key: PRNG key of the order.
-      mask: bool (B, H, W, 1), True = observed.
-
     Returns:
       int32 (B, H, W, 1): 0, 1, ... where unobserved, -1 where observed.
     """
@@ -174,14 +153,7 @@ def share_known(r: int, rounds: int) -> float:
 
 
 def find_noise_scale(model: ImageModel, r: int, rounds: int, temperature: float) -> float:
-    """Factor of the noise in round r = 0 ... R - 1: 0 in the last one.
-
-    Args:
-      model: whose own `temperature` is a further factor.
-      r: the round.
-      rounds: R.
-      temperature: that a caller asks for, at least 0.
-    """
+    """Factor of the noise in round r < R: the model's own times `temperature`; 0 in the last one."""
     return 0.0 if r == rounds - 1 else temperature * model.temperature
 
 
@@ -212,14 +184,8 @@ def _predict(key, model, variables, image, mask) -> Completion:
 def color_noise(noise, scale, cholesky, distribution: str):
     """Noise with the scale of an answer; of a t its core, as its outliers would mislead all later rounds.
 
-    Args:
-      noise: float32 (..., C), Normal of unit variance; NumPy or JAX, like the two that follow.
-      scale: float32 (..., C), standard deviations.
-      cholesky: float32 (..., C, C), factor of the covariance in place of `scale`, or None.
-      distribution: of the answer, see `Completion.distribution`.
-
-    Returns:
-      float32 (..., C).
+    Arrays are of NumPy or JAX: unit noise and scale (..., C); `cholesky` in place of `scale`
+    (..., C, C), or None.
     """
     if distribution == "student_t":
         noise = student_t.CORE_SCALE * noise

@@ -28,12 +28,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def write(model: Model, output: str | pathlib.Path, *, num_samples: int) -> None:
-    """Exports a model; the folder appears once it is whole.
-
-    Args:
-      model: trained.
-      output: a new or empty folder.
-      num_samples: S of the program in `completion.stablehlo`.
+    """Exports a model into a new or empty folder, which appears once it is whole.
 
     Raises:
       UserError: when the folder is not empty or cannot be made, or `serialize_completion` refuses S.
@@ -48,9 +43,11 @@ def write(model: Model, output: str | pathlib.Path, *, num_samples: int) -> None
         "jax": jax.__version__,
         "sha256": hashlib.sha256(program).hexdigest(),
     }
+    names = [x.name for x in dataclasses.fields(model.module) if x.name not in ("parent", "name")]
+    fields = {name: getattr(model.module, name) for name in names}
     about = {
         **model.about,
-        "model": json.dumps({"name": model.config.model.name, **_list_fields(model.module)}),
+        "model": json.dumps({"name": model.config.model.name, **fields}),
         "completion": json.dumps(completion),
     }
     contents = {store.PROGRAM_NAME: program, store.FILE_NAME: store.serialize(model, about=about)}
@@ -74,25 +71,17 @@ def serialize_completion(
 ) -> bytes:
     """Serializes `complete` as one StableHLO program for PLATFORMS, with the variables inside.
 
-    The program takes `seed`, uint32 scalar; `image`, float32 (B, H, W, C) in [0, 1], any value where not
-    observed; and `mask`, bool (B, H, W, 1), True = observed, for any B. It answers with the predicted means,
-    not clipped, observed pixels as the model predicts them, and, where the model has one, the likelihood's
-    standard deviation; float32 (S, B, H, W, C) each. They are those of `Model.complete` with one round and
-    the same seed and S: the draws come from `jax.random.fold_in(jax.random.key(seed), 0)`.
-
-    Args:
-      module: Flax module with the verb `complete`.
-      variables: its parameters and other collections.
-      image_shape: (H, W, C).
-      num_samples: S.
-
-    Returns:
-      What `jax.export.deserialize` reads.
+    `jax.export.deserialize` reads it. It takes `seed`, uint32 scalar; `image`, float32 (B, H, W, C) in
+    [0, 1], any value where not observed; and `mask`, bool (B, H, W, 1), True = observed, for any B. It
+    answers with the predicted means, not clipped, observed pixels as the model predicts them, and, where the
+    model has one, the likelihood's standard deviation; float32 (S, B, H, W, C) each. They are those of
+    `Model.complete` with one round and the same seed and S: the draws come from
+    `jax.random.fold_in(jax.random.key(seed), 0)`.
 
     Raises:
       UserError: when S is below 1, or more than `Model.complete` draws from one key.
     """
-    h, w, c = image_shape
+    h, w, c = image_shape  # of the training
     most = max(1, DEFAULT_LIMITS.positions_at_once // (h * w))
     if not 1 <= num_samples <= most:
         raise UserError(
@@ -105,6 +94,7 @@ def serialize_completion(
         found = (completion.samples, completion.scale)
         return tuple(x for x in found if x is not None)
 
+    # Any number of images is one program.
     (b,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(complete), platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((), jnp.uint32),
@@ -112,11 +102,6 @@ def serialize_completion(
         jax.ShapeDtypeStruct((b, h, w, 1), jnp.bool_),
     )
     return bytes(exported.serialize())
-
-
-def _list_fields(module: nn.Module) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
-    return {name: getattr(module, name) for name in names}
 
 
 def _check_output(output: pathlib.Path) -> None:

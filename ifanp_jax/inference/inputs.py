@@ -8,12 +8,11 @@ from ifanp_jax.models.base import ImageModel
 
 
 def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Brings an image or a batch, and its mask, to one form.
+    """Brings an image or a batch of C = `channels`, and its mask, to one form.
 
     Args:
       image: uint8, or float in [0, 1] where observed; (H, W) for one channel, (H, W, C) or (B, H, W, C).
       mask: bool (H, W), (H, W, 1) or, for a batch, (B, H, W) or (B, H, W, 1).
-      channels: C.
 
     Returns:
       float32 (B, H, W, C) in [0, 1], 0 at unobserved pixels; bool (B, H, W, 1); whether the image has B.
@@ -35,12 +34,7 @@ def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def check_known(model: ImageModel, mask: np.ndarray) -> None:
-    """Raises a UserError where a picture has no observed pixel and the model needs one.
-
-    Args:
-      model: says by `needs_known_pixels` whether it does.
-      mask: bool (B, H, W, 1), True = observed.
-    """
+    """Raises a UserError where a picture has no observed pixel and the model needs one."""
     if model.needs_known_pixels and not mask.any(axis=(1, 2, 3)).all():
         raise UserError(
             "The mask leaves no observed pixel, but this model completes from such pixels: mark some as "

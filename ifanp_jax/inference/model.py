@@ -82,10 +82,9 @@ class Model:
           image: uint8, or float in [0, 1] where observed; (H, W) for a model of one channel, (H, W, C) or
             (B, H, W, C).
           mask: bool, True = observed; (H, W), also for a whole batch, or (B, H, W); an axis of 1 may follow.
-          options: None = the defaults.
           on_progress: called after each tile with the tiles that are done, all of them, and the seconds left
             or None; what it raises ends the completion.
-          **changes: fields of `CompletionOptions` by name: num_samples, seed, size, rounds, ...
+          **changes: fields of `options` by name: num_samples, seed, size, rounds, ...
 
         Returns:
           The completions, with B where the input has it and always with C.
@@ -117,9 +116,6 @@ class Model:
 
     def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
         """The options with the rounds that suit the model, where they name none.
-
-        Args:
-          options: of `complete`.
 
         Raises:
           UserError: when the model cannot answer by so many rounds.
@@ -240,17 +236,7 @@ def _concatenate(parts, *, axis):
 
 
 def _to_grid(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the observed pixels under each coarse one, and whether they make up enough of it.
-
-    Args:
-      image: float32 (B, H, W, C), 0 at unobserved pixels.
-      mask: bool (B, H, W, 1).
-      height: rows of the result.
-      width: columns of the result.
-
-    Returns:
-      float32 (B, height, width, C) in [0, 1] and bool (B, height, width, 1).
-    """
+    """Means of the observed pixels under each coarse one, and whether they make up enough of it."""
     share = image_ops.resize_area(mask.astype(np.float32), height, width)
     total = image_ops.resize_area(image, height, width)
     small_mask = share > MIN_OBSERVED_SHARE - 1e-6  # float32 sums of exactly that share may fall short of it

@@ -26,22 +26,13 @@ class Progress:
         self._seconds_timed = 0.0
 
     def expect(self, calls: int, pixels: int) -> None:
-        """Adds to what is to be done.
-
-        Args:
-          calls: their number.
-          pixels: of all of them.
-        """
+        """Adds calls, and the pixels of all of them, to what is to be done."""
         self.total += calls
         self._pixels_left += pixels
         self._tell(None)
 
     def advance(self, tiles: list[int]) -> None:
-        """Counts the tiles of a call that is done.
-
-        Args:
-          tiles: pixels of each.
-        """
+        """Counts the tiles of a call that is done, by the pixels of each."""
         if not tiles:
             return
         self.done += len(tiles)
@@ -52,19 +43,16 @@ class Progress:
             self._pixels_timed += sum(tiles)
         self._sizes.add(tuple(tiles))
         self._last = now
-        left = None
-        if self._pixels_timed:
-            left = self._seconds_timed / self._pixels_timed * max(0, self._pixels_left)
+        timed = self._pixels_timed
+        left = self._seconds_timed / timed * max(0, self._pixels_left) if timed else None
         self._tell(left)
         if now - self._said >= EVERY and self.done < self.total:
             self._said = now
-            rest = "" if left is None else f"; about {_in_words(left)} left"
+            rest = ""
+            if left is not None:
+                rest = f"; about {left:.0f} s left" if left < 100 else f"; about {left / 60:.0f} min left"
             logger.info("%d of %d tiles are done%s.", self.done, self.total, rest)
 
     def _tell(self, left):
         if self._listener is not None:
             self._listener(self.done, self.total, left)
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ifanp_jax.data import image_ops
+from ifanp_jax.inference import tiles
 
 GUIDE_SPACING = 6  # pixels
 GUIDE_DEPTH = 0.25  # of the allowed depth
@@ -22,28 +23,19 @@ MIN_SIDE = 8  # pixels of the smallest level
 
 
 class Level(NamedTuple):
-    """A picture at one size.
+    """A picture at one size; the coarsest level has the first two alone."""
 
-    Attributes:
-      image: float32 (H, W, C) in [0, 1], 0 where unknown.
-      known: bool (H, W).
-      guide: bool (H, W), where the coarser level's answer becomes context; None on the coarsest level.
-      weight: float32 (H, W, 1) in [0, 1], of the coarser level's standard deviation; None on the coarsest.
-      share: float32 (H, W, 1) in [0, 1], of the coarser level's mean in that of this one, likewise.
-    """
-
-    image: np.ndarray
-    known: np.ndarray
-    guide: np.ndarray | None = None
-    weight: np.ndarray | None = None
-    share: np.ndarray | None = None
+    image: np.ndarray  # float32 (H, W, C) in [0, 1], 0 where unknown
+    known: np.ndarray  # bool (H, W)
+    guide: np.ndarray | None = None  # bool (H, W), where the coarser level's answer becomes context
+    weight: np.ndarray | None = None  # float32 (H, W, 1) in [0, 1], of the coarser level's deviation
+    share: np.ndarray | None = None  # likewise, of the coarser level's mean in that of this one
 
 
 def measure_depth(known: np.ndarray, *, beyond: float = 0.0) -> np.ndarray:
-    """Distance of each pixel to the nearest known one.
+    """Distance of each pixel of `known`, bool (H, W), to the nearest known one.
 
     Args:
-      known: bool (H, W).
       beyond: pixels; where no distance is above it they may all be 0, which is found faster.
 
     Returns:
@@ -54,13 +46,8 @@ def measure_depth(known: np.ndarray, *, beyond: float = 0.0) -> np.ndarray:
     if not known.any() or _all_within(known, beyond):
         return np.zeros(known.shape, np.float32)
     depth = np.zeros(known.shape, np.float32)
-    hidden = ~known
-    # No pixel outside the box around what is hidden matters but those next to it.
-    box = tuple(
-        slice(max(0, line[0] - 1), line[-1] + 2)
-        for line in (np.flatnonzero(hidden.any(axis=1)), np.flatnonzero(hidden.any(axis=0)))
-    )
-    depth[box] = ndimage.distance_transform_edt(hidden[box])
+    box = tiles.find_box(~known, margin=1)  # the nearest known pixels touch what is hidden
+    depth[box] = ndimage.distance_transform_edt(~known[box])
     return depth
 
 
@@ -72,17 +59,7 @@ def _all_within(known, distance):
 
 
 def make_levels(image: np.ndarray, known: np.ndarray, depth: np.ndarray, max_depth: float) -> list[Level]:
-    """The picture itself, and its halves until no pixel is deeper than allowed.
-
-    Args:
-      image: float32 (H, W, C) in [0, 1], 0 where unknown.
-      known: bool (H, W).
-      depth: of `measure_depth`.
-      max_depth: pixels.
-
-    Returns:
-      The levels, the largest first.
-    """
+    """The picture itself, and its halves until no pixel is deeper than allowed; the largest first."""
     levels = []
     while depth.max() > max_depth and min(known.shape) >= 2 * MIN_SIDE:
         start = GUIDE_DEPTH * max_depth
@@ -105,15 +82,7 @@ def _surround(pixels, distance):
 
 
 def halve(image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the known pixels of each 2x2 block, and whether there is one.
-
-    Args:
-      image: float32 (H, W, C) in [0, 1], 0 where unknown.
-      known: bool (H, W).
-
-    Returns:
-      float32 (H/2, W/2, C) and bool (H/2, W/2), H/2 and W/2 rounded up.
-    """
+    """Means of the known pixels of each 2x2 block, and whether there is one; sides are rounded up."""
     height, width = (-(-side // 2) for side in known.shape)
     padding = [(0, 2 * height - known.shape[0]), (0, 2 * width - known.shape[1])]
     known, image = np.pad(known, padding), np.pad(image, [*padding, (0, 0)])
@@ -123,14 +92,6 @@ def halve(image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of `halve`, by bilinear interpolation.
-
-    Args:
-      values: float32 (H/2, W/2, D).
-      size: (H, W).
-
-    Returns:
-      float32 (H, W, D).
-    """
+    """The inverse of `halve`, by bilinear interpolation to (H, W) = `size`."""
     height, width = (2 * side for side in values.shape[:2])
     return image_ops.resize_area(values, height, width)[: size[0], : size[1]]

@@ -68,12 +68,8 @@ class CompletionResult:
 
     def without_batch(self) -> "CompletionResult":
         """Of a batch of one, its image's."""
-        return CompletionResult(
-            samples=self.samples[:, 0],
-            mean=self.mean[0],
-            uncertainty=self.uncertainty[0],
-            raw_samples=self.raw_samples[:, 0],
-            rounds=self.rounds,
-            distribution=self.distribution,
-            untrained=self.untrained,
+        samples, raw_samples = self.samples[:, 0], self.raw_samples[:, 0]
+        mean, uncertainty = self.mean[0], self.uncertainty[0]
+        return dataclasses.replace(
+            self, samples=samples, mean=mean, uncertainty=uncertainty, raw_samples=raw_samples
         )

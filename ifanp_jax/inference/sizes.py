@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,28 +48,15 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """How pictures are completed.
-
-    Attributes:
-      how: "own", "trained" or "tiles".
-      reason: a part of a sentence.
-    """
+class Choice(NamedTuple):
+    """How pictures are completed, "own", "trained" or "tiles"; and why, as a part of a sentence."""
 
     how: str
     reason: str
 
 
 def max_depth(image_shape: tuple[int, int, int]) -> float:
-    """Distance from a missing pixel to the nearest observed one up to which tiles need no coarser level.
-
-    Args:
-      image_shape: (H, W, C) of the training.
-
-    Returns:
-      Pixels.
-    """
+    """Pixels from a missing to the nearest observed one up to which tiles need no coarser level."""
     return max(SCATTERED_DEPTH, DEEP * min(image_shape[:2]))
 
 
@@ -77,15 +65,12 @@ def choose(model: ImageModel, image_shape: tuple[int, int, int], mask: np.ndarra
 
     Args:
       model: says what it takes by `takes_size`, and by `tile_margin` whether it can answer tile by tile.
-      image_shape: (H, W, C) of the training.
-      mask: bool (B, H, W, 1), True = observed.
-      limits: of memory and operations.
     """
     size, trained = mask.shape[1:3], image_shape[:2]
     shape = "x".join(str(side) for side in trained)
     if size == trained:
         return Choice("own", f"the pictures of the training have this size, {shape}")
-    if has_tiles(model):
+    if model.tile_margin() is not None:
         return Choice("tiles", "the model takes any size")
     if model.takes_size(size, trained):
         return Choice("trained", f"the model does not take {size[0]}x{size[1]} pixels")
@@ -102,22 +87,10 @@ def choose(model: ImageModel, image_shape: tuple[int, int, int], mask: np.ndarra
     return Choice("own", "the model takes this size, and the holes are small enough for it")
 
 
-def has_tiles(model: ImageModel) -> bool:
-    """Whether a model can complete a picture tile by tile."""
-    return model.tile_margin() is not None
-
-
 def count_at_once(
     model: ImageModel, size: tuple[int, int], num_samples: int, limits: Limits
 ) -> tuple[int, int]:
-    """How many samples, and how many images, go into one call.
-
-    Args:
-      model: says what a picture costs by `completion_bytes`.
-      size: (H, W) of the images.
-      num_samples: wanted in all.
-      limits: of positions and memory.
-    """
+    """How many samples, and how many images, go into one call."""
     h, w = size
     samples = min(num_samples, max(1, limits.positions_at_once // (h * w)))
     images = limits.positions_at_once // (h * w * samples)
@@ -128,14 +101,7 @@ def count_at_once(
 def check_own_size(
     model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
 ) -> None:
-    """Raises a UserError, before anything is compiled, when a picture cannot be completed at its own size.
-
-    Args:
-      model: says what it takes and costs by `takes_size` and `completion_bytes`.
-      image_shape: (H, W, C) of the training.
-      size: (H, W) of the picture.
-      limits: of memory and operations.
-    """
+    """Raises a UserError, before anything is compiled, when a picture cannot be completed at its own size."""
     (h, w), trained = size, image_shape[:2]
     if problem := model.takes_size(size, trained):
         raise UserError(f'{problem} With size="trained" (--size=trained) it is done for you.')
@@ -149,20 +115,14 @@ def check_own_size(
 def find_high_cost(
     model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int], limits: Limits
 ) -> str:
-    """The cost of a picture that is above its limit, in words; "" where all is well.
-
-    Args:
-      model: as of `check_own_size`, like the rest.
-      image_shape: (H, W, C) of the training, which is never too large.
-      size: (H, W) of the picture.
-      limits: of memory and operations.
-    """
+    """The cost of a picture that is above its limit, in words; "" where all is well."""
     if size[0] <= image_shape[0] and size[1] <= image_shape[1]:
         return ""
     needed, allowed = model.completion_bytes(size), find_num_bytes(limits)
     if needed > allowed:
         return f"{needed / 2**30:.1f} GiB of memory where {allowed / 2**30:.1f} may be used"
-    needed, allowed = count_operations(model, image_shape, size), _find_num_operations(limits)
+    default = CPU_OPERATIONS if jax.default_backend() == "cpu" else ACCELERATOR_OPERATIONS
+    needed, allowed = count_operations(model, image_shape, size), limits.num_operations or default
     return f"{needed / 1e12:.1f} TFLOP where {allowed / 1e12:.1f} are allowed" if needed > allowed else ""
 
 
@@ -173,31 +133,14 @@ def find_num_bytes(limits: Limits) -> int:
     return limits.num_bytes or int(MEMORY_SHARE * available)
 
 
-def _find_num_operations(limits):
-    default = CPU_OPERATIONS if jax.default_backend() == "cpu" else ACCELERATOR_OPERATIONS
-    return limits.num_operations or default
-
-
 @functools.cache  # tracing takes a second
 def count_operations(model: ImageModel, image_shape: tuple[int, int, int], size: tuple[int, int]) -> int:
-    """Operations of completing one picture once; nothing is compiled.
-
-    Args:
-      model: Flax module with the verb `complete`.
-      image_shape: (H, W, C) of the training.
-      size: (H, W) of the picture.
-    """
+    """Operations of completing one picture once; nothing is compiled."""
     return flops.count(*_trace_completion(model, image_shape, size))
 
 
 def check_rounds(model: ImageModel, image_shape: tuple[int, int, int], rounds: int) -> None:
-    """Raises a UserError, before anything is compiled, when a model cannot answer by so many rounds.
-
-    Args:
-      model: Flax module with the verb `complete`.
-      image_shape: (H, W, C) of the training.
-      rounds: wanted.
-    """
+    """Raises a UserError, before anything is compiled, when a model cannot answer by so many rounds."""
     if rounds > 1 and not _has_scale(model, image_shape):
         raise UserError(
             f"rounds is {rounds} but {type(model).__name__} was trained without a scale, so there is nothing "
@@ -229,16 +172,11 @@ def _trace_completion(model, image_shape, size):
 def list_untrained(
     config: ConfigDict | None, image_shape: tuple[int, int, int], masks: np.ndarray, how: str
 ) -> list[str]:
-    """What a model never saw in its training.
+    """What a model never saw in its training, in sentences.
 
     Args:
       config: of its run; None where it is not known.
-      image_shape: (H, W, C) of the training.
       masks: bool (B, H, W), True = observed; of a batch the picture farthest from the training counts.
-      how: it is completed, "own", "trained" or "tiles".
-
-    Returns:
-      Sentences.
     """
     notes, (h, w), (trained_h, trained_w) = [], masks.shape[1:], image_shape[:2]
     is_larger = max(h, w) > MAX_SIZE_RATIO * max(trained_h, trained_w)
@@ -279,9 +217,8 @@ def format_share(share: float) -> str:
 
 def _is_of_crops(config):
     """Whether a training saw parts of pictures at their own size: those look alike in any picture."""
-    if config is None or config.data.image_size:
-        return False
-    return bool(config.data.random_crop or config.data.tile_size)
+    data = {} if config is None else config.data
+    return bool(data and not data.image_size and (data.random_crop or data.tile_size))
 
 
 def _is_scattered(config):

@@ -51,24 +51,14 @@ ADVICE = "take a new copy of the file, or install the package or export the mode
 
 
 def find_file(path: pathlib.Path) -> pathlib.Path | None:
-    """The file that a path means: itself, or that of an export, which may be missing; None for a training.
-
-    Args:
-      path: of a file or a folder.
-    """
+    """The file that a path means: itself, or that of an export, which may be missing; None for a training."""
     if path.is_dir() and any((path / name).is_file() for name in (FILE_NAME, PROGRAM_NAME)):
         return path / FILE_NAME
     return path if path.is_file() else None
 
 
 def read(path: pathlib.Path) -> Model:
-    """Reads and checks a file, and says its licence once.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The model, its variables in float32; `about` is the whole header.
+    """Reads and checks a file, and says its licence once; `about` is its whole header.
 
     Raises:
       UserError: when the file is missing or damaged, or of another format or program.
@@ -90,13 +80,7 @@ def read(path: pathlib.Path) -> Model:
 
 
 def read_record(path: pathlib.Path) -> dict[str, str]:
-    """Reads the header alone.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The fields by name.
+    """Reads the header alone: the fields by name.
 
     Raises:
       UserError: when it cannot be read, or is of another format or program.
@@ -120,7 +104,6 @@ def serialize(model: Model, *, dtype: str = "float32", about: Mapping[str, str] 
     """The content of the file of a model.
 
     Args:
-      model: trained.
       dtype: of what is stored of float32 arrays, of DTYPES.
       about: fields beside those that follow from the model; `licence` and `notice` are empty without it.
     """
@@ -141,17 +124,10 @@ def serialize(model: Model, *, dtype: str = "float32", about: Mapping[str, str] 
 
 
 def hash_all(record: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of a record and of tensors.
+    """SHA-256 of a record and of tensors, hexadecimal.
 
     Hashed are the record without `sha256` as JSON with sorted names, and then for each tensor by its name:
     the line "name dtype shape" and its bytes in C order.
-
-    Args:
-      record: fields by name.
-      arrays: by name.
-
-    Returns:
-      64 hexadecimal digits.
     """
     fields = {name: value for name, value in record.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
@@ -163,12 +139,7 @@ def hash_all(record: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str
 
 
 def to_arrays(variables: Mapping[str, Any], *, dtype: str = "float32") -> dict[str, np.ndarray]:
-    """The tensors of a file by name.
-
-    Args:
-      variables: of a model.
-      dtype: that float32 arrays take.
-    """
+    """The tensors of a file by name; `dtype` is what float32 arrays take."""
     arrays = {name: np.asarray(x, order="C") for name, x in flatten(jax.device_get(variables)).items()}
     return {name: x.astype(dtype) if x.dtype == np.float32 else x for name, x in arrays.items()}
 

@@ -15,19 +15,12 @@ SIDES = (128, 256, 512)  # pixels; each is one compiled program
 
 
 class Tile(NamedTuple):
-    """A square of a picture and the part of it whose answers are used.
+    """A square of a picture and the part of it whose answers are used."""
 
-    Attributes:
-      top: first row.
-      left: first column.
-      side: in pixels; rows and columns beyond the picture are padding.
-      core: rows and columns of the picture, as slices.
-    """
-
-    top: int
-    left: int
-    side: int
-    core: tuple[slice, slice]
+    top: int  # first row
+    left: int  # first column
+    side: int  # in pixels; rows and columns beyond the picture are padding
+    core: tuple[slice, slice]  # rows and columns of the picture
 
     def cut(self, values: np.ndarray) -> np.ndarray:
         """The tile's part of (H, W, D), with zeros beyond the picture; (1, side, side, D)."""
@@ -45,10 +38,17 @@ class Tile(NamedTuple):
 
     def cut_core(self, answer: np.ndarray) -> np.ndarray:
         """The core's part of an answer (side, side, ...) for the tile."""
-        rows, columns = self.core
-        return answer[
-            rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
-        ]
+        starts = zip(self.core, (self.top, self.left), strict=True)
+        return answer[tuple(slice(part.start - first, part.stop - first) for part, first in starts)]
+
+
+def find_box(pixels: np.ndarray, *, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns around the True pixels of a bool (H, W), which may be none, and a margin."""
+    lines = [np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0)]
+    if not len(lines[0]):
+        return slice(0, 0), slice(0, 0)
+    ends = [(max(0, int(line[0]) - margin), int(line[-1]) + 1 + margin) for line in lines]
+    return tuple(slice(start, min(end, n)) for (start, end), n in zip(ends, pixels.shape, strict=True))
 
 
 def choose(wanted: np.ndarray, *, margin: int, cell: int, sides: tuple[int, ...] = SIDES) -> list[Tile]:
@@ -63,39 +63,33 @@ def choose(wanted: np.ndarray, *, margin: int, cell: int, sides: tuple[int, ...]
     Returns:
       The tiles, row by row; none where nothing is wanted.
     """
-    size = wanted.shape
-    rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
-    if len(rows) == 0:
+    size, box, best = wanted.shape, find_box(wanted), []
+    if box[0].stop == 0:
         return []
-    spans = [(int(line[0]), int(line[-1]) + 1) for line in (rows, columns)]
-    best = []
     for side in (*sides, 4 * margin) if max(sides) <= 2 * margin else sides:
         if side <= 2 * margin and max(size) > side:
             continue
-        tiles = _cover(wanted, spans, side, margin, cell)
+        tiles = _cover(wanted, box, side, margin, cell)
         if not best or len(tiles) * side**2 <= len(best) * best[0].side ** 2:
             best = tiles
     return best
 
 
-def _cover(wanted, spans, side, margin, cell):
-    tiles = []
-    lines = [
-        _cover_line(span, length, side, margin, cell)
-        for span, length in zip(spans, wanted.shape, strict=True)
+def _cover(wanted, box, side, margin, cell):
+    spans = zip(box, wanted.shape, strict=True)
+    down, across = (_cover_line(span, length, side, margin, cell) for span, length in spans)
+    return [
+        Tile(top, left, side, (rows, columns))
+        for top, rows in down
+        for left, columns in across
+        if wanted[rows, columns].any()
     ]
-    for top, rows in lines[0]:
-        for left, columns in lines[1]:
-            if wanted[rows, columns].any():
-                tiles.append(Tile(top, left, side, (rows, columns)))
-    return tiles
 
 
 def _cover_line(span, length, side, margin, cell):
     """(start, core) of the tiles along one axis; their cores follow each other through the span."""
-    first, end = span
+    position, end, found = span.start, span.stop, []
     most = max(0, -(-length // cell) * cell - side)  # the last place where a tile begins
-    found, position = [], first
     while position < end:
         start = min(max(0, position // cell * cell - margin), most)
         stop = end if start == most else min(end, start + side - margin)

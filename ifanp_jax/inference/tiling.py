@@ -36,13 +36,10 @@ def complete(
     may_lower_rounds: bool,
     listener: Listener | None = None,
 ) -> CompletionResult:
-    """Completes images one after the other, each of any size.
+    """Completes images (B, H, W, C) one after the other, each of any size.
 
     Args:
       model: an `inference.model.Model` whose module has a `tile_margin`.
-      image: float32 (B, H, W, C) in [0, 1], 0 where unobserved.
-      mask: bool (B, H, W, 1), True = observed.
-      options: with their rounds.
       may_lower_rounds: True takes one round where there would be too many draws.
       listener: is told how far the picture is.
     """
@@ -53,7 +50,8 @@ def complete(
         depth = pyramid.measure_depth(known, beyond=max_depth)
         levels = pyramid.make_levels(values, known, depth, max_depth)
         picture = TiledPicture.cut(tile_model, levels, model.limits.tile_sides, Progress(listener=listener))
-        draws = options.num_samples * options.rounds * picture.num_pixels
+        _, num_pixels = picture.count_work(0, 0)
+        draws = options.num_samples * options.rounds * num_pixels
         is_lowered = may_lower_rounds and draws > model.limits.draws_at_once
         rounds = 1 if is_lowered else options.rounds
         taken.append(rounds)
@@ -85,14 +83,13 @@ def _complete_picture(picture, options, rounds):
 
 def _say(picture, depth, max_depth, options, rounds):
     """One line: what is done, and why; and in how many rounds."""
-    (h, w), num_levels = depth.shape, len(picture.levels)
+    (h, w), num_levels, (num_tiles, _) = depth.shape, len(picture.levels), picture.count_work(0, 0)
     sides = {tile.side for cut in picture.tiles for tile in cut}
     if not sides:
         return
-    sides = sorted({min(sides), max(sides)})
+    sides = " to ".join(f"{x}x{x}" for x in sorted({min(sides), max(sides)}))
     line = (
-        f"Completing {h}x{w} pixels in {picture.num_tiles} "
-        f"{'tile' if picture.num_tiles == 1 else 'tiles'} of {' to '.join(f'{x}x{x}' for x in sides)}, "
+        f"Completing {h}x{w} pixels in {num_tiles} {'tile' if num_tiles == 1 else 'tiles'} of {sides}, "
         "only where something is missing"
     )
     if num_levels > 1:
@@ -133,27 +130,10 @@ class TiledPicture:
     def cut(
         cls, model: "TileModel", levels: list[Level], sides: tuple[int, ...], progress: Progress
     ) -> "TiledPicture":
-        """Cuts every level into tiles.
-
-        Args:
-          model: that will answer them.
-          levels: of `pyramid.make_levels`.
-          sides: that the tiles may have, see `tiles.choose`.
-          progress: is told what is done.
-        """
+        """Cuts every level into tiles of some of the `sides`, see `tiles.choose`."""
         margin, cell = model.module.tile_margin(), model.module.cell
         cuts = [tiles.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in levels]
         return cls(model, levels, cuts, progress)
-
-    @property
-    def num_tiles(self) -> int:
-        """Calls of the model that one pass takes, all levels together."""
-        return self.count_work(0, 0)[0]
-
-    @property
-    def num_pixels(self) -> int:
-        """Pixels of those calls."""
-        return self.count_work(0, 0)[1]
 
     def count_work(self, num_draws: int, num_rounds: int) -> tuple[int, int]:
         """The calls of `predict` and of so many calls of `draw`, and the pixels of all of them."""
@@ -170,16 +150,7 @@ class TiledPicture:
         return self._climb(self._sweep, is_mean=True)
 
     def draw(self, generator: np.random.Generator, *, num_rounds: int, temperature: float) -> np.ndarray:
-        """Draws a sample by rounds.
-
-        Args:
-          generator: of order and noise.
-          num_rounds: R, see `autoregressive`.
-          temperature: factor of the noise.
-
-        Returns:
-          float32 (H, W, C) in [0, 1], known pixels kept.
-        """
+        """Draws a sample by rounds, float32 (H, W, C) in [0, 1], known pixels kept."""
 
         def fill(image, known, wanted, cut):
             order = generator.permutation(np.flatnonzero(wanted))
@@ -216,24 +187,14 @@ class TiledPicture:
         return values, scale
 
     def _sweep(self, image, known, wanted, cut, noise=None):
-        """Answers the wanted pixels from the known ones.
+        """Answers the wanted pixels of an image (H, W, C), which are unknown, from the known ones.
 
-        Args:
-          image: float32 (H, W, C), any value where neither known nor wanted.
-          known: bool (H, W).
-          wanted: bool (H, W), a subset of the pixels that are not known.
-          cut: tiles.
-          noise: what is added to the mean, in standard deviations; None = nothing.
-
-        Returns:
-          The image with the wanted pixels' answers in [0, 1]; and their standard deviation, float32
-          (H, W, C), 0 elsewhere, or None.
+        `noise`, in standard deviations, is added to the mean. Returns the image with the answers in [0, 1];
+        and their standard deviation, 0 elsewhere, or None.
         """
         values, scale = image.copy(), None
-        due, idle = [], []
-        for tile in cut:
-            (due if wanted[tile.core].any() else idle).append(tile)
-        self.progress.advance([tile.side**2 for tile in idle])
+        due = [tile for tile in cut if wanted[tile.core].any()]
+        self.progress.advance([tile.side**2 for tile in cut if not wanted[tile.core].any()])
         for answered in self.model.answer(due, image, known):
             for tile, answer in answered:
                 part, mean = wanted[tile.core], answer.mean
@@ -255,18 +216,11 @@ def _draw_noise(generator, pixels, channels):
 
 
 class TileAnswer(NamedTuple):
-    """What a model says of the core of a tile, float32; None as in `models.base.Completion`.
+    """What a model says of the core of a tile, as `models.base.Completion`."""
 
-    Attributes:
-      mean: (H, W, C).
-      scale: (H, W, C), standard deviations, or None.
-      cholesky: (H, W, C, C), factor of a pixel's covariance, or None.
-      distribution: "normal" or "student_t".
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray | None
-    cholesky: np.ndarray | None
+    mean: np.ndarray  # float32 (H, W, C)
+    scale: np.ndarray | None  # likewise
+    cholesky: np.ndarray | None  # float32 (H, W, C, C)
     distribution: str
 
 
@@ -286,13 +240,7 @@ class TileModel:
 
     @classmethod
     def make(cls, module: nn.Module, variables, limits: Limits) -> "TileModel":
-        """Takes all local devices, or on a CPU as many as have the memory for a tile each.
-
-        Args:
-          module: says what a tile costs by `completion_bytes`.
-          variables: its parameters and other collections.
-          limits: of memory, and the sides of the tiles.
-        """
+        """Takes all local devices, or on a CPU as many as have the memory for a tile each."""
         devices, side = jax.local_devices(), max(limits.tile_sides)
         if devices[0].platform == "cpu":
             fitting = sizes.find_num_bytes(limits) // module.completion_bytes((side, side))
@@ -310,9 +258,7 @@ class TileModel:
         """Answers tiles of one side from the known pixels.
 
         Args:
-          due: tiles of the picture.
           image: float32 (H, W, C), any value where unknown.
-          known: bool (H, W).
 
         Yields:
           The tiles of each call with their answers, in their order.

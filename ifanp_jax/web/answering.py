@@ -49,14 +49,7 @@ class Answering:
         }
 
     def answer(self, fields: dict[str, bytes], *, on_progress: Listener | None = None) -> dict[str, Any]:
-        """Completes.
-
-        Args:
-          fields: of FIELDS, as the client sent them.
-          on_progress: as of `Model.complete`.
-
-        Returns:
-          What is sent as JSON.
+        """Completes what the client sent, of FIELDS, and returns what is sent as JSON.
 
         Raises:
           UserError: for what the client must change.
@@ -68,29 +61,28 @@ class Answering:
         options = self._read_options(fields)
         max_pixels = self.settings.max_pixels
         original = picture_file.decode(fields["image"], name="The picture", max_pixels=max_pixels)
-        picture = original.values
-        observed = self._read_mask(fields, picture)
-        if picture[..., 0].size * options.num_samples > self.settings.max_answer_pixels:
+        observed = self._read_mask(fields, original.values)
+        if observed.size * options.num_samples > self.settings.max_answer_pixels:
             raise image_ops.TooLargeError(
-                f"{options.num_samples} answers of {picture[..., 0].size:,} pixels are more than the "
+                f"{options.num_samples} answers of {observed.size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
         answer = self._complete(original, observed, options, on_progress)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
-        num_samples = _read_number(fields, "num_samples", 4)
-        seed = _read_number(fields, "seed", 0)
-        rounds = _read_number(fields, "rounds", 0) if fields.get("rounds") else None  # None: the model's own
-        size = fields.get("size", b"auto").decode("utf-8", "replace")
+        numbers = {"num_samples": 4, "seed": 0, "rounds": None}  # rounds: the model's own
+        for name in numbers:
+            if fields.get(name) or (name in fields and name != "rounds"):
+                numbers[name] = _read_number(fields, name)
         limits = {"num_samples": self.settings.max_samples, "rounds": self.settings.max_rounds}
-        for name, value in (("num_samples", num_samples), ("rounds", rounds or 0)):
-            if value > limits[name]:
-                raise UserError(f"{name} is {value} but at most {limits[name]} are allowed.")
-        return CompletionOptions(num_samples=num_samples, seed=seed, size=size, rounds=rounds)
+        for name, limit in limits.items():
+            if (numbers[name] or 0) > limit:
+                raise UserError(f"{name} is {numbers[name]} but at most {limit} are allowed.")
+        return CompletionOptions(size=_read_text(fields, "size", "auto"), **numbers)
 
     def _read_mask(self, fields, picture):
-        white = fields.get("white", b"missing").decode("utf-8", "replace")
+        white = _read_text(fields, "white", "missing")
         if white not in WHITE:
             raise UserError(f'white is {white[:20]!r} but must be "missing" or "observed".')
         max_pixels = self.settings.max_pixels
@@ -117,6 +109,8 @@ class Answering:
         own = original.get_metadata(model.image_shape[-1])
         files = {name: _to_base64(x, None if name == "uncertainty" else own) for name, x in drawn.items()}
         h, w, c = drawn["mean"].shape
+        # Say so where several answers were wanted and all are the same.
+        are_equal = options.num_samples > 1 and result.rounds < wanted.rounds
         return {
             "width": w,
             "height": h,
@@ -130,7 +124,7 @@ class Answering:
             "warnings": [
                 *mask_files.describe(observed, "the picture")[1],
                 *result.untrained,
-                *_list_equal(wanted, result.rounds),
+                *([wanted.describe_one_round()] if are_equal else ()),
                 *original.list_losses("The picture", model.image_shape[-1]),
             ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
@@ -147,18 +141,15 @@ class Answering:
         self._programs.add(program)
 
 
-def _read_number(fields, name, default):
-    text = fields.get(name, str(default).encode()).decode("utf-8", "replace")
+def _read_text(fields, name, default=""):
+    return fields[name].decode("utf-8", "replace") if name in fields else default
+
+
+def _read_number(fields, name):
+    text = _read_text(fields, name)
     if not (text.isascii() and text.isdecimal() and len(text) < 12):
         raise UserError(f"{name} is {text[:20]!r} but must be a whole number.")
     return int(text)
-
-
-def _list_equal(options, rounds):
-    """What a person should know who asked for several answers and gets one of them several times."""
-    if options.num_samples == 1 or rounds >= options.rounds:
-        return []
-    return [options.describe_one_round()]
 
 
 def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:

@@ -43,20 +43,15 @@ class Complete:
             seconds=settings.upload_seconds,
             take=job.take,
         )
-        job.token = _read_token(fields)
+        job.token = fields.get("job", b"").decode("utf-8", "replace")
+        if job.token and not TOKEN.fullmatch(job.token):
+            raise HTTPException(400, "job must have 8 to 64 letters, digits, - or _.")
         return await self.jobs.run(
             job,
             lambda: json.dumps(self.answers.answer(fields, on_progress=job.note_progress)).encode(),
             seconds=settings.answer_seconds,
             receive=request.receive,
         )
-
-
-def _read_token(fields):
-    token = fields.get("job", b"").decode("utf-8", "replace")
-    if token and not TOKEN.fullmatch(token):
-        raise HTTPException(400, "job must have 8 to 64 letters, digits, - or _.")
-    return token
 
 
 async def _send(send, body, seconds):

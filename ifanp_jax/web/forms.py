@@ -81,10 +81,8 @@ async def read(
     """Reads the body of a request.
 
     Args:
-      request: of Starlette.
       names: of the parts that there may be.
       max_bytes: of the body.
-      seconds: that it may take.
       take: called with the size of every chunk before it is kept; may refuse it by an exception.
 
     Returns:
@@ -118,12 +116,7 @@ async def read(
 
 
 async def drain(request, *, seconds: float) -> None:
-    """Reads a body and drops it, so that a client that only listens afterwards hears the answer.
-
-    Args:
-      request: of Starlette.
-      seconds: that it may take.
-    """
+    """Reads a body and drops it, so that a client that only listens afterwards hears the answer."""
     async for _ in _stream(request, seconds):
         pass
 

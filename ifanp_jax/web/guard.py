@@ -1,5 +1,6 @@
 """Who may ask, and what every answer says to the browser: an ASGI middleware."""
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -58,15 +59,19 @@ class Guard:
         if not self._is_known(_without_port(host)):
             return f"The host {host[:100]!r} is not this server: open it by the address that it printed."
         origins = headers.getlist("origin")
-        if any(origin.lower().partition("://")[2] != host.lower() for origin in origins):
-            return "The request comes from another site: only this server's own page may send it."
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        is_foreign = any(origin.lower().partition("://")[2] != host.lower() for origin in origins)
+        is_cross_site = headers.get("sec-fetch-site") == "cross-site"
+        if is_foreign or (is_cross_site and headers.get("sec-fetch-mode") != "navigate"):
             return "The request comes from another site: only this server's own page may send it."
         return ""
 
     def _is_known(self, name):
         # With --host other than this machine's own any address may be this server; a name may be a trap.
-        return name in self.names or (not self.is_loopback and _is_address(name))
+        if name in self.names or self.is_loopback:
+            return name in self.names
+        with contextlib.suppress(ValueError):
+            return bool(ipaddress.ip_address(name))
+        return False
 
 
 def _without_port(host: str) -> str:
@@ -76,21 +81,8 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def list_urls(host: str, port: int) -> Iterable[str]:
-    """Where a browser on this machine, or on another one, finds the page.
-
-    Args:
-      host: that the server listens on.
-      port: likewise.
-    """
+    """Where a browser on this machine, or on another one, finds the page."""
     if host in ("0.0.0.0", "::", ""):
         return [f"http://127.0.0.1:{port}/", f"http://{socket.gethostname()}:{port}/"]
     return [f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"]

@@ -43,11 +43,6 @@ class Job:
     def note_progress(self, done: int, total: int, seconds_left: float | None) -> None:
         """Keeps how far it is; ends what runs where nobody waits for it any more.
 
-        Args:
-          done: tiles.
-          total: tiles.
-          seconds_left: None = not known yet.
-
         Raises:
           GoneError: the client left, or the time is over.
         """
@@ -108,23 +103,21 @@ class Jobs:
                 if job.started is None:
                     return {"state": "waiting", "ahead": index}
                 state = {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
-                return state | (_describe_progress(*job.progress) if job.progress else {})
+                if job.progress:
+                    state["done"], state["total"], left = job.progress
+                    state |= {} if left is None else {"seconds_left": round(left, 1)}
+                return state
         return None
 
     async def run(self, job: Job, work: Callable[[], Any], *, seconds: float, receive) -> Any:
-        """Runs `work` in a thread, when it is its turn.
+        """What `work()` returns, run in a thread when it is its turn.
 
         After the time, or when the client has left, the answer is dropped. What runs ends after the tile that
         it is at; what has no tiles runs to its end. Then the next job begins.
 
         Args:
-          job: admitted.
-          work: takes no arguments.
           seconds: from now to the answer.
           receive: of ASGI; says when the client leaves.
-
-        Returns:
-          What `work` returned.
 
         Raises:
           GoneError: the client left.
@@ -171,11 +164,6 @@ class Jobs:
         # A daemon: the end of the process does not wait for it.
         threading.Thread(target=_fulfil, args=(future, work), name="completion", daemon=True).start()
         return await asyncio.wrap_future(future)
-
-
-def _describe_progress(done, total, seconds_left):
-    left = {} if seconds_left is None else {"seconds_left": round(seconds_left, 1)}
-    return {"done": done, "total": total, **left}
 
 
 def _fulfil(future, work):

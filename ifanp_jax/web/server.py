@@ -42,9 +42,7 @@ def make_app(served: Served, *, host: str = "127.0.0.1", settings: Settings = DE
     """The ASGI application.
 
     Args:
-      served: the model.
       host: that the server listens on: the name that a Host header may have.
-      settings: limits.
 
     Returns:
       The application; its attribute `jobs` is what is under way.
@@ -116,10 +114,8 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
     """Serves until SIGTERM or SIGINT, and then returns; or ends the process with 0 where a job still runs.
 
     Args:
-      served: the model.
       host: address to listen on; only "127.0.0.1" keeps other machines out.
       port: 0 = any free one.
-      settings: limits.
 
     Raises:
       UserError: the address cannot be used.
