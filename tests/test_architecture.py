@@ -128,3 +128,20 @@ def test_no_part_of_another_package_is_used_that_is_not_public():
         and any(part.startswith("_") for part in name.split("."))
     }
     assert private == {("ifanp_jax.runtime.heartbeat", "jax._src.distributed")}
+
+
+def test_a_picture_is_completed_without_what_only_trainings_need(tmp_path):
+    from PIL import Image
+
+    Image.new("L", (28, 28), 90).save(tmp_path / "a.png")
+    mask = Image.new("L", (28, 28), 255)
+    mask.paste(0, (8, 8, 12, 12))
+    mask.save(tmp_path / "m.png")
+    words = ["complete", "--model=mnist28", "--num_samples=1", "--rounds=1", f"--input={tmp_path / 'a.png'}"]
+    words += [f"--mask={tmp_path / 'm.png'}", f"--output={tmp_path / 'done'}"]
+    loaded = loaded_by(
+        f"import sys; sys.argv[1:] = {words!r}\nfrom ifanp_jax import main\ntry: main.run()\n"
+        "except SystemExit as end: assert not end.code"
+    )
+    assert (tmp_path / "done/a_mean.png").is_file()
+    assert not {"tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "sklearn"} & loaded
