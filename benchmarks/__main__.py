@@ -129,12 +129,7 @@ WITH_CONFIG = {
 
 
 def main(command: str, holders: dict[str, flags.FlagHolder]) -> None:
-    """Measures, prints the table and writes the numbers.
-
-    Args:
-      command: the first word of the command line.
-      holders: from `define_flags`.
-    """
+    """Measures, prints the table and writes the numbers."""
     config, given = command_line.get_config(), {name: holder.value for name, holder in holders.items()}
     commands = {**WITHOUT_CONFIG, **WITH_CONFIG}
     if command not in commands:

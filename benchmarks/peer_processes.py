@@ -29,9 +29,7 @@ class Peer:
     """One implementation of a task.
 
     Attributes:
-      name: as the table says it.
       kind: of NEEDS.
-      folder: of the task.
     """
 
     name: str
@@ -41,10 +39,6 @@ class Peer:
 
 def find_python(kind: str, pythons: tuple[str, ...]) -> str | None:
     """The first Python that has what a kind of peer needs, this one after those given; None without any.
-
-    Args:
-      kind: of NEEDS.
-      pythons: paths of interpreters.
 
     Raises:
       UserError: when one of them does not run.

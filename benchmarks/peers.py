@@ -104,10 +104,6 @@ HEAD = (
 def run(*, pythons: tuple[str, ...] = (), effort: Effort = FULL_EFFORT) -> dict:
     """Measures every family.
 
-    Args:
-      pythons: interpreters in which peers are installed.
-      effort: how long and how large.
-
     Returns:
       What `--output` holds: facts of the machine, `rows` and what was `left_out`, with the reason.
     """
@@ -210,13 +206,7 @@ def _finish(row, worker, effort):
 
 
 def make_members(name: str, folder: pathlib.Path, effort: Effort) -> list[Peer]:
-    """Writes the tasks of a family and lists who does them.
-
-    Args:
-      name: of FAMILIES.
-      folder: a new one.
-      effort: how large.
-    """
+    """Writes the tasks of a family and lists who does them."""
     family, arrays, members = FAMILIES[name], make_arrays(effort), []
     if family.config:
         run = make_run(family, effort)
@@ -292,13 +282,7 @@ def draw_weights(run: runs.Run) -> dict:
 
 
 def expect(run: runs.Run, weights: dict, arrays: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The noise of the first step (B, Z), and our terms of it, its loss and the length of its gradient.
-
-    Args:
-      run: that has not begun.
-      weights: from `draw_weights`.
-      arrays: from `make_arrays`.
-    """
+    """The noise of the first step (B, Z), and our terms of it, its loss and the length of its gradient."""
     model, key = run.module, jax.random.key(SEED)
     image, mask = arrays["image"], arrays["mask"]
     rngs, latent_dim = {"sample": jax.random.fold_in(key, 0)}, run.config.model.get("latent_dim", 0)

@@ -96,12 +96,7 @@ def _summarise(classical, fraction, looks):
 
 
 def find_passing(curve: list[tuple[float, float]], level: float) -> float | None:
-    """The first time at which a curve of (minutes, dB) reaches a level, by straight lines; None if never.
-
-    Args:
-      curve: by time.
-      level: in dB.
-    """
+    """The first time at which a curve of (minutes, dB) reaches a level, by straight lines; None if never."""
     before = None
     for minutes, psnr in curve:
         if psnr >= level:

@@ -65,12 +65,7 @@ def list_config_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def measure_saves(new: runs.Run, workdir: pathlib.Path) -> dict:
-    """Milliseconds that a save keeps the training waiting, and until it is on disk; its size in bytes.
-
-    Args:
-      new: a training that has not begun.
-      workdir: a new folder.
-    """
+    """Milliseconds that a save keeps the training waiting, and until it is on disk; its size in bytes."""
     init = jax.jit(lambda key: new.step.init(key, new.image_shape))
     state = jax.block_until_ready(init(jax.random.key(0)))
     blocking, whole = [], []
@@ -90,12 +85,7 @@ def measure_saves(new: runs.Run, workdir: pathlib.Path) -> dict:
 
 
 def measure_processes(arguments: list[str], folder: pathlib.Path) -> dict:
-    """Seconds to the end of the first step, without and with compiled programs, and from SIGTERM to the exit.
-
-    Args:
-      arguments: that make the configuration.
-      folder: for the runs.
-    """
+    """Seconds to the first step, without and with compiled programs, and from SIGTERM to the exit."""
     cache = f"--compilation_cache={folder / 'cache'}"
     seconds = {"cold": [], "filling": [], "warm": [], "exit": []}
     for index in range(NUM_RUNS):
@@ -150,11 +140,7 @@ def _wait_for_first_step(process, log):
 
 
 def list_lines(result: dict) -> list[str]:
-    """The lines of the table in Markdown: what was measured, and the value.
-
-    Args:
-      result: of `run`.
-    """
+    """The lines of the table in Markdown: what was measured, and the value."""
     size = f"{result['save_bytes'] / 2**20:.1f} MiB"
     rows = [
         (f"a save of {size} keeps the training waiting", f"{result['save_blocking_milliseconds']:.0f} ms"),

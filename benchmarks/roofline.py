@@ -31,13 +31,7 @@ from ifanp_jax.training import runs
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """Public numbers of an accelerator.
-
-    Attributes:
-      name: of it.
-      flops_per_second: of bfloat16 products.
-      bytes_per_second: of its memory.
-    """
+    """Public numbers of an accelerator."""
 
     name: str
     flops_per_second: float
@@ -52,10 +46,6 @@ WHOLE, REST = "whole step", "optimiser and the rest"
 
 def run(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict:
     """Counts every part of a step, forward and backward, and the whole.
-
-    Args:
-      config: from `benchmark.prepare`.
-      image_shape: (H, W, C).
 
     Returns:
       What `--output` holds: `rows` with `flops`, `bytes` and the bounds in milliseconds.
@@ -81,23 +71,13 @@ def list_products(new: runs.Run) -> list[flops.Product]:
 
 
 def part_of(scope: str, model: str) -> str:
-    """The part of the model that a scope lies in, such as "decoder" of "jvp(Model)/Model.decode/decoder/...".
-
-    Args:
-      scope: of a product.
-      model: name of the model's class.
-    """
+    """The part of the model that a scope lies in: "decoder" of "jvp(Model)/Model.decode/decoder/..."."""
     names = [name for name in scope.split("/") if name and not re.fullmatch(r"\w+\(.*\)", name)]
     return next((name for name in names if name.partition(".")[0] != model), REST)
 
 
 def count(name: str, products: Iterable[flops.Product]) -> dict:
-    """Operations and bytes of some products, and each device's bound.
-
-    Args:
-      name: of the part.
-      products: that it does.
-    """
+    """Operations and bytes of some products, and each device's bound."""
     num_flops = sum(product.flops for product in products)
     num_bytes = BYTES_PER_VALUE * sum(product.num_values for product in products)
     bounds = {device.name: bound(num_flops, num_bytes, device) for device in DEVICES}
@@ -105,13 +85,7 @@ def count(name: str, products: Iterable[flops.Product]) -> dict:
 
 
 def bound(num_flops: float, num_bytes: float, device: Device) -> dict:
-    """The least milliseconds, and whether "products" or "memory" is the reason.
-
-    Args:
-      num_flops: of products and convolutions.
-      num_bytes: read and written.
-      device: of DEVICES.
-    """
+    """The least milliseconds, and whether "products" or "memory" is the reason."""
     products, memory = num_flops / device.flops_per_second, num_bytes / device.bytes_per_second
     reason = "products" if products > memory else "memory"
     return {"milliseconds": 1e3 * max(products, memory), "reason": reason}

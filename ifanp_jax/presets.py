@@ -136,12 +136,6 @@ def use_our_training(config: ConfigDict) -> ConfigDict:
     One scale per image for the mean and a scale head beside it; contexts of every kind and size, each image
     its own; flips; Muon for kernels; a moving average of the parameters; the loss counts unobserved values.
     The evaluation also measures samples by rounds.
-
-    Args:
-      config: changed.
-
-    Returns:
-      The same.
     """
     config.model.update(likelihood="per_image", sigma_floor=0.004)
     if config.model.name != "multiscale_np.MultiscaleNP":
@@ -158,15 +152,7 @@ def use_our_training(config: ConfigDict) -> ConfigDict:
 
 
 def as_change(before: ConfigDict, after: ConfigDict) -> dict[str, dict[str, Any]]:
-    """The fields in which one configuration of a model differs from another, as a change of a study.
-
-    Args:
-      before: of the study's training.
-      after: the same model by the other training.
-
-    Returns:
-      Fields and values by group.
-    """
+    """The fields in which one configuration of a model differs from another, as a change of a study."""
     found = {}
     for group in ("data", "mask", "model", "objective", "train", "evaluate"):
         old, new = before[group].to_dict(), after[group].to_dict()
@@ -197,9 +183,6 @@ def add_study(
         `order`: pairs (lower, higher) of models whose differences are shown.
         `variants`: models of figures C and D; `figure_a`, `figure_b`: of those figures.
         `published`: (model, ((fraction, raw PSNR in dB, KL), ...)) as a paper prints it.
-
-    Returns:
-      The same configuration.
     """
     fields = {}  # each model's own, by file and class
     for name in dict.fromkeys(name.partition("-")[0] for name in names):

@@ -52,12 +52,7 @@ def read(path: pathlib.Path, *, licence: str) -> str:
 
 
 def fill(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes the measured part of a card.
-
-    Args:
-      path: of a card that `read` takes.
-      values: from `packing.list_values`.
-    """
+    """Writes the measured part of a card."""
     text = read(path, licence=values["licence"])
     before, _, rest = text.partition(f"\n{BEGIN}\n")
     _, _, after = f"\n{rest}".partition(f"\n{END}\n")  # nothing stands between the lines at first
@@ -66,11 +61,7 @@ def fill(path: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def list_lines(values: dict[str, Any]) -> list[str]:
-    """The lines of the measured part: results, facts, and the command.
-
-    Args:
-      values: from `packing.list_values`.
-    """
+    """The lines of the measured part: results, facts, and the command."""
     rows, evaluate = values["validation"], values["config"]["evaluate"]
     columns = [column for column in COLUMNS if any(column[1] in row for row in rows)]
     head = ["context", "n", *(title for title, _, _ in columns), "best classical"]

@@ -72,9 +72,6 @@ class Request:
 def load(workdir: str | pathlib.Path) -> tuple[Model, dict[str, Any], np.ndarray]:
     """What a working directory holds: the model, its evaluation, and its held-out images, read again.
 
-    Args:
-      workdir: of a training that was evaluated.
-
     Raises:
       UserError: when one of them is missing, or the evaluation is of another step.
     """
@@ -153,12 +150,7 @@ def _check(request):
 
 
 def describe(model: Model, evaluation: dict[str, Any]) -> dict[str, str]:
-    """What a model and its evaluation say, as fields of `FIELDS`.
-
-    Args:
-      model: trained.
-      evaluation: of `evaluation.json`.
-    """
+    """What a model and its evaluation say, as fields of `FIELDS`."""
     data = model.config.data
     num_images = {part: evaluation[part]["num_images"] for part in ("training_images", "held_out_images")}
     return {
@@ -183,21 +175,13 @@ def without_places(model):
 
 
 def list_values(record: Mapping[str, str]) -> dict[str, Any]:
-    """The header of a shipped model with its JSON fields as values.
-
-    Args:
-      record: fields by name.
-    """
+    """The header of a shipped model with its JSON fields as values."""
     parsed = {name: json.loads(record[name]) for name in ("config", "image_shape", "validation", "rounding")}
     return dict(record) | parsed
 
 
 def describe_crop(data: ConfigDict) -> str:
-    """What of each image is used, in words.
-
-    Args:
-      data: of a configuration.
-    """
+    """What of each image is used, in words."""
     words = []
     if data.tile_size:
         reduced = f"the shorter side brought to {data.image_size}, " if data.image_size else ""
@@ -220,11 +204,7 @@ def describe_crop(data: ConfigDict) -> str:
 
 
 def list_numbers(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """The numbers of an evaluation, cell by cell.
-
-    Args:
-      evaluation: of `evaluation.json`.
-    """
+    """The numbers of an evaluation, cell by cell."""
     rows = []
     for cell in evaluation["cells"]:
         row = {"mask": cell["mask"], "observed": cell["fraction"]}

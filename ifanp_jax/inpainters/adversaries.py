@@ -76,9 +76,6 @@ class Adversary:
 def get(model: nn.Module) -> Adversary:
     """The entry of a model's family.
 
-    Args:
-      model: Flax module.
-
     Raises:
       UserError: when its family has none.
     """
@@ -92,12 +89,7 @@ def get(model: nn.Module) -> Adversary:
 
 
 def check(adversary: Adversary, fields: Fields) -> None:
-    """Raises a UserError for the first field of `config.step` that cannot work.
-
-    Args:
-      adversary: of the model's family.
-      fields: of `config.step`.
-    """
+    """Raises a UserError for the first field of `config.step` that cannot work."""
     if fields["adversarial"] not in adversary.kinds:
         allowed = ", ".join(adversary.kinds)
         reason = " for critics that normalise" if fields["adversarial"] in losses.KINDS else ""

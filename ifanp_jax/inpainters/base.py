@@ -69,12 +69,7 @@ class Inpainter(ImageModel):
         return 1
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why a picture cannot be taken, in one sentence, or None.
-
-        Args:
-          size: (H, W) of the picture, pixels.
-          trained_size: (H, W) of the training.
-        """
+        """Both sides must be multiples of `size_multiple`."""
         del trained_size
         if all(side % self.size_multiple == 0 for side in size):
             return None
@@ -90,9 +85,6 @@ def to_inside(image: jax.Array, mask: jax.Array) -> jax.Array:
     Args:
       image: float (B, H, W, C) in [0, 1].
       mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float (B, H, W, C) in [-1, 1].
     """
     chex.assert_rank([image, mask], 4)
     chex.assert_type(mask, bool)

@@ -50,13 +50,6 @@ def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
     """A generator's loss against one critic.
 
     wgan_gp and hinge -D(x~); dcgan softplus(-D(x~)); lsgan (D(x~) - 1)^2; none 0.
-
-    Args:
-      kind: one of `KINDS`.
-      fake: float (B,), scores of composites.
-
-    Returns:
-      float32 (B,).
     """
     chex.assert_rank(fake, 1)
     fake = fake.astype(jnp.float32)

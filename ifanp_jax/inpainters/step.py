@@ -55,11 +55,7 @@ class AdversarialState:
 
 
 def default_fields(model: nn.Module) -> dict[str, Any]:
-    """The fields of `config.step` for a model, and their defaults.
-
-    Args:
-      model: an inpainter.
-    """
+    """The fields of `config.step` for a model, and their defaults."""
     return dict(adversaries.get(model).fields)
 
 

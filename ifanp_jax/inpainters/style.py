@@ -31,9 +31,6 @@ VGG16_DEVIATION = (0.229, 0.224, 0.225)
 def gram(features: jax.Array) -> jax.Array:
     """Gram matrices of a map: sum over positions of f f^T, divided by N h w.
 
-    Args:
-      features: float (B, h, w, N).
-
     Returns:
       float32 (B, N, N).
     """
@@ -46,11 +43,6 @@ def gram(features: jax.Array) -> jax.Array:
 
 def style_loss(features: FeatureFunction, prediction: jax.Array, image: jax.Array) -> jax.Array:
     """Mean over layers of the mean absolute difference of the Gram matrices; no gradient to the image.
-
-    Args:
-      features: a feature function.
-      prediction: float (B, H, W, C) in [0, 1].
-      image: float (B, H, W, C) in [0, 1], the truth.
 
     Returns:
       float32 (B,).

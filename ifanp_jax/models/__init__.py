@@ -35,10 +35,6 @@ def get(config: Mapping[str, Any], *, channels: int) -> ImageModel:
 def get_config(name: str, **given: Any) -> ConfigDict:
     """The part `model` of a configuration: `name` and every field of that model, and no other's.
 
-    Args:
-      name: of the model.
-      **given: values in place of the defaults.
-
     Raises:
       UserError: when the name or a field is unknown.
     """
@@ -48,9 +44,6 @@ def get_config(name: str, **given: Any) -> ConfigDict:
 
 def default_fields(name: str) -> dict[str, Any]:
     """The fields of a model and their defaults.
-
-    Args:
-      name: of the model.
 
     Raises:
       UserError: when the name is unknown.

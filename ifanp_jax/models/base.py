@@ -118,12 +118,7 @@ class ImageModel(nn.Module, kw_only=True):
         raise NotImplementedError
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why a picture cannot be completed, in one sentence; None where it can be, here always.
-
-        Args:
-          size: (H, W) of the picture.
-          trained_size: (H, W) of the training's pictures.
-        """
+        """Why a picture of `size` (H, W) cannot be completed, in one sentence; None where it can be."""
         del size, trained_size
         return None
 
@@ -132,11 +127,7 @@ class ImageModel(nn.Module, kw_only=True):
         return None
 
     def check_inputs(self, image: jax.Array, mask: jax.Array) -> None:
-        """Asserts rank, shape and dtype of what every verb takes.
-
-        Args:
-          image: float (B, H, W, C).
-          mask: bool (B, H, W, 1), True = observed.
+        """Asserts rank, shape and dtype of what every verb takes: an image and its mask.
 
         Raises:
           UserError: when the model does not take images of this size.

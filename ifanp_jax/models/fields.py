@@ -9,36 +9,17 @@ from ifanp_jax.errors import UserError
 
 
 def check_choice(model: nn.Module, name: str, allowed: Sequence[str]) -> None:
-    """Raises a UserError when a field is none of the allowed values.
-
-    Args:
-      model: that has the field.
-      name: of the field.
-      allowed: its values.
-    """
+    """Raises a UserError when a field is none of the allowed values."""
     errors.check_choice(f"config.model.{name}", getattr(model, name), allowed)
 
 
 def check_range(model: nn.Module, name: str, low: float, *, high: float | None = None) -> None:
-    """Raises a UserError when a field is not between `low` and `high`, both included.
-
-    Args:
-      model: that has the field.
-      name: of the field.
-      low: lowest value.
-      high: highest value; None = no limit.
-    """
+    """Raises a UserError when a field is not between `low` and `high`, both included."""
     errors.check_range(f"config.model.{name}", getattr(model, name), low, high=high)
 
 
 def check_divides(model: nn.Module, name: str, of: str) -> None:
-    """Raises a UserError when one field does not divide another.
-
-    Args:
-      model: that has both fields.
-      name: of the divisor.
-      of: name of the field that it must divide.
-    """
+    """Raises a UserError when one field does not divide another."""
     divisor, value = getattr(model, name), getattr(model, of)
     if value % divisor:
         raise UserError(

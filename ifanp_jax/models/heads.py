@@ -137,11 +137,7 @@ class GaussianHead(nn.Module):
 
 
 def check_likelihood(model: nn.Module) -> None:
-    """Raises a UserError for fields of `GaussianHead` that cannot work.
-
-    Args:
-      model: the head, or a family with the same fields.
-    """
+    """Raises a UserError for fields of `GaussianHead` that cannot work."""
     fields.check_choice(model, "likelihood", LIKELIHOODS)
     fields.check_range(model, "sigma", 1e-6)
     fields.check_range(model, "sigma_floor", 0, high=0.999)

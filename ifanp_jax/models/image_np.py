@@ -89,12 +89,7 @@ class ImageNeuralProcess(NeuralProcess):
     ) -> Terms:
         """Returns the terms of the ELBO; needs the rng stream `sample`.
 
-        Args:
-          image: float (B, H, W, C) in [0, 1], the full image.
-          mask: bool (B, H, W, 1), True = observed.
-          train: True draws z from q(z | full image), False from q(z | context), all that a test may use.
-          num_samples: K, latent samples per image.
-          target: "all" or "unobserved" pixels in `log_prob`.
+        A training draws z from q(z | full image), a test from q(z | context), all that it may use.
         """
         self.check_inputs(image, mask)
         b = image.shape[0]
@@ -109,13 +104,7 @@ class ImageNeuralProcess(NeuralProcess):
         return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          num_samples: S.
-        """
+        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`."""
         self.check_inputs(image, mask)
         z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
         return self.decode(z, self.deterministic(image, mask), image.shape[1:3])

@@ -104,14 +104,9 @@ class MultiscaleNP(NeuralProcess, kw_only=True):
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
     ) -> Terms:
-        """Returns the terms of the objective; needs the rng stream `sample` where there is a latent variable.
+        """Returns the terms of the objective; needs the rng stream `sample` where there is z.
 
-        Args:
-          image: float (B, H, W, C) in [0, 1], the full image.
-          mask: bool (B, H, W, 1), True = observed.
-          train: True draws z from q(z | full image), False from q(z | context), all that a test may use.
-          num_samples: K, latent samples per image.
-          target: "all" or "unobserved" pixels.
+        A training draws z from q(z | full image), a test from q(z | context), all that it may use.
         """
         self.check_inputs(image, mask)
         context = self.encode(image, mask)

@@ -81,12 +81,7 @@ class PointNeuralProcess(NeuralProcess):
     ) -> Terms:
         """Returns the terms of the ELBO (of the log-likelihood, without z); needs the rng stream `sample`.
 
-        Args:
-          image: float (B, H, W, C) in [0, 1], the full image.
-          mask: bool (B, H, W, 1), True = observed.
-          train: True draws z from q(z | full image), False from q(z | context), all that a test may use.
-          num_samples: K, latent samples per image.
-          target: "all" or "unobserved" pixels in `log_prob`.
+        A training draws z from q(z | full image), a test from q(z | context), all that it may use.
         """
         context = self.latent(image, mask)
         full = self.latent(image, jnp.ones_like(mask))
@@ -95,13 +90,7 @@ class PointNeuralProcess(NeuralProcess):
         return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          num_samples: S.
-        """
+        """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`."""
         return self._sample(self.latent(image, mask), image, mask, False, num_samples)
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:

@@ -84,13 +84,7 @@ class ConvVAE(NeuralProcess):
         return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
 
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
-        """Reconstructs each masked image `num_samples` times; needs the rng stream `sample`.
-
-        Args:
-          image: float (B, H, W, C) in [0, 1]; unobserved pixels are never read.
-          mask: bool (B, H, W, 1), True = observed.
-          num_samples: S.
-        """
+        """Reconstructs each masked image `num_samples` times; needs the rng stream `sample`."""
         return self._sample(self.latent(image, mask), image.shape[1:3], False, num_samples)
 
     def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:

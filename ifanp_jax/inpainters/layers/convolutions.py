@@ -16,13 +16,7 @@ InstanceNorm = functools.partial(
 
 
 def batch_norm(dtype: jnp.dtype, *, train: bool, name: str | None = None) -> nn.BatchNorm:
-    """Batch normalisation whose running statistics move by a tenth at each step.
-
-    Args:
-      dtype: of the computation.
-      train: whether to normalise by the batch's statistics and to move the running ones.
-      name: of the layer.
-    """
+    """Batch normalisation whose running statistics move by a tenth at each step."""
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
 
 

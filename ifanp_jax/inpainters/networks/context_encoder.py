@@ -32,8 +32,6 @@ class ContextEncoder(base.Inpainter):
     """Encoder and decoder around one vector.
 
     Attributes:
-      channels: C of the images.
-      compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
       widths: channels of the encoder's layers, each of which halves the side, down to 4x4 cells.
       bottleneck: length of the vector.
       region: what is put out, the whole "image" or its "centre".
@@ -72,12 +70,7 @@ class ContextEncoder(base.Inpainter):
         return base.Inpainting(prediction=base.from_inside(raw), raw=raw)
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why a picture cannot be taken, or None.
-
-        Args:
-          size: (H, W) of the picture, pixels.
-          trained_size: (H, W) of the training: the one that `widths` gives.
-        """
+        """Only the size that `widths` gives can be taken."""
         side = 4 * 2 ** len(self.widths)
         if tuple(size) == (side, side):
             return None

@@ -211,10 +211,6 @@ def add_mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(x, ones, h), (B, H, W, C + 2), in the dtype of x.
 
     The ones tell a convolution with zero padding where the image ends.
-
-    Args:
-      x: float (B, H, W, C).
-      mask: bool (B, H, W, 1), True = observed.
     """
     hole = (~mask).astype(x.dtype)
     return jnp.concatenate([x, jnp.ones_like(hole), hole], axis=-1)

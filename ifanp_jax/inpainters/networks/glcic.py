@@ -30,8 +30,6 @@ class GLCIC(base.Inpainter):
     """The completion network.
 
     Attributes:
-      channels: C of the images.
-      compute_dtype: "float32" or "bfloat16"; parameters and the output are always float32.
       width: channels at full resolution; twice and four times as many below.
       num_strided: 2, or 1 for an image so small that a quarter of its side is too coarse.
       dilations: of the dilated convolutions.

@@ -88,12 +88,7 @@ class ShiftNet(base.Inpainter):
         return base.Inpainting(prediction=base.from_inside(raw), raw=raw, features=features)
 
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
-        """Why a picture cannot be taken, or None.
-
-        Args:
-          size: (H, W) of the picture, pixels.
-          trained_size: (H, W) of the training; the network goes down to one cell, so it fits this size alone.
-        """
+        """The network goes down to one cell, so it fits the trained size alone."""
         (h, w), lowest = size, 2 * self.shift_stride
         if h != w or h & (h - 1) or h < lowest:
             return (
