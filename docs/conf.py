@@ -112,7 +112,7 @@ def setup(app):
         lines[:] = docstrings.to_rst(lines)
 
     def give_title(app, name, content):
-        if name.startswith("study_"):  # written by a study, which gives its tables no heading
+        if name.startswith("experiments/study_"):  # written by a study, which gives its tables no heading
             content[0] = f"---\norphan: true\n---\n# {name.partition('/')[0]}\n\n{content[0]}"
 
     app.add_html_math_renderer("mathml", (write_inline_math, None), (write_block_math, None))

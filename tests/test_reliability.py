@@ -209,9 +209,7 @@ def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
 
 
 def test_processes_that_do_not_come_together_are_started_again():
-    code = (
-        "import time; from ifanp_jax.runtime import peers\nwith peers.deadline(0.1, 'late'): time.sleep(100)"
-    )
+    code = "import time; from ifanp_jax.runtime import heartbeat\nwith heartbeat.deadline(0.1, 'late'): time.sleep(100)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (75, "error: late\n")
 

@@ -31,7 +31,13 @@ COMMON_FIELDS = {
     "critic_width": 64,  # channels of a critic's first layer
 }
 UNPENALISED = ("dcgan", "lsgan", "hinge", "none")  # for critics that normalise
-USUAL_OPTIMIZER = functools.partial(optax.adam, b1=0.5)
+
+
+def _make_usual_optimizer(learning_rate: float) -> optax.GradientTransformation:
+    """Adam as the adversarial papers take it."""
+    return optax.adam(learning_rate, b1=0.5)
+
+
 CONTEXT_ENCODER_RING = 4 / 128  # width of the ring around the hole, as a fraction of the image's side
 
 
@@ -67,7 +73,7 @@ class Adversary:
     fields: Fields
     make_critics: Callable[[nn.Module, Fields, int], dict[str, Critic]]
     list_losses: Callable[[Fields, Inpainting, Batch], dict[str, jax.Array]]
-    make_optimizer: Callable[[float], optax.GradientTransformation] = USUAL_OPTIMIZER
+    make_optimizer: Callable[[float], optax.GradientTransformation] = _make_usual_optimizer
     kinds: tuple[str, ...] = UNPENALISED
     critic_loss_weight: float = 1.0
     is_real_elsewhere: bool = False

@@ -284,7 +284,7 @@ def test_a_model_is_blended_where_its_paper_does_so(monkeypatch):
     monkeypatch.setattr(evaluate.interpolation, "hole_methods", lambda: (("mean",), ()))
     monkeypatch.setattr(evaluate.opencv, "blend", lambda prediction, image, mask: np.where(mask, image, 0.25))
     config = make_config(**HOLES | {"evaluate.num_images": 2})
-    model = dataclasses.replace(helpers.make_model(config, (16, 16, 3)), module=Blended())
+    model = dataclasses.replace(helpers.make_model(config, (16, 16, 3)), module=Blended(channels=3))
     evaluation, values = evaluate.evaluate(model, COLOURS)
     assert [row["mask"] for row in evaluation["blended"]] == ["centre", "box", "strokes"]
     expected = -10 * np.log10(np.square(COLOURS.evaluation[:2, 4:12, 4:12] / 255 - 0.25).mean(axis=(1, 2, 3)))

@@ -214,5 +214,5 @@ def test_a_wrong_field_is_one_sentence(name, overrides, facts):
 def test_a_step_takes_its_own_fields_and_models_alone():
     with pytest.raises(UserError, match=r"config\.step\.adversarial .* elbo"):
         runs.make(inpainters.make_config(**{"step.name": "elbo"}), inpainters.image_shape())
-    with pytest.raises(UserError, match=r"image_np\.ImageNeuralProcess .*context_encoder, deepfill"):
+    with pytest.raises(UserError, match=r"image_np\.IFANP .*context_encoder, deepfill"):
         runs.make(tiny.make_config(**{"step.name": "adversarial"}), (8, 8, 1))

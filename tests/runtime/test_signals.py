@@ -12,27 +12,27 @@ from tests.helpers import ROOT
 # Prints a line for each thing that happens; a signal is answered by a thread while the main thread computes.
 CODE = """
 import time
-from ifanp_jax.runtime import interruption
+from ifanp_jax.runtime import signals
 
 def say(text):
     print(text, flush=True)
 
 def wait():
     for _ in range(3000):
-        if interruption.received():
+        if signals.received():
             return
         time.sleep(0.01)
 
-interruption.install()
-interruption.install()  # a second time changes nothing
+signals.install()
+signals.install()  # a second time changes nothing
 {body}
 say("end")
 """
 DEFERRED = """
-with interruption.deferred():
+with signals.deferred():
     say("ready")
     wait()
-    say(f"received {interruption.received()}")
+    say(f"received {signals.received()}")
     {inside}
 """
 
@@ -74,6 +74,6 @@ def test_elsewhere_a_signal_ends_the_process_at_once():
 
 
 def test_without_a_signal_nothing_happens():
-    with start("with interruption.deferred():\n    say('ready')") as process:
+    with start("with signals.deferred():\n    say('ready')") as process:
         assert process.stdout.read() == "end\n"  # communicate() would miss what is in the buffer by now
     assert process.returncode == 0

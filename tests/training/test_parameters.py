@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ifanp_jax.models import image_np, parameters
+from ifanp_jax.training import loop, optimizer
 
 MODEL = image_np.IFNP(channels=3, width=4, latent_dim=2, encoder_depth=1, decoder_depth=1)
 
@@ -21,9 +22,9 @@ def test_the_key_decides_the_parameters():
 def test_an_average_moves_by_its_decay_after_a_warm_up():
     average, params = {"w": jnp.float32(1)}, {"w": jnp.float32(3)}
     for step, decay in ((0, 0.1), (2, 3 / 12), (10_000, 0.9)):
-        moved = parameters.update_average(average, params, 0.9, jnp.int32(step))
+        moved = optimizer.update_average(average, params, 0.9, jnp.int32(step))
         np.testing.assert_allclose(moved["w"], decay * 1 + (1 - decay) * 3, rtol=1e-6)
-    assert parameters.update_average(None, params, 0.9, jnp.int32(0)) is None
+    assert optimizer.update_average(None, params, 0.9, jnp.int32(0)) is None
 
 
 def test_count_parameters():
@@ -31,5 +32,5 @@ def test_count_parameters():
 
 
 def test_one_value_that_is_not_finite_is_found():
-    assert parameters.is_finite({"a": jnp.ones(3), "b": jnp.int32(1)})
-    assert not parameters.is_finite({"a": jnp.ones(3), "b": jnp.array([0.0, jnp.inf])})
+    assert loop.is_finite({"a": jnp.ones(3), "b": jnp.int32(1)})
+    assert not loop.is_finite({"a": jnp.ones(3), "b": jnp.array([0.0, jnp.inf])})

@@ -67,7 +67,7 @@ def test_the_generator_completes_and_is_exported(folder, tmp_path):
     image, mask = np.full((8, 8, 1), 0.5, np.float32), np.eye(8, dtype=bool)[..., None]
     result = ifanp_jax.load(folder).complete(image, mask, num_samples=2)
     assert result.samples.shape == (2, 8, 8, 1)
-    export.write(run, tmp_path / "out", num_samples=2)
+    export.write(run.model, tmp_path / "out", num_samples=2)
     exported = ifanp_jax.load(tmp_path / "out").complete(image, mask, num_samples=2)
     chex.assert_trees_all_close(exported.samples, result.samples, atol=1e-6)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ifanp_jax.inference import export
 from tests import helpers
-from tests.completion import exports
+from tests.inference import exports
 from tests.web import client
 from tests.web.test_server import png_header
 
