@@ -209,8 +209,13 @@ def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
 
 
 def test_processes_that_do_not_come_together_are_started_again():
-    code = "import time; from ifanp_jax.runtime import heartbeat\nwith heartbeat.deadline(0.1, 'late'): time.sleep(100)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    lines = (
+        "import time",
+        "from ifanp_jax.runtime import heartbeat",
+        "with heartbeat.deadline(0.1, 'late'): time.sleep(100)",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (75, "error: late\n")
 
 
