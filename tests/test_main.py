@@ -125,7 +125,7 @@ def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
         ((CONFIG, "--workdir=nowhere", "--config.train.num_steps=abc"), "it must be a whole number"),
         ((CONFIG, "--workdir=nowhere", "--config.train.learning_rate=1,5"), "'1,5'; it must be a number"),
         ((CONFIG, "--workdir=nowhere", "--config.train.batch_size=0"), "it must be at least 1"),
-        ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "observed share"),
+        ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "config.mask.fraction is (2.0,)"),
         ((CONFIG, "--workdir=nowhere", "--config.mask.kind=diagonal"), "choose one of random"),
         ((CONFIG, "--workdir=nowhere", "--config.model.name=image_np.None"), "is no model"),
         ((CONFIG, "--workdir=nowhere", "--config.data.source=arrays"), "data.dir is empty"),
