@@ -16,26 +16,19 @@ from ifanp_jax.training import steps
 # IFANP share its width, as in the paper's ablation, and are smaller where they lack a path; MultiscaleNP is
 # larger.
 POINT_NP = {
-    "point_np.CNP": {"width": 124, "encoder_depth": 3, "decoder_depth": 4},
-    "point_np.LNP": {"width": 108, "encoder_depth": 3, "decoder_depth": 4, "latent_dim": 64},
-    "point_np.NP": {"width": 92, "encoder_depth": 3, "decoder_depth": 4, "latent_dim": 64},
-    "point_np.ANP": {
-        "width": 60,
-        "encoder_depth": 3,
-        "decoder_depth": 4,
-        "latent_dim": 64,
-        "num_heads": 4,
-        "has_self_attention": True,
-    },
+    "point_np.CNP": {"width": 124},
+    "point_np.LNP": {"width": 108},
+    "point_np.NP": {"width": 92},
+    "point_np.ANP": {"width": 60},
 }
 # Three attentions of every image with itself are most of a step's time on two CPU cores; this wide ANP is as
 # large.
 ANP_FOR_TWO_CORES = {"width": 76, "has_self_attention": False}
 # A VAE decodes from a dense layer over its smallest grid, so its size depends on that of the images.
 VAE = {
-    8: {"width": 36, "num_halvings": 2, "latent_dim": 64},
-    32: {"width": 20, "num_halvings": 3, "latent_dim": 64},
-    64: {"width": 20, "num_halvings": 4, "latent_dim": 64},
+    8: {"width": 36, "num_halvings": 2},
+    32: {"width": 20, "num_halvings": 3},
+    64: {"width": 20, "num_halvings": 4},
 }
 MULTISCALE_NP = {8: {"widths": (32, 96), "down_blocks": (1, 2), "up_blocks": (1,)}}
 # The inpainters' own small forms; those of DeepFill are variants with names.

@@ -26,8 +26,3 @@ class Peer:
     def terms(self):
         """There are none."""
         raise NotImplementedError("no terms")
-
-
-def make(task, arrays):
-    """Builds the peer."""
-    return Peer(task, arrays)

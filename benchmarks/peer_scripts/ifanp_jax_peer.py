@@ -55,8 +55,3 @@ class Peer:
     def terms(self):
         """What a peer with the same weights is compared with comes from `peers.expect`."""
         raise NotImplementedError("its own terms")
-
-
-def make(task, arrays):
-    """Builds the peer."""
-    return Peer(task, arrays)

@@ -17,6 +17,8 @@ class Peer:
 
     def __init__(self, task, arrays):
         """Takes what `peers.write_task` wrote."""
+        limit = int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         self.task, self.arrays = task, arrays
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self.fields, self.layout = task["fields"], LAYOUTS[task["layout"]]
@@ -74,10 +76,3 @@ class Peer:
         gradients = torch.autograd.grad(loss, list(new.weights.values()))
         norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients))
         return {name: x.detach().numpy() for name, x in (terms | {"loss": loss, "grad_norm": norm}).items()}
-
-
-def make(task, arrays):
-    """Builds the peer."""
-    limit = int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return Peer(task, arrays)

@@ -1,6 +1,6 @@
 """Runs one peer in the Python that has it: `python worker.py KIND FOLDER`, one JSON line per command.
 
-KIND names a file `KIND_peer.py` beside this one, whose `make(task, arrays)` builds the peer. FOLDER holds
+KIND names a file `KIND_peer.py` beside this one, whose `Peer(task, arrays)` is the peer. FOLDER holds
 `task.json` and `task.npz`. It prints a line when its first training step is done, and then answers commands:
 
 | command                            | answer                                               |
@@ -66,7 +66,7 @@ def main(kind, folder):
     task = json.loads((folder / "task.json").read_text())
     with np.load(folder / "task.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    peer = importlib.import_module(f"{kind}_peer").make(task, arrays)
+    peer = importlib.import_module(f"{kind}_peer").Peer(task, arrays)
     first = answer(peer, {"do": "train", "seconds": 0.0})
     facts = {"finished": time.time(), "threads": len(os.sched_getaffinity(0))} | peer.facts
     print(json.dumps(first | facts), file=lines, flush=True)

@@ -132,6 +132,16 @@ def _see_centre(x, start):
     return (x[:, h // 4 : 3 * h // 4, w // 4 : 3 * w // 4],)
 
 
+def _make_one_critic(name, network, look):
+    """`make_critics` of a family with one critic."""
+
+    def make(model, fields, side):
+        del side
+        return {name: Critic(network(fields["critic_width"], dtype=model.dtype), look)}
+
+    return make
+
+
 # DeepFill v1: discounted L1 and AE of both stages; WGAN-GP with two critics, five updates to one.
 
 
@@ -179,14 +189,9 @@ _DEEPFILL = Adversary(
 # Context Encoder: squared error in the hole and a ring around it, and a critic of what is predicted.
 
 
-def _make_region_critic(model, fields):
-    return critics.RegionCritic(fields["critic_width"], dtype=model.dtype)
-
-
 def _make_context_encoder_critics(model, fields, side):
-    del side
     look = _see_centre if model.region == "centre" else _see_image
-    return {"region": Critic(_make_region_critic(model, fields), look)}
+    return _make_one_critic("region", critics.RegionCritic, look)(model, fields, side)
 
 
 def _list_context_encoder_losses(fields, answer, batch):
@@ -213,11 +218,6 @@ _CONTEXT_ENCODER = Adversary(
 # GLCIC: squared error in the hole, and one critic of the image and its window; Adadelta, three phases.
 
 
-def _make_glcic_critics(model, fields, side):
-    del side
-    return {"both": Critic(critics.GlobalLocalCritic(fields["critic_width"], dtype=model.dtype), _see_both)}
-
-
 def _list_glcic_losses(fields, answer, batch):
     error = metrics.masked_mse((answer.raw + 1) / 2, batch.image, ~batch.mask)  # in [0, 1]
     return {"mse": fields["mse_weight"] * error}
@@ -235,7 +235,7 @@ _GLCIC = Adversary(
         "generator_only_fraction": 0.18,
         "critic_only_fraction": 0.02,
     },
-    make_critics=_make_glcic_critics,
+    make_critics=_make_one_critic("both", critics.GlobalLocalCritic, _see_both),
     list_losses=_list_glcic_losses,
     make_optimizer=functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
     is_real_elsewhere=True,
@@ -243,11 +243,6 @@ _GLCIC = Adversary(
 
 
 # Shift-Net: L1 over the whole image, guidance of the decoder's features, and a critic of patches.
-
-
-def _make_shift_net_critics(model, fields, side):
-    del side
-    return {"patches": Critic(critics.PatchCritic(fields["critic_width"], dtype=model.dtype), _see_image)}
 
 
 def _list_shift_net_losses(fields, answer, batch):
@@ -258,7 +253,7 @@ def _list_shift_net_losses(fields, answer, batch):
 
 _SHIFT_NET = Adversary(
     fields=COMMON_FIELDS | {"adversarial_weight": 0.002, "l1_weight": 1.0, "guidance_weight": 0.01},
-    make_critics=_make_shift_net_critics,
+    make_critics=_make_one_critic("patches", critics.PatchCritic, _see_image),
     list_losses=_list_shift_net_losses,
     critic_loss_weight=0.5,
 )
@@ -267,11 +262,6 @@ _SHIFT_NET = Adversary(
 # Shift-Net with multi-scale attention: the same losses and style, and a critic of the whole composite.
 
 _read_vgg16 = functools.cache(style.read_vgg16)
-
-
-def _make_se_shift_net_critics(model, fields, side):
-    del side
-    return {"whole": Critic(_make_region_critic(model, fields), _see_image)}
 
 
 def _list_se_shift_net_losses(fields, answer, batch):
@@ -289,7 +279,7 @@ _SE_SHIFT_NET = dataclasses.replace(
         "style_weight": 10.0,
         "vgg16_file": "",  # safetensors file of VGG16 for the features of the style loss; "" = random ones
     },
-    make_critics=_make_se_shift_net_critics,
+    make_critics=_make_one_critic("whole", critics.RegionCritic, _see_image),
     list_losses=_list_se_shift_net_losses,
     critic_loss_weight=1.0,
 )

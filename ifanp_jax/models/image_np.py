@@ -98,7 +98,7 @@ class ImageNeuralProcess(NeuralProcess):
         pair = jnp.stack([mask, jnp.ones_like(mask)], axis=1).reshape(2 * b, *mask.shape[1:])
         mean, scale = self.latent(jnp.repeat(image, 2, axis=0), pair)
         context, full = (mean[0::2], scale[0::2]), (mean[1::2], scale[1::2])
-        z = self.sample_latent(*(full if train else context), train=train, num_samples=num_samples)
+        z = self.sample_latent(full if train else context, train=train, num_samples=num_samples)
         completion = self.decode(z, self.deterministic(image, mask), image.shape[1:3])
         kl_per_dim = objectives.gaussian_kl(*full, *context)
         return self.head.terms(image, mask, completion, target=target, kl_per_dim=kl_per_dim)
@@ -106,10 +106,10 @@ class ImageNeuralProcess(NeuralProcess):
     def complete(self, image: jax.Array, mask: jax.Array, *, num_samples: int) -> Completion:
         """Completes each image `num_samples` times from its context alone; needs the rng stream `sample`."""
         self.check_inputs(image, mask)
-        z = self.sample_latent(*self.latent(image, mask), train=False, num_samples=num_samples)
+        z = self.sample_latent(self.latent(image, mask), train=False, num_samples=num_samples)
         return self.decode(z, self.deterministic(image, mask), image.shape[1:3])
 
-    def latent(self, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def latent(self, image: jax.Array, mask: jax.Array) -> heads.Gaussian:
         """Latent path: mean and standard deviation of q(z | image where observed), float32 (B, Z) each."""
         inputs = _masked_input(image, mask)
         if self.encoder_extra == "squeeze_excitation":
@@ -133,20 +133,6 @@ class ImageNeuralProcess(NeuralProcess):
         for block in self.attention[1:]:
             prediction = prediction + block(prediction, mask, positions)
         return prediction
-
-    def sample_latent(self, mean: jax.Array, scale: jax.Array, *, train: bool, num_samples: int) -> jax.Array:
-        """Draws z by `heads.sample_latent` from the rng stream `sample`.
-
-        Args:
-          mean: float32 (B, Z).
-          scale: float32 (B, Z).
-          train: True draws noise for each image; False shares the S draws among the images.
-          num_samples: S.
-
-        Returns:
-          float32 (S, B, Z).
-        """
-        return heads.sample_latent(self.make_rng("sample"), mean, scale, train=train, num_samples=num_samples)
 
     def decode(self, z: jax.Array, features: jax.Array | None, size: tuple[int, int]) -> Completion:
         """Distribution of y (S, B, H, W, C) for each z (S, B, Z)."""

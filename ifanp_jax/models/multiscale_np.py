@@ -150,16 +150,11 @@ class MultiscaleNP(NeuralProcess, kw_only=True):
         base = values[:, :, :, 0] if self.length_scales else observed
         return Encoded(base, self.network.down(inputs, valid=valid), valid)
 
-    def latent(self, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
+    def latent(self, encoded: Encoded) -> heads.Gaussian:
         """Mean and standard deviation of q(z | what was encoded), float32 (B, Z) each."""
         # The padding is shorter than a coarsest cell, so each of them holds a part of the picture.
         pooled = jnp.mean(encoded.features[-1], axis=(1, 2), dtype=jnp.float32)
         return heads.latent_gaussian(self.latent_head(pooled))
-
-    def sample_latent(self, gaussian, *, train: bool, num_samples: int) -> jax.Array:
-        """Draws z by `heads.sample_latent` from the rng stream `sample`; float32 (S, B, Z)."""
-        key = self.make_rng("sample")
-        return heads.sample_latent(key, *gaussian, train=train, num_samples=num_samples)
 
     def decode(self, encoded: Encoded, z: jax.Array | None) -> Completion:
         """Decodes each z by adding a linear map of it to the coarsest features, everywhere alike.

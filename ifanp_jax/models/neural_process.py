@@ -50,6 +50,10 @@ class NeuralProcess(ImageModel, kw_only=True):
         completion = self.complete(image, mask, num_samples=num_samples)
         return self.head.terms(image, mask, completion, target=target)
 
+    def sample_latent(self, gaussian: heads.Gaussian, *, train: bool, num_samples: int) -> jax.Array:
+        """Draws z by `heads.sample_latent` from the rng stream `sample`; float32 (S, B, Z)."""
+        return heads.sample_latent(self.make_rng("sample"), *gaussian, train=train, num_samples=num_samples)
+
     @property
     def distribution(self) -> str:
         """Of a pixel around the mean, see `Completion.distribution`."""

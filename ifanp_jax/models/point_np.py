@@ -127,9 +127,7 @@ class PointNeuralProcess(NeuralProcess):
     def _sample(self, z_distribution, image, mask, train, num_samples):
         """Distribution of y (S, B, H, W, C) for S draws of z."""
         b, h, w, _ = image.shape
-        z = heads.sample_latent(
-            self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
-        )
+        z = self.sample_latent(z_distribution, train=train, num_samples=num_samples)
         out = self.decoder(grid.coordinates(h, w).reshape(h * w, 2), self.deterministic(image, mask), z)
         return self.head(out.reshape(num_samples, b, h, w, -1))
 

@@ -100,9 +100,7 @@ class ConvVAE(NeuralProcess):
     @nn.compact
     def _sample(self, z_distribution, size, train, num_samples):
         """Distribution of y (S, B, H, W, C) for S draws of z."""
-        z = heads.sample_latent(
-            self.make_rng("sample"), *z_distribution, train=train, num_samples=num_samples
-        )
+        z = self.sample_latent(z_distribution, train=train, num_samples=num_samples)
         s, b, num_dims = z.shape
         h, w = size
         small = [-(-side // 2**self.num_halvings) for side in size]
