@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ifanp_jax import metrics
+from ifanp_jax import errors, metrics
 from ifanp_jax.data.sampling import Batch
 from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import critics, holes, losses, style
@@ -30,14 +30,10 @@ COMMON_FIELDS = {
     "critic_learning_rate": 2e-4,
     "critic_width": 64,  # channels of a critic's first layer
 }
+USUAL_OPTIMIZER = functools.partial(optax.adam, b1=0.5)
 UNPENALISED = ("dcgan", "lsgan", "hinge", "none")  # for critics that normalise
-
-
-def _make_usual_optimizer(learning_rate: float) -> optax.GradientTransformation:
-    """Adam as the adversarial papers take it."""
-    return optax.adam(learning_rate, b1=0.5)
-
-
+DEEPFILL_WEIGHT = 1.2  # of L1 and AE
+DEEPFILL_COARSE_WEIGHT = 1.2  # of the coarse stage in them, beside the refined one
 CONTEXT_ENCODER_RING = 4 / 128  # width of the ring around the hole, as a fraction of the image's side
 
 
@@ -73,7 +69,7 @@ class Adversary:
     fields: Fields
     make_critics: Callable[[nn.Module, Fields, int], dict[str, Critic]]
     list_losses: Callable[[Fields, Inpainting, Batch], dict[str, jax.Array]]
-    make_optimizer: Callable[[float], optax.GradientTransformation] = _make_usual_optimizer
+    make_optimizer: Callable[[float], optax.GradientTransformation] = USUAL_OPTIMIZER
     kinds: tuple[str, ...] = UNPENALISED
     critic_loss_weight: float = 1.0
     is_real_elsewhere: bool = False
@@ -96,18 +92,12 @@ def get(model: nn.Module) -> Adversary:
 
 def check(adversary: Adversary, fields: Fields) -> None:
     """Raises a UserError for the first field of `config.step` that cannot work."""
-    if fields["adversarial"] not in adversary.kinds:
-        allowed = ", ".join(adversary.kinds)
-        reason = " for critics that normalise" if fields["adversarial"] in losses.KINDS else ""
-        raise UserError(
-            f"config.step.adversarial is {fields['adversarial']!r}; choose one of {allowed}{reason}."
-        )
+    errors.check_choice("config.step.adversarial", fields["adversarial"], adversary.kinds)
     for name, value in fields.items():
-        low = 1 if name in ("num_critic_updates", "critic_width") else 0
-        high = 1 if name == "gamma" or name.endswith("_fraction") else None
-        if isinstance(value, int | float) and not (low <= value and (high is None or value <= high)):
-            limit = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"config.step.{name} is {value}; it must be {limit}.")
+        if not isinstance(value, str):
+            low = 1 if name in ("num_critic_updates", "critic_width") else 0
+            high = 1 if name == "gamma" or name.endswith("_fraction") else None
+            errors.check_range(f"config.step.{name}", value, low, high=high)
 
 
 # What critics see.
@@ -134,12 +124,9 @@ def _see_centre(x, start):
 
 def _make_one_critic(name, network, look):
     """`make_critics` of a family with one critic."""
-
-    def make(model, fields, side):
-        del side
-        return {name: Critic(network(fields["critic_width"], dtype=model.dtype), look)}
-
-    return make
+    return lambda model, fields, side: {
+        name: Critic(network(fields["critic_width"], dtype=model.dtype), look)
+    }
 
 
 # DeepFill v1: discounted L1 and AE of both stages; WGAN-GP with two critics, five updates to one.
@@ -147,25 +134,26 @@ def _make_one_critic(name, network, look):
 
 def _make_deepfill_critics(model, fields, side):
     # Of each layer in units of the first one's; up to 32 pixels little is left to stride over.
-    num_layers = 3 if side <= 32 else 4
-    factors = {"global": (1, 2, 4, 4), "local": (1, 2, 4, 8)}
-    looks = {"global": _see_image, "local": _see_window}
-    made = {}
-    for name in looks:
-        widths = tuple(fields["critic_width"] * factor for factor in factors[name][:num_layers])
-        made[name] = Critic(critics.ConvCritic(widths, dtype=model.dtype), looks[name])
+    num_layers, made = 3 if side <= 32 else 4, {}
+    forms = {"global": ((1, 2, 4, 4), _see_image), "local": ((1, 2, 4, 8), _see_window)}
+    for name, (factors, look) in forms.items():
+        widths = tuple(fields["critic_width"] * factor for factor in factors[:num_layers])
+        made[name] = Critic(critics.ConvCritic(widths, dtype=model.dtype), look)
     return made
 
 
 def _list_deepfill_losses(fields, answer, batch):
-    stages, image = (answer.coarse, answer.raw), 2 * batch.image - 1
+    image = 2 * batch.image - 1
+
+    def l1(where, weight):
+        coarse, refined = (
+            losses.weighted_l1_loss(x, image, where, weight) for x in (answer.coarse, answer.raw)
+        )
+        return DEEPFILL_WEIGHT * (DEEPFILL_COARSE_WEIGHT * coarse + fields["l1_weight"] * refined)
+
     # What is far inside the hole has more than one good answer.
-    weight = jnp.power(jnp.float32(fields["gamma"]), losses.hole_distance(batch.mask))
-    loss = functools.partial(losses.two_stage_l1_loss, stages, image, refined_weight=fields["l1_weight"])
-    return {
-        "l1": loss(~batch.mask, weight),
-        "autoencoder": loss(batch.mask, jnp.ones(batch.mask.shape)),
-    }
+    discount = jnp.power(jnp.float32(fields["gamma"]), losses.hole_distance(batch.mask))
+    return {"l1": l1(~batch.mask, discount), "autoencoder": l1(batch.mask, jnp.ones(batch.mask.shape))}
 
 
 _DEEPFILL = Adversary(

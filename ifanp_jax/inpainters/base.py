@@ -1,4 +1,4 @@
-"""What the inpainters share: one base class, their inside range, and the composite that critics see.
+"""What the inpainters share: their answer, one base class, and the range inside of them.
 
 At the border of every model images lie in [0, 1]; inside they lie in [-1, 1] and the hole is 0. Here
 h = ~mask is the hole, x the truth and x' what a network put out; the composite is mask * x + h * x'.
@@ -19,10 +19,10 @@ class Inpainting:
     Attributes:
       prediction: float32 (B, H, W, C) in [0, 1], observed pixels included.
       raw: float32 (B, H, W, C), the last stage's output x' in the inside range: what losses are taken of.
-      coarse: float32 (B, H, W, C), the first stage's output in the inside range, or None.
+      coarse: float32 (B, H, W, C), the first stage's output in the inside range.
       attention: float32 (B, h, w, 2), offset (dy, dx) in cells of a grid (h, w) from each cell to the one
-        that it copies most from, or None.
-      features: named feature maps (B, h, w, N) that a loss is taken of, or None.
+        that it copies most from.
+      features: named feature maps (B, h, w, N) that a loss is taken of.
     """
 
     prediction: jax.Array
@@ -45,11 +45,12 @@ class Inpainter(ImageModel):
 
     step = "adversarial"
     needs_known_pixels = True
+    size_multiple = 1  # pixels that both sides of an image must be a multiple of
 
     def __call__(
         self, image: jax.Array, mask: jax.Array, *, train: bool, num_samples: int = 1, target: str = "all"
     ) -> Inpainting:
-        """Completes each image; there is neither a latent variable nor a likelihood."""
+        """Completes each image, by no latent variable."""
         del num_samples, target
         self.check_inputs(image, mask)
         return self.inpaint(image, mask, train=train)
@@ -63,11 +64,6 @@ class Inpainter(ImageModel):
         """`__call__` after its checks."""
         raise NotImplementedError
 
-    @property
-    def size_multiple(self) -> int:
-        """Pixels that both sides of an image must be a multiple of."""
-        return 1
-
     def takes_size(self, size: tuple[int, int], trained_size: tuple[int, int]) -> str | None:
         """Both sides must be multiples of `size_multiple`."""
         del trained_size
@@ -80,45 +76,18 @@ class Inpainter(ImageModel):
 
 
 def to_inside(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """Maps an image to the inside range and its hole to 0; hidden pixels are not read, even NaN.
-
-    Args:
-      image: float (B, H, W, C) in [0, 1].
-      mask: bool (B, H, W, 1), True = observed.
-    """
+    """Maps images (B, H, W, C) to the inside range, holes to 0; hidden pixels are not read, even NaN."""
     chex.assert_rank([image, mask], 4)
     chex.assert_type(mask, bool)
     return jnp.where(mask, 2 * image - 1, 0)
 
 
-def from_inside(x: jax.Array) -> jax.Array:
-    """Maps the inside range [-1, 1] to [0, 1] and clips; float32, any shape."""
-    return jnp.clip((x.astype(jnp.float32) + 1) / 2, 0, 1)
-
-
-def composite(image: jax.Array, mask: jax.Array, prediction: jax.Array) -> jax.Array:
-    """The image where it is observed, the prediction in its hole; all in one range.
-
-    Args:
-      image: float (B, H, W, C); hidden pixels are not read.
-      mask: bool (B, H, W, 1), True = observed.
-      prediction: float (B, H, W, C).
-
-    Returns:
-      float (B, H, W, C).
-    """
-    chex.assert_rank([image, mask], 4)
-    chex.assert_type(mask, bool)
-    chex.assert_equal_shape([image, prediction])
-    return jnp.where(mask, image, prediction)
+def from_inside(raw: jax.Array) -> jax.Array:
+    """Maps the inside range [-1, 1] to [0, 1] and clips."""
+    return jnp.clip((raw + 1) / 2, 0, 1)
 
 
 def with_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """concat(image in the inside range, h), float32 (B, H, W, C + 1); hidden pixels are not read.
-
-    Args:
-      image: float (B, H, W, C) in [0, 1].
-      mask: bool (B, H, W, 1), True = observed.
-    """
+    """concat(`to_inside`, h), float32 (B, H, W, C + 1)."""
     hole = (~mask).astype(jnp.float32)
     return jnp.concatenate([to_inside(image, mask).astype(jnp.float32), hole], axis=-1)

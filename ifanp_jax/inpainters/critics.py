@@ -2,7 +2,8 @@
 
 DeepFill's do not normalise: by a batch's statistics one image's score would depend on others, and the
 gradient penalty of WGAN-GP takes each image alone. The others normalise by batch or by image, so they are not
-for a gradient penalty; those with batch normalisation see real and completed images in separate calls.
+for a gradient penalty; those with batch normalisation see real and completed images in separate calls. Each
+computes in its `dtype`; parameters and scores are float32.
 """
 
 import functools
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
-from ifanp_jax.inpainters.layers.convolutions import NORMAL, InstanceNorm, batch_norm
+from ifanp_jax.inpainters.layers.convolutions import NORMAL, Halving, InstanceNorm, batch_norm
 
 SLOPE = 0.2  # of the leaky ReLU
 FINAL_GRID = 4  # side of the grid at which the convolutions of stride 2 end
@@ -26,7 +27,6 @@ class ConvCritic(nn.Module):
 
     Attributes:
       widths: channels of each convolution.
-      dtype: of the convolutions; parameters and the score are float32.
     """
 
     widths: tuple[int, ...]
@@ -51,7 +51,6 @@ class PatchCritic(nn.Module):
 
     Attributes:
       width: channels of the first layer; then 2, 4 and 8 times as many.
-      dtype: of the computation; parameters and the output are float32.
     """
 
     width: int = 64
@@ -61,13 +60,13 @@ class PatchCritic(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images with sides from 32 on to logits, float32 (B, H / 8 - 2, W / 8 - 2)."""
         chex.assert_rank(x, 4)
-        conv = functools.partial(nn.Conv, kernel_size=(4, 4), padding=1, dtype=self.dtype, kernel_init=NORMAL)
-        x = nn.leaky_relu(conv(self.width, strides=2)(x), SLOPE)
+        conv = functools.partial(Halving, dtype=self.dtype)
+        x = nn.leaky_relu(conv(self.width)(x), SLOPE)
         for factor, stride in ((2, 2), (4, 2), (8, 1)):
             x = conv(factor * self.width, strides=stride)(x)
             x = InstanceNorm()(x.astype(jnp.float32)).astype(self.dtype)
             x = nn.leaky_relu(x, SLOPE)
-        return conv(1)(x).astype(jnp.float32)[..., 0]
+        return conv(1, strides=1)(x).astype(jnp.float32)[..., 0]
 
 
 class RegionCritic(nn.Module):
@@ -75,7 +74,6 @@ class RegionCritic(nn.Module):
 
     Attributes:
       width: channels of the first layer; each further one has twice as many, up to 8 times.
-      dtype: of the computation; parameters and the output are float32.
     """
 
     width: int = 64
@@ -86,7 +84,7 @@ class RegionCritic(nn.Module):
         """Maps square images, whose side is a power of two from 8 on, to logits, float32 (B,)."""
         for layer in range(count_halvings(x)):
             width = min(2**layer, 8) * self.width
-            x = nn.Conv(width, (4, 4), 2, padding=1, dtype=self.dtype, kernel_init=NORMAL)(x)
+            x = Halving(width, dtype=self.dtype)(x)
             if layer:
                 x = batch_norm(self.dtype, train=train)(x)
             x = nn.leaky_relu(x, SLOPE)
@@ -104,7 +102,6 @@ class GlobalLocalCritic(nn.Module):
     Attributes:
       width: channels of the first layer; each further one has twice as many, up to 8 times; the vector has 16
         times as many.
-      dtype: of the computation; parameters and the output are float32.
     """
 
     width: int = 64
@@ -112,15 +109,9 @@ class GlobalLocalCritic(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, window: jax.Array, *, train: bool) -> jax.Array:
-        """Judges images and their windows, squares whose sides are powers of two from 8 on.
+        """Maps squares whose sides are powers of two from 8 on to logits, float32 (B,).
 
-        Args:
-          image: float (B, H, H, C).
-          window: float (B, h, h, C); the original takes h = H / 2.
-          train: whether to normalise by the batch's statistics, and to update those of "batch_stats".
-
-        Returns:
-          float32 (B,), logits.
+        The original's windows have half the side of their images.
         """
         vectors = [self._tower("global", image, train), self._tower("local", window, train)]
         x = nn.Dense(1, dtype=self.dtype, name="judge")(jnp.concatenate(vectors, axis=-1))
@@ -139,7 +130,7 @@ def count_halvings(image: jax.Array) -> int:
     """Convolutions of stride 2 from square images (B, H, H, C) down to FINAL_GRID cells.
 
     Raises:
-      UserError: when the side is not FINAL_GRID times a power of two, from 8 on.
+      UserError: when the side is no power of two from 8 on.
     """
     chex.assert_rank(image, 4)
     _, size, w, _ = image.shape

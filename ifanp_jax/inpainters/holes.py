@@ -6,15 +6,10 @@ import jax.numpy as jnp
 
 
 def window_start(mask: jax.Array) -> jax.Array:
-    """Top and left of the window of half the sides around each hole: at its bounding box's centre, clamped.
+    """Top and left of the window of half the sides around each hole, int32 (B, 2).
 
-    Of DeepFill's boxes it is the box before its bands are observed again.
-
-    Args:
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      int32 (B, 2); the middle of the image where nothing is hidden.
+    It lies around the centre of the hole's bounding box, clamped; in the image's middle where nothing is
+    hidden. Of DeepFill's boxes it is the box before its bands are observed again.
     """
     chex.assert_rank(mask, 4)
     chex.assert_type(mask, bool)
@@ -39,15 +34,7 @@ def draw_window_start(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
 
 
 def cut_window(x: jax.Array, start: jax.Array) -> jax.Array:
-    """Cuts a window of half the sides out of each image.
-
-    Args:
-      x: (B, H, W, C), an image or a mask.
-      start: int32 (B, 2), top and left of the window.
-
-    Returns:
-      (B, H // 2, W // 2, C).
-    """
+    """Cuts the window of half the sides with this top and left, int32 (B, 2), out of images (B, H, W, C)."""
     chex.assert_rank([x, start], [4, 2])
     _, h, w, c = x.shape
 

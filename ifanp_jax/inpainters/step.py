@@ -4,8 +4,7 @@
 Where `config.train.init_from` names a model, the generator starts from it; critics are drawn in any case.
 """
 
-import dataclasses
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ifanp_jax import metrics
-from ifanp_jax.inpainters import adversaries, base, holes, losses
+from ifanp_jax.inpainters import adversaries, holes, losses
 from ifanp_jax.models import parameters
 from ifanp_jax.training import optimizer
 from ifanp_jax.training.steps import Step
@@ -35,6 +34,11 @@ class Side:
     params: Any
     batch_stats: Any
     opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """As the module takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 @flax.struct.dataclass
@@ -60,29 +64,13 @@ def default_fields(model: nn.Module) -> dict[str, Any]:
 
 
 def make_step(config: ConfigDict, model: nn.Module) -> Step:
-    """Builds the step.
-
-    Args:
-      config: the whole configuration; uses `step`, `train.num_steps` and `train.ema_decay`.
-      model: an inpainter.
+    """Builds the step from `config.step`, `config.train.num_steps` and `config.train.ema_decay`.
 
     Raises:
       UserError: when the model's family has no adversary, or a field cannot work.
     """
-    adversary = adversaries.get(model)
-    fields = dict(adversary.fields) | {name: config.step[name] for name in config.step if name != "name"}
-    adversaries.check(adversary, fields)
-    has_critics = fields["adversarial"] != "none"
-    game = _Game(
-        model=model,
-        adversary=adversary,
-        fields=fields,
-        generator_tx=adversary.make_optimizer(fields["learning_rate"]),
-        critic_tx=adversary.make_optimizer(fields["critic_learning_rate"]),
-        ema_decay=config.train.ema_decay,
-        num_steps=config.train.num_steps,
-        num_critic_updates=fields["num_critic_updates"] if has_critics else 0,
-    )
+    game = _Game(config, model)
+    fields, has_critics = game.fields, game.num_critic_updates > 0
     return Step(
         init=game.init,
         update=game.update,
@@ -102,63 +90,60 @@ def _show(row):
 
 def _evaluation_variables(state):
     """The moving average where there is one, else what was last trained; without empty collections."""
-    variables = state.average or _variables(state.generator)
-    return {name: tree for name, tree in variables.items() if tree}
+    return {name: tree for name, tree in (state.average or state.generator.variables).items() if tree}
 
 
-@dataclasses.dataclass(frozen=True)
 class _Game:
     """What an update does; pure functions of the state."""
 
-    model: nn.Module
-    adversary: adversaries.Adversary
-    fields: Mapping[str, Any]
-    generator_tx: optax.GradientTransformation
-    critic_tx: optax.GradientTransformation
-    ema_decay: float
-    num_steps: int
-    num_critic_updates: int
+    def __init__(self, config, model):
+        self.model, self.adversary = model, adversaries.get(model)
+        self.ema_decay, self.num_steps = config.train.ema_decay, config.train.num_steps
+        given = {name: value for name, value in config.step.items() if name != "name"}
+        self.fields = self.adversary.fields | given
+        adversaries.check(self.adversary, self.fields)
+        self.generator_tx = self.adversary.make_optimizer(self.fields["learning_rate"])
+        self.critic_tx = self.adversary.make_optimizer(self.fields["critic_learning_rate"])
+        has_critics = self.fields["adversarial"] != "none"
+        self.num_critic_updates = self.fields["num_critic_updates"] if has_critics else 0
 
     def init(self, key, image_shape, *, variables=None):
         """The state at step 0 for images (H, W, C); `variables` are the generator's, critics are drawn."""
         generator_key, critic_key = jax.random.split(key)
         variables = variables or parameters.init_variables(generator_key, self.model, image_shape)
         generator = _make_side(self.generator_tx, variables)
-        image, start, by_name = jnp.zeros((1, *image_shape)), jnp.zeros((1, 2), jnp.int32), {}
+        image, start = jnp.zeros((1, *image_shape)), jnp.zeros((1, 2), jnp.int32)
+        collections = {"params": {}, "batch_stats": {}}
         for index, (name, critic) in enumerate(self._list_critics(image).items()):
             one_key = jax.random.fold_in(critic_key, index)
-            by_name[name] = critic.network.init(one_key, *critic.look(image, start), train=True)
-        collections = {
-            kind: {name: variables[kind] for name, variables in by_name.items() if kind in variables}
-            for kind in ("params", "batch_stats")
-        }
+            found = critic.network.init(one_key, *critic.look(image, start), train=True)
+            for kind, tree in found.items():
+                collections[kind][name] = tree
         return AdversarialState(
             step=jnp.int32(0),
             generator=generator,
             critics=_make_side(self.critic_tx, collections),
-            average=jax.tree.map(jnp.copy, _variables(generator)) if self.ema_decay > 0 else None,
+            average=jax.tree.map(jnp.copy, generator.variables) if self.ema_decay > 0 else None,
         )
 
     def update(self, key, state, batches):
         """Updates the critics, then the generator, each with a slice of `batches` and noise of its own."""
         key = jax.random.fold_in(key, state.step)
-        slices = [
-            jax.tree.map(lambda x, index=index: x[index], batches) for index in range(len(batches.image))
-        ]
+        num_slices = len(batches.image)
+        keys = [jax.random.fold_in(key, index) for index in range(num_slices)]
+        *others, last = (jax.tree.map(lambda x, i=i: x[i], batches) for i in range(num_slices))
         # The critics, each time on another slice.
         critics, logged = state.critics, {}
-        for index, batch in enumerate(slices[:-1]):
-            one_key = jax.random.fold_in(key, index)
+        for one_key, batch in zip(keys, others, strict=False):
             critics, logged = self._update_critics(one_key, state.generator, critics, batch)
         trains_critics, trains_generator = self._phase(state.step)
         critics = _choose(trains_critics, critics, state.critics)
         # The generator, on the last slice. Before its critics are trained it does not heed them.
-        one_key = jax.random.fold_in(key, len(slices) - 1)
         generator, more = self._update_generator(
-            one_key, state.generator, critics, slices[-1], heeds_critics=trains_critics
+            keys[-1], state.generator, critics, last, heeds_critics=trains_critics
         )
         generator = _choose(trains_generator, generator, state.generator)
-        average = optimizer.update_average(state.average, _variables(generator), self.ema_decay, state.step)
+        average = optimizer.update_average(state.average, generator.variables, self.ema_decay, state.step)
         state = AdversarialState(step=state.step + 1, generator=generator, critics=critics, average=average)
         return state, more | logged
 
@@ -167,7 +152,7 @@ class _Game:
         first, second = (self.fields.get(f"{side}_only_fraction", 0) for side in ("generator", "critic"))
         if not (self.num_critic_updates and (first or second)):
             return True, True
-        begin, end = round(first * self.num_steps), round((first + second) * self.num_steps)
+        begin, end = (round(share * self.num_steps) for share in (first, first + second))
         return step >= begin, (step < begin) | (step >= end)
 
     def _list_critics(self, image):
@@ -177,15 +162,9 @@ class _Game:
 
     def _complete(self, key, generator, batch):
         """The answer, the composite that critics see, and the new statistics."""
-        answer, changed = self.model.apply(
-            _variables(generator),
-            batch.image,
-            batch.mask,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"sample": key},
-        )
-        composite = base.composite(2 * batch.image - 1, batch.mask, answer.raw)
+        call = {"train": True, "mutable": ["batch_stats"], "rngs": {"sample": key}}
+        answer, changed = self.model.apply(generator.variables, batch.image, batch.mask, **call)
+        composite = jnp.where(batch.mask, 2 * batch.image - 1, answer.raw)
         return answer, composite, changed.get("batch_stats", {})
 
     def _update_critics(self, key, generator, critics, batch):
@@ -208,9 +187,10 @@ class _Game:
                 kind = self.fields["adversarial"]
                 loss = losses.critic_loss(kind, real_scores.ravel(), fake_scores.ravel()).mean()
                 if kind == "wgan_gp":
-                    seen = [critic.look(x, start)[0] for x in (real, fake, batch.mask)]
+                    score = functools.partial(critic.network.apply, {"params": params[name]}, train=True)
+                    seen = (critic.look(x, start)[0] for x in (real, fake, batch.mask))
                     one_key = jax.random.fold_in(penalty_key, index)
-                    penalty = _penalty(one_key, critic, params[name], seen)
+                    penalty = losses.gradient_penalty_loss(one_key, score, *seen).mean()
                     logged[f"{name}_penalty_loss"] = penalty
                     loss += penalty
                 logged[f"{name}_critic_loss"] = loss
@@ -254,10 +234,6 @@ def _make_side(tx, variables):
     return Side(params=params, batch_stats=variables.get("batch_stats", {}), opt_state=tx.init(params))
 
 
-def _variables(side):
-    return {"params": side.params, "batch_stats": side.batch_stats}
-
-
 def _apply(tx, side, grads, batch_stats):
     updates, opt_state = tx.update(grads, side.opt_state, side.params)
     params = optax.apply_updates(side.params, updates)
@@ -274,12 +250,3 @@ def _score(critic, params, batch_stats, seen):
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
     scores, changed = critic.network.apply(variables, *seen, train=True, mutable=["batch_stats"])
     return scores, changed.get("batch_stats", {})
-
-
-def _penalty(key, critic, params, seen):
-    """The gradient penalty of what a critic sees of (real, fake, mask)."""
-
-    def score(x):
-        return critic.network.apply({"params": params}, x, train=True)
-
-    return losses.gradient_penalty_loss(key, score, *seen).mean()

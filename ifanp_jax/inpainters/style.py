@@ -1,9 +1,9 @@
 """Feature functions, and the losses on features: style and guidance.
 
 A feature function takes images, float (B, H, W, C) in [0, 1], and gives a list of maps (B, h, w, N), coarser
-and coarser. Two are made here: random convolutions that need no file, and the first three stages of VGG16
-(Simonyan and Zisserman, 2015) from a file that the user has. What is called VGG16 in a table must be the
-latter.
+and coarser; it is a pytree. Two are made here: random convolutions that need no file, and the first three
+stages of VGG16 (Simonyan and Zisserman, 2015) from a file that the user has. What a table calls VGG16 must be
+the latter.
 """
 
 import pathlib
@@ -29,11 +29,7 @@ VGG16_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def gram(features: jax.Array) -> jax.Array:
-    """Gram matrices of a map: sum over positions of f f^T, divided by N h w.
-
-    Returns:
-      float32 (B, N, N).
-    """
+    """Gram matrices of a map: sum over positions of f f^T, divided by N h w; float32 (B, N, N)."""
     chex.assert_rank(features, 4)
     _, h, w, n = features.shape
     features = features.astype(jnp.float32)
@@ -42,11 +38,7 @@ def gram(features: jax.Array) -> jax.Array:
 
 
 def style_loss(features: FeatureFunction, prediction: jax.Array, image: jax.Array) -> jax.Array:
-    """Mean over layers of the mean absolute difference of the Gram matrices; no gradient to the image.
-
-    Returns:
-      float32 (B,).
-    """
+    """Mean over layers of the mean absolute difference of the Gram matrices; no gradient to the image."""
     chex.assert_equal_shape([prediction, image])
     targets = features(jax.lax.stop_gradient(image))
     differences = [
@@ -63,9 +55,6 @@ def guidance_loss(decoder: jax.Array, truth: jax.Array, hole: jax.Array) -> jax.
       decoder: F of the masked input, float (B, h, w, N).
       truth: G of the whole image, float (B, h, w, N).
       hole: float (B, h, w, 1), 1 where a cell is to be filled.
-
-    Returns:
-      float32 (B,).
     """
     chex.assert_rank([decoder, truth, hole], 4)
     chex.assert_equal_shape([decoder, truth])
@@ -78,20 +67,15 @@ def make_random_features(images: jax.Array, *, widths: tuple[int, ...] = RANDOM_
     """Makes frozen random features: stages of two 3x3 He-normal ReLU convolutions and an average pool.
 
     Args:
-      images: float (B, H, W, C) in [0, 1], training images; each stage is scaled to a mean square of 1 on
-        them.
+      images: float (B, H, W, C) in [0, 1]; each stage is scaled to a mean square of 1 on them.
       widths: channels of each stage.
-
-    Returns:
-      A feature function, a pytree; images have sides from 2^len(widths) on.
     """
     chex.assert_rank(images, 4)
     key, kernels, width = jax.random.key(RANDOM_SEED), [], images.shape[-1]
-    make_kernel = jax.nn.initializers.he_normal()
+    draw = jax.nn.initializers.he_normal()
     for stage, out_width in enumerate(widths):
         first, second = jax.random.split(jax.random.fold_in(key, stage))
-        kernels.append([make_kernel(first, (3, 3, width, out_width))])
-        kernels[-1].append(make_kernel(second, (3, 3, out_width, out_width)))
+        kernels.append([draw(first, (3, 3, width, out_width)), draw(second, (3, 3, out_width, out_width))])
         width = out_width
     ones = jnp.ones(len(widths))
     maps = jax.jit(_apply_random)(kernels, ones, images)
@@ -118,43 +102,35 @@ def read_vgg16(path: str | pathlib.Path) -> FeatureFunction:
         5 7, 10 12 14; others are ignored.
 
     Returns:
-      A feature function, a pytree; it takes three channels, or one, which it repeats.
+      A feature function; it takes three channels, or one, which it repeats.
 
     Raises:
       UserError: no such file, no safetensors, a name is missing or a shape is wrong.
     """
-    shapes, in_width = {}, 3
-    for layers, width in zip(VGG16_STAGES, VGG16_WIDTHS, strict=True):
-        for layer in layers:
-            shapes[f"features.{layer}.weight"] = (width, in_width, 3, 3)
-            shapes[f"features.{layer}.bias"] = (width,)
-            in_width = width
-    tensors = _read_tensors(pathlib.Path(path).expanduser(), shapes)
-    stages = []
-    for layers in VGG16_STAGES:
-        weights = [tensors[f"features.{layer}.weight"].transpose(2, 3, 1, 0) for layer in layers]
-        biases = [tensors[f"features.{layer}.bias"] for layer in layers]
-        stages.append(list(zip(weights, biases, strict=True)))
-    return jax.tree_util.Partial(_apply_vgg16, stages)
-
-
-def _read_tensors(path, shapes):
+    path, stages, in_width = pathlib.Path(path).expanduser(), [], 3
     try:
         with safetensors.safe_open(path, framework="flax") as file:
-            names = set(file.keys())
-            for name, shape in shapes.items():
-                if name not in names:
-                    raise UserError(
-                        f"{path} has no tensor {name}; give VGG16's weights with PyTorch's names."
-                    )
-                found = tuple(file.get_slice(name).get_shape())
-                if found != shape:
-                    raise UserError(f"{name} in {path} has shape {found}; VGG16's has {shape}.")
-            return {name: file.get_tensor(name).astype(jnp.float32) for name in shapes}
+            for layers, width in zip(VGG16_STAGES, VGG16_WIDTHS, strict=True):
+                stages.append([])
+                for layer in layers:
+                    kernel = _read_tensor(file, path, f"features.{layer}.weight", (width, in_width, 3, 3))
+                    bias = _read_tensor(file, path, f"features.{layer}.bias", (width,))
+                    stages[-1].append((kernel.transpose(2, 3, 1, 0), bias))
+                    in_width = width
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give a safetensors file of VGG16's weights.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors ({error}); save the weights again.") from None
+    return jax.tree_util.Partial(_apply_vgg16, stages)
+
+
+def _read_tensor(file, path, name, shape):
+    if name not in file.keys():
+        raise UserError(f"{path} has no tensor {name}; give VGG16's weights with PyTorch's names.")
+    tensor = file.get_tensor(name)
+    if tensor.shape != shape:
+        raise UserError(f"{name} in {path} has shape {tensor.shape}; VGG16's has {shape}.")
+    return tensor.astype(jnp.float32)
 
 
 def _apply_vgg16(stages, images):
@@ -164,8 +140,8 @@ def _apply_vgg16(stages, images):
             f"VGG16 got images of {images.shape[-1]} channels and takes 3, or 1, which it repeats."
         )
     x = jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3))
-    mean, deviation = np.float32(VGG16_MEAN), np.float32(VGG16_DEVIATION)
-    x, maps = (x - mean[None, None, None]) / deviation[None, None, None], []
+    mean, deviation = np.float32([[[VGG16_MEAN]]]), np.float32([[[VGG16_DEVIATION]]])
+    x, maps = (x - mean) / deviation, []
     for stage in stages:
         for kernel, bias in stage:
             x = jax.nn.relu(_convolve(x, kernel) + bias[None, None, None])

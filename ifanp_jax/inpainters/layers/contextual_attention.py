@@ -23,27 +23,20 @@ MIN_NORM = 1e-4  # of a patch
 MIN_SHARE = 1e-6  # of the patches pasted at a pixel
 
 
-def cell_fractions(mask: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Observed fraction of each cell's pixels.
+def cell_fractions(known: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Known fraction of each cell of a coarser grid, float32 (B, h, w, 1).
 
     Args:
-      mask: bool (B, H, W, 1), True = observed.
+      known: bool or float (B, H, W, 1), known pixels, or known fractions of finer cells.
       size: cells (h, w) that divide (H, W).
-
-    Returns:
-      float32 (B, h, w, 1) in [0, 1]; a cell with any hidden pixel is below 1.
     """
-    chex.assert_rank(mask, 4)
-    chex.assert_type(mask, bool)
-    chex.assert_is_divisible(mask.shape[1], size[0])
-    chex.assert_is_divisible(mask.shape[2], size[1])
-    return _pool_known(mask, *size)
-
-
-def _pool_known(known, h, w):
-    """Mean over the cells of a grid (h, w), exactly 1 where all of a cell is: a rounded mean may not be."""
+    chex.assert_rank(known, 4)
     b, height, width, _ = known.shape
+    h, w = size
+    chex.assert_is_divisible(height, h)
+    chex.assert_is_divisible(width, w)
     cells = known.astype(jnp.float32).reshape(b, h, height // h, w, width // w, 1)
+    # Exactly 1 where all of a cell is known: a rounded mean may not be.
     is_whole = jnp.min(cells, axis=(2, 4)) >= 1
     return jnp.where(is_whole, 1.0, jnp.mean(cells, axis=(2, 4)))
 
@@ -54,13 +47,8 @@ def patch_weights(known: jax.Array, validity: str) -> jax.Array:
     Args:
       known: float32 (B, h, w, 1), known fraction of each cell.
       validity: "whole": 1 for a patch without hidden pixels, 0 for another; "fraction": its known share.
-
-    Returns:
-      float32 (B, h, w) in [0, 1].
     """
-    if validity not in VALIDITIES:
-        raise ValueError(f"validity is {validity!r}; choose one of {VALIDITIES}.")
-    known = known[..., 0].astype(jnp.float32)
+    known = known[..., 0]
     if validity == "whole":
         return (_window_sum((known < 1).astype(jnp.float32)) == 0).astype(jnp.float32)
     return _window_sum(known) / _window_sum(jnp.ones_like(known))
@@ -96,7 +84,7 @@ def attend(
     chex.assert_is_divisible(w, rate)
     rows, columns = h // rate, w // rate
     taps = 3 if rate == 1 else 2  # pasted patches that meet in a block of r x r pixels, along one side
-    weights = patch_weights(_pool_known(known, rows, columns), validity)
+    weights = patch_weights(cell_fractions(known, (rows, columns)), validity)
     background = features[:, ::rate, ::rate].astype(jnp.float32)
     scales = 1 / _patch_norms(background)
     blocks = _to_blocks(features, rate, taps)
@@ -149,7 +137,7 @@ def part_entries(rows: int, columns: int) -> int:
 
 
 def _map_parts(function, num_parts, part_rows):
-    """Concatenates what `function` returns for each part's first row, (B, part_rows, ...), along axis 1."""
+    """Joins what `function` returns for each part's first row, (B, part_rows, ...), along axis 1."""
     if num_parts == 1:
         return function(0)
     parts = jax.lax.map(jax.checkpoint(function), part_rows * jnp.arange(num_parts))
@@ -171,19 +159,14 @@ def _match(targets, background, target_scales, background_scales):
 
 
 def _diagonal_sum(scores, axis, *, pad, taps, has_halo=False):
-    """out[.., a, .., c, ..] = sum_i x[.., a + i - pad, .., c + i - pad, ..], zero outside; c is 2 axes later.
+    """out[.., a, .., c, ..] = sum_i x[.., a + i - pad, .., c + i - pad, ..] of (B, y, x, y', x'), 0 outside.
 
-    Args:
-      scores: (B, y, x, y', x').
-      axis: of a, 1 or 2: rows or columns; each row has its own columns, so no sum joins row ends.
-      pad: offset of the first tap.
-      taps: number of terms; pad = taps - 1 makes both axes that much longer.
-      has_halo: x has the rows that are outside already, along `axis`.
+    `axis` is that of a, 1 or 2, and c is 2 axes later. The sum has `taps` terms, so that pad = taps - 1 makes
+    both axes that much longer. With `has_halo`, x has what is outside along `axis` already.
     """
     widths = [(0, 0)] * 5
     widths[axis + 2] = (pad, pad)
-    if not has_halo:
-        widths[axis] = (pad, pad)
+    widths[axis] = (0, 0) if has_halo else (pad, pad)
     scores = jnp.pad(scores, widths)
     size, other_size = scores.shape[axis] - taps + 1, scores.shape[axis + 2] - taps + 1
 
@@ -207,12 +190,9 @@ def _masked_softmax(logits, weights, is_inside):
 
 
 def _paste(attention, blocks, taps):
-    """Weighted mean of the pasted patches, (B, Y - taps + 1, w + taps - 1, r * r * D).
+    """Weighted mean of the pasted patches, (B, Y - taps + 1, w + taps - 1, r * r, D).
 
-    Args:
-      attention: float32 (B, Y, w, h, w), with the `taps - 1` rows above.
-      blocks: (B, h + taps - 1, w + taps - 1, r * r, D + 1), as of `_to_blocks`.
-      taps: patches that meet in a block, along one side.
+    `attention`, (B, Y, w, h, w), also has the `taps - 1` rows above.
     """
     # Block c is part i of patch c - i; so the patches that cover block a paste it with the sum over i.
     pasted = _diagonal_sum(attention, 1, pad=taps - 1, taps=taps, has_halo=True)
@@ -227,7 +207,7 @@ def _to_blocks(features, rate, taps):
     In the padded grid a patch starts at a multiple of r and is `taps` blocks long.
     Returns (B, h / r + taps - 1, w / r + taps - 1, r * r, D + 1).
     """
-    low = 1 if rate == 1 else rate // 2
+    low = max(rate // 2, 1)
     high = taps * rate - rate - low
     counted = jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1)
     padded = jnp.pad(counted, ((0, 0), (low, high), (low, high), (0, 0)))
@@ -240,7 +220,7 @@ def _from_blocks(blocks, rate, size):
     """Undoes the cut and the padding of `_to_blocks`; (B, H, W, D)."""
     b, rows, columns, _, d = blocks.shape
     whole = blocks.reshape(b, rows, columns, rate, rate, d).swapaxes(2, 3)
-    low = 1 if rate == 1 else rate // 2
+    low = max(rate // 2, 1)
     whole = whole.reshape(b, rows * rate, columns * rate, d)
     return whole[:, low : low + size[0], low : low + size[1]]
 

@@ -1,6 +1,7 @@
-"""What the networks and critics are built of: transposed convolutions, their initial values, and norms."""
+"""What the networks and critics are built of: convolutions, their initial values, and norms."""
 
 import functools
+import itertools
 
 import chex
 import flax.linen as nn
@@ -13,6 +14,8 @@ NORMAL = nn.initializers.normal(0.02)  # N(0, 0.02^2), usual for these networks
 InstanceNorm = functools.partial(
     nn.InstanceNorm, epsilon=1e-5, use_bias=False, use_scale=False, use_fast_variance=False
 )
+# 4x4, to half the side.
+Halving = functools.partial(nn.Conv, kernel_size=(4, 4), strides=2, padding=1, kernel_init=NORMAL)
 
 
 def batch_norm(dtype: jnp.dtype, *, train: bool, name: str | None = None) -> nn.BatchNorm:
@@ -23,12 +26,8 @@ def batch_norm(dtype: jnp.dtype, *, train: bool, name: str | None = None) -> nn.
 def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """4x4 transposed convolution, stride 2, padding 1: y[2i - 1 + k] += x[i] W[k] along both axes.
 
-    Args:
-      x: (B, h, w, I).
-      kernel: (4, 4, I, O) as `flax.linen.ConvTranspose` stores it: the tap k of W lies at 3 - k.
-
-    Returns:
-      (B, 2h, 2w, O) in the dtype of `x`.
+    Maps (B, h, w, I) to (B, 2h, 2w, O). The kernel (4, 4, I, O) lies as in `flax.linen.ConvTranspose`: the
+    tap k of W at 3 - k.
     """
     chex.assert_rank([x, kernel], 4)
     chex.assert_shape(kernel, (KERNEL, KERNEL, x.shape[-1], None))
@@ -50,54 +49,40 @@ def upsample_by_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     parts = jnp.pad(parts, ((0, 0), (1, 1), (1, 1), *((0, 0),) * 5))
     rows = []
     for a in range(2):
-        phases = [
-            sum(
-                parts[:, a + t : a + t + h, c + u : c + u + w, a, c, t, u] for t in range(2) for u in range(2)
-            )
-            for c in range(2)
-        ]
+        phases = []
+        for c in range(2):
+            taps = itertools.product(range(2), range(2))
+            phases.append(sum(parts[:, a + t : a + t + h, c + u : c + u + w, a, c, t, u] for t, u in taps))
         rows.append(jnp.stack(phases, axis=3))  # (B, h, w, 2, O)
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, o)
 
 
 class TransposedConv(nn.Module):
-    """4x4 transposed convolution with bias, stride 2, padding 1.
-
-    Attributes:
-      features: O, channels of the output.
-      dtype: of the computation; parameters stay float32.
-    """
+    """4x4 transposed convolution with bias, stride 2, padding 1, in `dtype`; parameters stay float32."""
 
     features: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (B, h, w, I) to (B, 2h, 2w, O)."""
+        """Maps (B, h, w, I) to (B, 2h, 2w, features)."""
         chex.assert_rank(x, 4)
-        kernel = self.param("kernel", NORMAL, (KERNEL, KERNEL, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        y = upsample(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)[None, None, None, :]
+        kernel, bias = self._make_parameters(KERNEL, KERNEL, x.shape[-1])
+        return upsample(x.astype(self.dtype), kernel) + bias
+
+    def _make_parameters(self, *kernel_shape):
+        kernel = self.param("kernel", NORMAL, (*kernel_shape, self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return kernel, bias[None, None, None, :]
 
 
-class Unfold(nn.Module):
-    """4x4 transposed convolution with bias of a map of one cell, no padding: a vector becomes a 4x4 map.
-
-    Attributes:
-      features: O, channels of the output.
-      dtype: of the computation; parameters stay float32.
-    """
-
-    features: int
-    dtype: jnp.dtype = jnp.float32
+class Unfold(TransposedConv):
+    """The same without padding on one cell: a vector becomes a 4x4 map."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (B, I) to (B, 4, 4, O)."""
+        """Maps (B, I) to (B, 4, 4, features)."""
         chex.assert_rank(x, 2)
         b, i = x.shape
-        kernel = self.param("kernel", NORMAL, (i, KERNEL, KERNEL, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype).reshape(i, -1)
-        return y.reshape(b, KERNEL, KERNEL, -1) + bias.astype(self.dtype)[None, None, None, :]
+        kernel, bias = self._make_parameters(i, KERNEL, KERNEL)
+        return (x.astype(self.dtype) @ kernel.reshape(i, -1)).reshape(b, KERNEL, KERNEL, -1) + bias

@@ -19,7 +19,7 @@ HOLE_FRACTION = 5 / 16  # of the smoothed hole, above which the original takes a
 
 
 def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
-    """Encoder features of the most similar known cell, at each hole cell.
+    """S of the equation, (B, h, w, N) in the dtype of `encoder`.
 
     The similarities of one image take (h w)^2 floats: 4 MB on a grid of 32x32.
 
@@ -27,15 +27,12 @@ def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
       decoder: F, float (B, h, w, N).
       encoder: G, float (B, h, w, N).
       hole: bool (B, h, w, 1), True = the cell is to be filled.
-
-    Returns:
-      S, (B, h, w, N) in the dtype of `encoder`.
     """
     chex.assert_rank([decoder, encoder, hole], 4)
     chex.assert_equal_shape([decoder, encoder])
     chex.assert_type(hole, bool)
+    chex.assert_shape(hole, (*encoder.shape[:3], 1))
     b, h, w, n = encoder.shape
-    chex.assert_shape(hole, (b, h, w, 1))
     cells, copied = hole.reshape(b, h * w), encoder.reshape(b, h * w, n)
     # Cosines of all pairs of cells; a tie goes to the lowest index.
     flat = jax.lax.stop_gradient(decoder.reshape(b, h * w, n)).astype(jnp.float32)
@@ -59,10 +56,7 @@ def hole_cells(mask: jax.Array, stride: int, *, rule: str = "any") -> jax.Array:
     Args:
       mask: bool (B, H, W, 1), True = observed.
       stride: pixels per cell, a power of two that divides H and W.
-      rule: "any" or "share".
-
-    Returns:
-      bool (B, H / stride, W / stride, 1).
+      rule: of HOLE_RULES.
     """
     chex.assert_rank(mask, 4)
     chex.assert_type(mask, bool)

@@ -14,12 +14,8 @@ import jax.numpy as jnp
 def sample(features: jax.Array, places: jax.Array) -> jax.Array:
     """Features at places between cells, by bilinear interpolation; places outside move to the grid's edge.
 
-    Args:
-      features: float (B, h, w, D).
-      places: float32 (B, y, x, 2), (row, column) in cells; whole numbers are the cells themselves.
-
-    Returns:
-      (B, y, x, D) in the dtype of `features`.
+    Maps features (B, h, w, D) and places (B, y, x, 2), (row, column) in cells, to (B, y, x, D) in the dtype
+    of the features.
     """
     chex.assert_rank([features, places], 4)
     b, h, w, d = features.shape

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import base
-from ifanp_jax.inpainters.layers.convolutions import NORMAL, TransposedConv, Unfold, batch_norm
+from ifanp_jax.inpainters.layers.convolutions import NORMAL, Halving, TransposedConv, Unfold, batch_norm
 from ifanp_jax.models import fields
 
 REGIONS = ("image", "centre")
@@ -53,10 +53,8 @@ class ContextEncoder(base.Inpainter):
 
     def setup(self):
         """Builds the network."""
-        reached = self.widths[:-1] if self.region == "image" else self.widths[1:-1]
-        self.network = _Network(
-            self.channels, self.widths, tuple(reversed(reached)), self.bottleneck, self.dtype
-        )
+        up_widths = self.widths[-2::-1] if self.region == "image" else self.widths[-2:0:-1]
+        self.network = _Network(self.channels, self.widths, up_widths, self.bottleneck, self.dtype)
 
     def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
         """With region "centre", `prediction` and `raw` hold the input outside it."""
@@ -80,7 +78,7 @@ class ContextEncoder(base.Inpainter):
         )
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
-        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        """Of the first maps."""
         return 4 * 6 * self.widths[0] * size[0] * size[1]
 
 
@@ -97,7 +95,7 @@ class _Network(nn.Module):
             return batch_norm(self.dtype, train=train)(x)
 
         for layer, width in enumerate(self.down_widths):
-            x = nn.Conv(width, (4, 4), 2, padding=1, dtype=self.dtype, kernel_init=NORMAL)(x)
+            x = Halving(width, dtype=self.dtype)(x)
             x = nn.leaky_relu(normalise(x) if layer else x, 0.2)
         # A 4x4 convolution without padding on 4x4 cells is a product with all of them.
         x = nn.Dense(self.bottleneck, dtype=self.dtype, kernel_init=NORMAL)(x.reshape(x.shape[0], -1))

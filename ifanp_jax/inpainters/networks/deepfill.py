@@ -110,11 +110,9 @@ class _TwoStages(base.Inpainter):
         self.coarse_encoder = self._encoder(COARSE_WIDTHS)
         self.coarse_dilated = self._dilated()
         self.coarse_decoder = self._decoder()
-        if self.attention == "none":
-            self.refine_encoder = self._encoder(COARSE_WIDTHS)
-        else:
-            convolution_widths, attention_widths = BRANCH_WIDTHS[self.branches]
-            self.refine_encoder = self._encoder(convolution_widths)
+        refine_widths, attention_widths = BRANCH_WIDTHS[self.branches]
+        self.refine_encoder = self._encoder(COARSE_WIDTHS if self.attention == "none" else refine_widths)
+        if self.attention != "none":
             self.attention_encoder = self._encoder(attention_widths, last=nn.relu)
             if self.attention != "contextual":  # which has no parameters
                 self.attend = MOVES[self.attention](dtype=self.dtype)
@@ -126,11 +124,11 @@ class _TwoStages(base.Inpainter):
         """Both stages; `attention` is None without one."""
         inside = base.to_inside(image, mask)
         # The coarse network.
-        x = add_mask_channels(inside, mask)
+        x = _add_mask_channels(inside, mask)
         x = _apply(self.coarse_dilated, _apply(self.coarse_encoder, x))
         coarse = self._decode(self.coarse_decoder, x)
         # The refinement network sees the composite, along one branch or two.
-        x = add_mask_channels(base.composite(inside, mask, coarse), mask)
+        x = _add_mask_channels(jnp.where(mask, inside, coarse), mask)
         features = _apply(self.refine_dilated, _apply(self.refine_encoder, x))  # (B, h, w, 4 width)
         offsets = None
         if self.attention != "none":
@@ -150,16 +148,16 @@ class _TwoStages(base.Inpainter):
 
     @property
     def size_multiple(self) -> int:
-        """Pixels that both sides of an image must be a multiple of."""
+        """Pixels of the coarsest cells."""
         return 2**self.num_strided * (self.rate if self.attention == "contextual" else 1)
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
-        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        """Of the first layers' maps, the largest ones, and of contextual attention."""
         h, w = size
-        num_bytes = 4 * (4 * self.width) * h * w  # a few maps of the first layers, the largest ones
+        num_bytes = 4 * (4 * self.width) * h * w
         if self.attention == "contextual":
-            rows, columns = h // self.size_multiple, w // self.size_multiple
-            num_bytes += 4 * 6 * contextual_attention.part_entries(rows, columns)
+            cells = h // self.size_multiple, w // self.size_multiple
+            num_bytes += 4 * 6 * contextual_attention.part_entries(*cells)
         return num_bytes
 
     def _conv(self, width_units, **options):
@@ -207,11 +205,8 @@ class DeepFill32(_TwoStages):
     rate: int = 1
 
 
-def add_mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """concat(x, ones, h), (B, H, W, C + 2), in the dtype of x.
-
-    The ones tell a convolution with zero padding where the image ends.
-    """
+def _add_mask_channels(x, mask):
+    """concat(x, ones, h); the ones tell a convolution with zero padding where the image ends."""
     hole = (~mask).astype(x.dtype)
     return jnp.concatenate([x, jnp.ones_like(hole), hole], axis=-1)
 

@@ -62,7 +62,7 @@ class GLCIC(base.Inpainter):
         return 2**self.num_strided
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
-        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        """Of three of the first maps."""
         return 4 * 3 * self.width * size[0] * size[1]
 
 
@@ -78,20 +78,18 @@ class _Network(nn.Module):
         w1, w2, w4 = self.width, 2 * self.width, 4 * self.width
         conv = functools.partial(nn.Conv, kernel_size=(3, 3), dtype=self.dtype)
 
-        def normalise(x):  # and ReLU
-            return nn.relu(batch_norm(self.dtype, train=train)(x))
-
-        second = self.num_strided  # stride of the second reduction, and of the first enlargement
-        x = normalise(conv(w1, kernel_size=(5, 5))(x))
-        x = normalise(conv(w2, strides=2)(x))
-        x = normalise(conv(w2)(x))
-        x = normalise(conv(w4, strides=second)(x))
-        for dilation in (1, 1, *self.dilations, 1, 1):
-            x = normalise(conv(w4, kernel_dilation=dilation)(x))
-        is_kept = second == 1  # the same parameters without enlarging
-        enlarge = conv(w2, kernel_size=(4, 4)) if is_kept else TransposedConv(w2, dtype=self.dtype)
-        x = normalise(enlarge(x))
-        x = normalise(conv(w2)(x))
-        x = normalise(TransposedConv(w1, dtype=self.dtype)(x))
-        x = normalise(conv(w1 // 2)(x))
+        has_one = self.num_strided == 1  # then the grid is kept by a plain convolution of the same parameters
+        layers = [
+            conv(w1, kernel_size=(5, 5)),
+            conv(w2, strides=2),
+            conv(w2),
+            conv(w4, strides=self.num_strided),
+            *(conv(w4, kernel_dilation=dilation) for dilation in (1, 1, *self.dilations, 1, 1)),
+            conv(w2, kernel_size=(4, 4)) if has_one else TransposedConv(w2, dtype=self.dtype),
+            conv(w2),
+            TransposedConv(w1, dtype=self.dtype),
+            conv(w1 // 2),
+        ]
+        for layer in layers:
+            x = nn.relu(batch_norm(self.dtype, train=train)(layer(x)))
         return 2 * nn.sigmoid(conv(self.channels)(x).astype(jnp.float32)) - 1

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ifanp_jax.errors import UserError
 from ifanp_jax.inpainters import base
 from ifanp_jax.inpainters.layers import shift
-from ifanp_jax.inpainters.layers.convolutions import NORMAL, InstanceNorm, TransposedConv
+from ifanp_jax.inpainters.layers.convolutions import Halving, InstanceNorm, TransposedConv
 from ifanp_jax.models import fields
 
 # Fields of the small forms, by the side of the images.
@@ -65,15 +65,10 @@ class ShiftNet(base.Inpainter):
 
     def setup(self):
         """Builds the network."""
-        self.unet = _UNet(
-            self.channels,
-            self.width,
-            self.max_width,
-            self.shift_stride,
-            self.attention_grid,
-            self.se_reduction,
-            self.dtype,
+        encoder = _Encoder(
+            self.width, self.max_width, self.attention_grid, self.se_reduction, self.dtype, parent=None
         )
+        self.unet = _UNet(encoder, self.channels, self.shift_stride, self.dtype)
 
     def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
         """In a training `features` hold what the guidance loss takes.
@@ -103,7 +98,7 @@ class ShiftNet(base.Inpainter):
         return None
 
     def completion_bytes(self, size: tuple[int, int]) -> int:
-        """Memory that one picture of `size` pixels takes beside the parameters, in bytes, roughly."""
+        """Of the first maps, and of the pairs of cells of the shift connection."""
         cells = (size[0] // self.shift_stride) * (size[1] // self.shift_stride)
         return 4 * (4 * self.width * size[0] * size[1] + 2 * cells**2)
 
@@ -115,18 +110,19 @@ class _Encoder(nn.Module):
     normalisation on the last, whose single cell it would set to 0.
     """
 
-    widths: tuple[int, ...]
+    width: int
+    max_width: int
     attention_grid: int
     se_reduction: int
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x):
-        maps = []
-        for layer, width in enumerate(self.widths):
+        maps, num_layers = [], x.shape[1].bit_length() - 1
+        for layer in range(num_layers):
             x = nn.leaky_relu(x, 0.2) if layer else x
-            x = nn.Conv(width, (4, 4), 2, padding=1, dtype=self.dtype, kernel_init=NORMAL)(x)
-            if 0 < layer < len(self.widths) - 1:
+            x = Halving(min(self.width * 2**layer, self.max_width), dtype=self.dtype)(x)
+            if 0 < layer < num_layers - 1:
                 x = InstanceNorm()(x.astype(jnp.float32)).astype(self.dtype)
             if self.attention_grid and x.shape[1] >= self.attention_grid:
                 x = MultiScaleSqueezeExcitation(self.se_reduction, dtype=self.dtype)(x)
@@ -140,12 +136,9 @@ class _UNet(nn.Module):
     The encoder's map of the same grid is joined to each of the decoder's.
     """
 
+    encoder: _Encoder
     channels: int
-    width: int
-    max_width: int
     shift_stride: int
-    attention_grid: int
-    se_reduction: int
     dtype: jnp.dtype
 
     @nn.compact
@@ -161,19 +154,15 @@ class _UNet(nn.Module):
           float32 (B, H, H, channels) in [-1, 1]; F, the decoder's features on the shift connection's grid,
           float32 (B, h, h, N); and G of `truth` there, the same shape and without gradient, or None.
         """
-        num_layers = x.shape[1].bit_length() - 1
-        widths = tuple(min(self.width * 2**layer, self.max_width) for layer in range(num_layers))
-        encoder = _Encoder(widths, self.attention_grid, self.se_reduction, self.dtype, name="encoder")
-        maps = encoder(x)
+        *maps, y = self.encoder(x)
         shift_layer = self.shift_stride.bit_length() - 2  # of the encoder, from 0
-        target = None
+        target = features = None
         if truth is not None:
-            target = jax.lax.stop_gradient(nn.relu(encoder(truth)[shift_layer])).astype(jnp.float32)
-        y, features = maps[-1], None
-        for layer in reversed(range(num_layers - 1)):  # of the encoder whose grid is reached
-            y = TransposedConv(widths[layer], dtype=self.dtype, name=f"up_{layer}")(nn.relu(y))
+            target = jax.lax.stop_gradient(nn.relu(self.encoder(truth)[shift_layer])).astype(jnp.float32)
+        for layer, encoded in reversed([*enumerate(maps)]):  # whose grid is reached
+            y = TransposedConv(encoded.shape[-1], dtype=self.dtype, name=f"up_{layer}")(nn.relu(y))
             y = InstanceNorm()(y.astype(jnp.float32)).astype(self.dtype)
-            joined = [nn.relu(y), nn.relu(maps[layer])]
+            joined = [nn.relu(y), nn.relu(encoded)]
             if layer == shift_layer:
                 features = joined[0].astype(jnp.float32)
                 joined.append(shift.shift(*joined, hole))
@@ -198,7 +187,6 @@ class MultiScaleSqueezeExcitation(nn.Module):
 
     Attributes:
       reduction: divisor of the gate's bottleneck.
-      dtype: of the computation; parameters stay float32.
     """
 
     reduction: int = 16
@@ -222,12 +210,7 @@ class MultiScaleSqueezeExcitation(nn.Module):
 
     def _branch(self, x, dilation, depth):
         for index in range(depth):
-            conv = nn.Conv(
-                x.shape[-1],
-                (3, 3),
-                kernel_dilation=dilation,
-                dtype=self.dtype,
-                name=f"dilation{dilation}_depth{depth}_{index}",
-            )
+            name = f"dilation{dilation}_depth{depth}_{index}"
+            conv = nn.Conv(x.shape[-1], (3, 3), kernel_dilation=dilation, dtype=self.dtype, name=name)
             x = nn.elu(conv(x))
         return x
