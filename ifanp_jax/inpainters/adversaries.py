@@ -133,13 +133,13 @@ def _make_one_critic(name, network, look):
 
 
 def _make_deepfill_critics(model, fields, side):
-    # Of each layer in units of the first one's; up to 32 pixels little is left to stride over.
-    num_layers, made = 3 if side <= 32 else 4, {}
-    forms = {"global": ((1, 2, 4, 4), _see_image), "local": ((1, 2, 4, 8), _see_window)}
-    for name, (factors, look) in forms.items():
+    num_layers = 3 if side <= 32 else 4  # up to 32 pixels little is left to stride over
+
+    def make(factors, look):  # of each layer in units of the first one's
         widths = tuple(fields["critic_width"] * factor for factor in factors[:num_layers])
-        made[name] = Critic(critics.ConvCritic(widths, dtype=model.dtype), look)
-    return made
+        return Critic(critics.ConvCritic(widths, dtype=model.dtype), look)
+
+    return {"global": make((1, 2, 4, 4), _see_image), "local": make((1, 2, 4, 8), _see_window)}
 
 
 def _list_deepfill_losses(fields, answer, batch):
@@ -154,24 +154,6 @@ def _list_deepfill_losses(fields, answer, batch):
     # What is far inside the hole has more than one good answer.
     discount = jnp.power(jnp.float32(fields["gamma"]), losses.hole_distance(batch.mask))
     return {"l1": l1(~batch.mask, discount), "autoencoder": l1(batch.mask, jnp.ones(batch.mask.shape))}
-
-
-_DEEPFILL = Adversary(
-    fields=COMMON_FIELDS
-    | {
-        "adversarial": "wgan_gp",
-        "adversarial_weight": 0.001,
-        "num_critic_updates": 5,
-        "learning_rate": 1e-4,
-        "critic_learning_rate": 1e-4,
-        "l1_weight": 1.0,  # of the refined stage's L1 and AE; 0 leaves the critics alone to lead it
-        "gamma": 0.99,  # discount per pixel of distance from what is known
-    },
-    make_critics=_make_deepfill_critics,
-    list_losses=_list_deepfill_losses,
-    make_optimizer=functools.partial(optax.adam, b1=0.5, b2=0.9),
-    kinds=losses.KINDS,
-)
 
 
 # Context Encoder: squared error in the hole and a ring around it, and a critic of what is predicted.
@@ -190,44 +172,12 @@ def _list_context_encoder_losses(fields, answer, batch):
     return {"mse": fields["mse_weight"] * error}
 
 
-_CONTEXT_ENCODER = Adversary(
-    fields=COMMON_FIELDS
-    | {
-        "adversarial_weight": 0.001,
-        "learning_rate": 2e-3,
-        "mse_weight": 0.999,
-        "ring_weight": 10.0,  # of the known ring beside the hole
-    },
-    make_critics=_make_context_encoder_critics,
-    list_losses=_list_context_encoder_losses,
-)
-
-
 # GLCIC: squared error in the hole, and one critic of the image and its window; Adadelta, three phases.
 
 
 def _list_glcic_losses(fields, answer, batch):
     error = metrics.masked_mse((answer.raw + 1) / 2, batch.image, ~batch.mask)  # in [0, 1]
     return {"mse": fields["mse_weight"] * error}
-
-
-_GLCIC = Adversary(
-    fields=COMMON_FIELDS
-    | {
-        "adversarial_weight": 4e-4,
-        "learning_rate": 1.0,
-        "critic_learning_rate": 1.0,
-        "mse_weight": 1.0,
-        # Fractions of config.train.num_steps in which one side alone is trained: first the generator, then
-        # the critic; 90,000 and 10,000 of 500,000 steps in the paper.
-        "generator_only_fraction": 0.18,
-        "critic_only_fraction": 0.02,
-    },
-    make_critics=_make_one_critic("both", critics.GlobalLocalCritic, _see_both),
-    list_losses=_list_glcic_losses,
-    make_optimizer=functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
-    is_real_elsewhere=True,
-)
 
 
 # Shift-Net: L1 over the whole image, guidance of the decoder's features, and a critic of patches.
@@ -237,14 +187,6 @@ def _list_shift_net_losses(fields, answer, batch):
     l1 = jnp.mean(jnp.abs(answer.raw - (2 * batch.image - 1)), axis=(1, 2, 3))
     guidance = style.guidance_loss(*(answer.features[name] for name in ("decoder", "truth", "hole")))
     return {"l1": fields["l1_weight"] * l1, "guidance": fields["guidance_weight"] * guidance}
-
-
-_SHIFT_NET = Adversary(
-    fields=COMMON_FIELDS | {"adversarial_weight": 0.002, "l1_weight": 1.0, "guidance_weight": 0.01},
-    make_critics=_make_one_critic("patches", critics.PatchCritic, _see_image),
-    list_losses=_list_shift_net_losses,
-    critic_loss_weight=0.5,
-)
 
 
 # Shift-Net with multi-scale attention: the same losses and style, and a critic of the whole composite.
@@ -260,23 +202,61 @@ def _list_se_shift_net_losses(fields, answer, batch):
     return _list_shift_net_losses(fields, answer, batch) | {"style": fields["style_weight"] * loss}
 
 
-_SE_SHIFT_NET = dataclasses.replace(
-    _SHIFT_NET,
-    fields=_SHIFT_NET.fields
-    | {
-        "style_weight": 10.0,
-        "vgg16_file": "",  # safetensors file of VGG16 for the features of the style loss; "" = random ones
-    },
-    make_critics=_make_one_critic("whole", critics.RegionCritic, _see_image),
-    list_losses=_list_se_shift_net_losses,
-    critic_loss_weight=1.0,
+_SHIFT_NET = Adversary(
+    fields=dict(COMMON_FIELDS, adversarial_weight=0.002, l1_weight=1.0, guidance_weight=0.01),
+    make_critics=_make_one_critic("patches", critics.PatchCritic, _see_image),
+    list_losses=_list_shift_net_losses,
+    critic_loss_weight=0.5,
 )
-
-
 FAMILIES = {
-    "context_encoder": _CONTEXT_ENCODER,
-    "deepfill": _DEEPFILL,
-    "glcic": _GLCIC,
-    "se_shift_net": _SE_SHIFT_NET,
+    "context_encoder": Adversary(
+        # The ring is the known one beside the hole.
+        fields=dict(
+            COMMON_FIELDS, adversarial_weight=0.001, learning_rate=2e-3, mse_weight=0.999, ring_weight=10.0
+        ),
+        make_critics=_make_context_encoder_critics,
+        list_losses=_list_context_encoder_losses,
+    ),
+    "deepfill": Adversary(
+        fields=dict(
+            COMMON_FIELDS,
+            adversarial="wgan_gp",
+            adversarial_weight=0.001,
+            num_critic_updates=5,
+            learning_rate=1e-4,
+            critic_learning_rate=1e-4,
+            l1_weight=1.0,  # of the refined stage's L1 and AE; 0 leaves the critics alone to lead it
+            gamma=0.99,  # discount per pixel of distance from what is known
+        ),
+        make_critics=_make_deepfill_critics,
+        list_losses=_list_deepfill_losses,
+        make_optimizer=functools.partial(optax.adam, b1=0.5, b2=0.9),
+        kinds=losses.KINDS,
+    ),
+    "glcic": Adversary(
+        # Fractions of config.train.num_steps in which one side alone is trained: first the generator, then
+        # the critic; 90,000 and 10,000 of 500,000 steps in the paper.
+        fields=dict(
+            COMMON_FIELDS,
+            adversarial_weight=4e-4,
+            learning_rate=1.0,
+            critic_learning_rate=1.0,
+            mse_weight=1.0,
+            generator_only_fraction=0.18,
+            critic_only_fraction=0.02,
+        ),
+        make_critics=_make_one_critic("both", critics.GlobalLocalCritic, _see_both),
+        list_losses=_list_glcic_losses,
+        make_optimizer=functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
+        is_real_elsewhere=True,
+    ),
+    "se_shift_net": dataclasses.replace(
+        _SHIFT_NET,
+        # A safetensors file of VGG16 for the features of the style loss; "" = random ones.
+        fields=dict(_SHIFT_NET.fields, style_weight=10.0, vgg16_file=""),
+        make_critics=_make_one_critic("whole", critics.RegionCritic, _see_image),
+        list_losses=_list_se_shift_net_losses,
+        critic_loss_weight=1.0,
+    ),
     "shift_net": _SHIFT_NET,
 }

@@ -23,13 +23,7 @@ from ifanp_jax.training.steps import Step
 
 @flax.struct.dataclass
 class Side:
-    """One side of the game; of the critics, trees by the critic's name.
-
-    Attributes:
-      params: parameters.
-      batch_stats: running statistics of batch normalisation; empty where there is none.
-      opt_state: the optimiser's state.
-    """
+    """One side of the game; of the critics, trees by the critic's name. No statistics are an empty tree."""
 
     params: Any
     batch_stats: Any
@@ -49,7 +43,7 @@ class AdversarialState:
       step: int32 scalar, updates of the generator done.
       generator: the model that completes.
       critics: all critics; no parameters where the adversarial loss is "none".
-      average: moving average of the generator's params and batch_stats, or None where none is kept.
+      average: moving average of the generator's variables, or None where none is kept.
     """
 
     step: jax.Array

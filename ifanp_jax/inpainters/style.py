@@ -22,8 +22,7 @@ FeatureFunction = Callable[[jax.Array], list[jax.Array]]
 
 RANDOM_WIDTHS = (16, 32, 64)
 RANDOM_SEED = 0  # fixed, so that all runs mean the same loss
-VGG16_STAGES = ((0, 2), (5, 7), (10, 12, 14))  # numbers of the layers in the file
-VGG16_WIDTHS = (64, 128, 256)
+VGG16_STAGES = {64: (0, 2), 128: (5, 7), 256: (10, 12, 14)}  # numbers of the layers in the file, by width
 VGG16_MEAN = (0.485, 0.456, 0.406)
 VGG16_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -110,7 +109,7 @@ def read_vgg16(path: str | pathlib.Path) -> FeatureFunction:
     path, stages, in_width = pathlib.Path(path).expanduser(), [], 3
     try:
         with safetensors.safe_open(path, framework="flax") as file:
-            for layers, width in zip(VGG16_STAGES, VGG16_WIDTHS, strict=True):
+            for width, layers in VGG16_STAGES.items():
                 stages.append([])
                 for layer in layers:
                     kernel = _read_tensor(file, path, f"features.{layer}.weight", (width, in_width, 3, 3))

@@ -21,6 +21,7 @@ MAX_ENTRIES = 2**19  # of one part of an image's matrix, 4 bytes each
 EXCLUDED = -1e9  # a logit; not -inf, whose softmax over nothing is NaN
 MIN_NORM = 1e-4  # of a patch
 MIN_SHARE = 1e-6  # of the patches pasted at a pixel
+HALO = 3  # rows of a part beside its own and `taps`: neighbours of the patches that reach into it, twice
 
 
 def cell_fractions(known: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -86,7 +87,8 @@ def attend(
     taps = 3 if rate == 1 else 2  # pasted patches that meet in a block of r x r pixels, along one side
     weights = patch_weights(cell_fractions(known, (rows, columns)), validity)
     background = features[:, ::rate, ::rate].astype(jnp.float32)
-    scales = 1 / _patch_norms(background)
+    squares = _window_sum(jnp.sum(jnp.square(background), axis=-1))
+    scales = 1 / jnp.sqrt(jnp.maximum(squares, MIN_NORM**2))  # of the patches; the root never meets 0
     blocks = _to_blocks(features, rate, taps)
     out, offsets = _attend_in_parts(background, scales, weights, blocks, scale=scale, max_entries=max_entries)
     out = _from_blocks(out, rate, (h, w)).astype(features.dtype)
@@ -99,7 +101,7 @@ def _attend_in_parts(background, scales, weights, blocks, *, scale, max_entries)
     _, rows, columns, _ = background.shape
     pasted_rows = blocks.shape[1]
     taps = pasted_rows - rows + 1
-    halo = _halo(taps)
+    halo = taps + HALO
     num_parts, part_rows = _split_rows(rows, columns, taps, max_entries)
     margins = ((0, 0), (taps + 1, num_parts * part_rows - rows + 2), (0, 0))
     targets = jnp.pad(background, (*margins, (0, 0)))
@@ -118,22 +120,17 @@ def _attend_in_parts(background, scales, weights, blocks, *, scale, max_entries)
     return out[:, :pasted_rows], offsets[:, :rows]
 
 
-def _halo(taps):
-    """Further rows of a part: the patches that reach into it, and their neighbours twice."""
-    return taps + 3
-
-
 def _split_rows(rows, columns, taps, max_entries):
     """Number of parts of a matrix between all cells, and the pasted rows of each."""
     pasted_rows = rows + taps - 1
-    num_parts = -(-pasted_rows // max(max_entries // (rows * columns**2) - _halo(taps), 1))
+    num_parts = -(-pasted_rows // max(max_entries // (rows * columns**2) - taps - HALO, 1))
     return num_parts, -(-pasted_rows // num_parts)
 
 
 def part_entries(rows: int, columns: int) -> int:
     """Entries of one part of an image's matrix between all of its matched cells (rows, columns)."""
     _, part_rows = _split_rows(rows, columns, 3, MAX_ENTRIES)
-    return (part_rows + _halo(3)) * rows * columns**2
+    return (part_rows + 3 + HALO) * rows * columns**2
 
 
 def _map_parts(function, num_parts, part_rows):
@@ -142,9 +139,8 @@ def _map_parts(function, num_parts, part_rows):
         return function(0)
     parts = jax.lax.map(jax.checkpoint(function), part_rows * jnp.arange(num_parts))
 
-    def join(x):
-        x = jnp.moveaxis(x, 0, 1)  # (B, parts, part_rows, ...)
-        return x.reshape(x.shape[0], num_parts * part_rows, *x.shape[3:])
+    def join(x):  # (parts, B, part_rows, ...)
+        return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], num_parts * part_rows, *x.shape[3:])
 
     return jax.tree.map(join, parts)
 
@@ -232,12 +228,6 @@ def _offsets(attention, row):
     down = nearest // w - row[None, :, None]
     right = nearest % w - jnp.arange(columns)[None, None]
     return jnp.stack([down, right], axis=-1).astype(jnp.float32)
-
-
-def _patch_norms(features):
-    """max(|P|, MIN_NORM) of the 3x3 patch around each cell, (B, h, w); sqrt never meets 0."""
-    square = _window_sum(jnp.sum(jnp.square(features), axis=-1))
-    return jnp.sqrt(jnp.maximum(square, MIN_NORM**2))
 
 
 def _window_sum(x):

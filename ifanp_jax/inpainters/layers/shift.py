@@ -28,7 +28,6 @@ def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
       encoder: G, float (B, h, w, N).
       hole: bool (B, h, w, 1), True = the cell is to be filled.
     """
-    chex.assert_rank([decoder, encoder, hole], 4)
     chex.assert_equal_shape([decoder, encoder])
     chex.assert_type(hole, bool)
     chex.assert_shape(hole, (*encoder.shape[:3], 1))

@@ -44,11 +44,7 @@ def cell_places(h: int, w: int) -> jax.Array:
 
 
 class AppearanceFlow(nn.Module):
-    """Takes each cell's features from where an offset points, which a 3x3 convolution predicts.
-
-    Attributes:
-      dtype: of the convolution; parameters and offsets are float32.
-    """
+    """Takes each cell's features from where an offset points, which a 3x3 convolution in `dtype` predicts."""
 
     dtype: jnp.dtype = jnp.float32
 
@@ -63,12 +59,7 @@ class AppearanceFlow(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Samples the features through one affine map per image: mean, hidden layer, 6 numbers.
-
-    Attributes:
-      hidden: units of the hidden layer.
-      dtype: of the hidden layer; parameters and offsets are float32.
-    """
+    """Samples the features through one affine map per image: mean, `hidden` units in `dtype`, 6 numbers."""
 
     hidden: int = 64
     dtype: jnp.dtype = jnp.float32

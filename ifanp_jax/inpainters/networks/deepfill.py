@@ -30,11 +30,8 @@ from ifanp_jax.inpainters import base
 from ifanp_jax.inpainters.layers import contextual_attention, warping
 from ifanp_jax.models import fields
 
-ATTENTIONS = ("contextual", "appearance_flow", "spatial_transformer", "none")
-MOVES = {
-    "appearance_flow": warping.AppearanceFlow,
-    "spatial_transformer": warping.SpatialTransformer,
-}
+MOVES = {"appearance_flow": warping.AppearanceFlow, "spatial_transformer": warping.SpatialTransformer}
+ATTENTIONS = ("contextual", *MOVES, "none")
 COARSE_WIDTHS = (1, 2, 2, 4, 4, 4)  # of the six layers before dilation, in units of `width`
 # The same of both branches before dilation or attention: of the published code, and of the paper's appendix.
 BRANCH_WIDTHS = {
@@ -121,7 +118,7 @@ class _TwoStages(base.Inpainter):
         self.refine_decoder = self._decoder()
 
     def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
-        """Both stages; `attention` is None without one."""
+        """Both stages."""
         inside = base.to_inside(image, mask)
         # The coarse network.
         x = _add_mask_channels(inside, mask)
@@ -164,9 +161,8 @@ class _TwoStages(base.Inpainter):
         return _Conv(int(width_units * self.width), dtype=self.dtype, **options)
 
     def _encoder(self, width_units, *, last=nn.elu):
-        strides = (1, 2, 1, 2 if self.num_strided == 2 else 1, 1, 1)
-        kernel_sizes, activations = (5, 3, 3, 3, 3, 3), (nn.elu,) * 5 + (last,)
-        layers = zip(width_units, strides, kernel_sizes, activations, strict=True)
+        strides, sizes, activations = (1, 2, 1, self.num_strided, 1, 1), (5, 3, 3, 3, 3, 3), (nn.elu,) * 5
+        layers = zip(width_units, strides, sizes, (*activations, last), strict=True)
         return [self._conv(u, stride=s, kernel_size=k, activation=a) for u, s, k, a in layers]
 
     def _dilated(self):

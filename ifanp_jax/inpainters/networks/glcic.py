@@ -78,14 +78,14 @@ class _Network(nn.Module):
         w1, w2, w4 = self.width, 2 * self.width, 4 * self.width
         conv = functools.partial(nn.Conv, kernel_size=(3, 3), dtype=self.dtype)
 
-        has_one = self.num_strided == 1  # then the grid is kept by a plain convolution of the same parameters
+        is_kept = self.num_strided == 1  # the grid, by a plain convolution of the same parameters
         layers = [
             conv(w1, kernel_size=(5, 5)),
             conv(w2, strides=2),
             conv(w2),
             conv(w4, strides=self.num_strided),
             *(conv(w4, kernel_dilation=dilation) for dilation in (1, 1, *self.dilations, 1, 1)),
-            conv(w2, kernel_size=(4, 4)) if has_one else TransposedConv(w2, dtype=self.dtype),
+            conv(w2, kernel_size=(4, 4)) if is_kept else TransposedConv(w2, dtype=self.dtype),
             conv(w2),
             TransposedConv(w1, dtype=self.dtype),
             conv(w1 // 2),
