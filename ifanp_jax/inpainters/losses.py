@@ -9,13 +9,14 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax.nn import relu, softplus
+from jax.numpy import square
 
 PENALTY_WEIGHT = 10.0
 # By kind, what a critic minimises by its scores D(x) and D(x~), and a generator by D(x~).
 _LOSSES = {
     "wgan_gp": (lambda real, fake: fake - real, lambda fake: -fake),
     "dcgan": (lambda real, fake: softplus(-real) + softplus(fake), lambda fake: softplus(-fake)),
-    "lsgan": (lambda real, fake: (real - 1) ** 2 + fake**2, lambda fake: (fake - 1) ** 2),
+    "lsgan": (lambda real, fake: square(real - 1) + square(fake), lambda fake: square(fake - 1)),
     "hinge": (lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake),
     "none": (lambda real, fake: jnp.zeros_like(fake), jnp.zeros_like),
 }

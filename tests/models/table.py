@@ -55,7 +55,7 @@ MULTISCALE = {
     "has_covariance": False,
 }
 
-# They answer otherwise and take few sizes: `test_inpainters.py` and `training/test_adversarial_step.py`.
+# They answer otherwise and take few sizes: `tests/inpainters`.
 INPAINTERS = (
     "context_encoder.ContextEncoder",
     "deepfill.DeepFill",

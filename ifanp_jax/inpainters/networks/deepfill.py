@@ -121,11 +121,11 @@ class _TwoStages(base.Inpainter):
         """Both stages."""
         inside = base.to_inside(image, mask)
         # The coarse network.
-        x = _add_mask_channels(inside, mask)
+        x = add_mask_channels(inside, mask)
         x = _apply(self.coarse_dilated, _apply(self.coarse_encoder, x))
         coarse = self._decode(self.coarse_decoder, x)
         # The refinement network sees the composite, along one branch or two.
-        x = _add_mask_channels(jnp.where(mask, inside, coarse), mask)
+        x = add_mask_channels(jnp.where(mask, inside, coarse), mask)
         features = _apply(self.refine_dilated, _apply(self.refine_encoder, x))  # (B, h, w, 4 width)
         offsets = None
         if self.attention != "none":
@@ -201,7 +201,7 @@ class DeepFill32(_TwoStages):
     rate: int = 1
 
 
-def _add_mask_channels(x, mask):
+def add_mask_channels(x: jax.Array, mask: jax.Array) -> jax.Array:
     """concat(x, ones, h); the ones tell a convolution with zero padding where the image ends."""
     hole = (~mask).astype(x.dtype)
     return jnp.concatenate([x, jnp.ones_like(hole), hole], axis=-1)

@@ -1,4 +1,4 @@
-"""What is DeepFill's alone, on the small model of the contract."""
+"""What is DeepFill's alone, on the small model of the table."""
 
 import chex
 import jax
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from ifanp_jax import models
+from ifanp_jax.inpainters.layers import contextual_attention
 from ifanp_jax.inpainters.networks import deepfill
-from tests.inpainters.test_contract import IMAGES, MASKS, SIZE, compiled, make, variables_of
+from tests.inpainters.table import IMAGES, MASKS, SIZE, abstract_variables, answer, make, variables_of
 
-FULL, EMPTY, CORNERS = 0, 1, [2, 3, 4, 5]  # of MASKS
+FULL, EMPTY = 0, 1  # of MASKS
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,7 @@ def test_answers_of_every_form(name, side, cells):
 
 def test_both_stages_are_clipped():
     variables = jax.tree.map(lambda leaf: 5 * leaf, variables_of("deepfill"))  # far out of range
-    out = jax.jit(lambda image, mask: make("deepfill").apply(variables, image, mask, train=False))(
-        IMAGES, MASKS
-    )
+    out = answer("deepfill", variables=variables)
     for raw in (out.raw, out.coarse):
         assert raw.min() == -1 and raw.max() == 1
 
@@ -49,39 +48,35 @@ def test_every_mask_gives_finite_gradients_to_all_parameters():
 
 
 def test_the_refinement_sees_the_coarse_output_in_the_hole_alone():
-    model, variables = make("deepfill"), variables_of("deepfill")
+    def shift(path, leaf):  # the last bias of the coarse network
+        is_last = "coarse_decoder" in jax.tree_util.keystr(path) and leaf.shape == (3,)
+        return leaf + np.float32(0.5) if is_last else leaf
 
-    def refined(coarse_bias, image, mask):
-        def shift(path, leaf):
-            is_last = "coarse_decoder" in jax.tree_util.keystr(path) and leaf.shape == (3,)
-            return leaf + coarse_bias if is_last else leaf
-
-        moved = jax.tree_util.tree_map_with_path(shift, variables)
-        return model.apply(moved, image, mask, train=False)
-
-    refined = jax.jit(refined)
-    before, after = refined(0.0, IMAGES, MASKS), refined(0.5, IMAGES, MASKS)
+    moved = jax.tree_util.tree_map_with_path(shift, variables_of("deepfill"))
+    before, after = answer("deepfill"), answer("deepfill", variables=moved)
     assert (before.coarse != after.coarse).any(axis=(1, 2, 3)).all()
     assert (before.raw != after.raw).any(axis=(1, 2, 3)).tolist() == [image != FULL for image in range(8)]
+    assert not before.attention[EMPTY].any()  # no patch can be copied
 
 
-def test_without_a_valid_patch_attention_changes_nothing():
-    model, variables = make("deepfill", attention_scale=0.1), variables_of("deepfill")
-    other = jax.jit(lambda image, mask: model.apply(variables, image, mask, train=False))(IMAGES, MASKS)
-    out = compiled("deepfill")(IMAGES, MASKS)
-    np.testing.assert_array_equal(out.raw[EMPTY], other.raw[EMPTY])  # at any temperature
-    assert not out.attention[EMPTY].any()
-    for image in (FULL, *CORNERS):
-        assert (out.raw[image] != other.raw[image]).any()
+def test_attention_gets_its_options(monkeypatch):
+    given = []
+
+    def attend(features, known, **options):
+        given.append((known.shape, options))
+        return features, jnp.zeros((*features.shape[:3], 2))
+
+    monkeypatch.setattr(contextual_attention, "attend", attend)
+    model = make("deepfill", attention_scale=3.0, validity="fraction", rate=1)
+    abstract_variables(model, (SIZE, SIZE))
+    assert given == [((1, 4, 4, 1), {"rate": 1, "scale": 3.0, "validity": "fraction"})]
 
 
 def test_mask_channels():
     x = jnp.arange(2 * SIZE**2, dtype=jnp.bfloat16).reshape(2, SIZE, SIZE, 1)
     channels = deepfill.add_mask_channels(x, MASKS[1:3])
     chex.assert_type(channels, jnp.bfloat16)
-    np.testing.assert_array_equal(channels[..., :1], x)
-    np.testing.assert_array_equal(channels[..., 1], 1)
-    np.testing.assert_array_equal(channels[..., 2:], ~MASKS[1:3])
+    np.testing.assert_array_equal(channels, np.concatenate([x, np.ones_like(x), ~MASKS[1:3]], axis=-1))
 
 
 def test_a_large_picture_costs_more_memory_by_its_attention():

@@ -5,25 +5,26 @@ import numpy as np
 import pytest
 
 from ifanp_jax.inpainters.networks.shift_net import MultiScaleSqueezeExcitation
-from tests.inpainters.test_contract import IMAGES, MASKS, compiled, make, variables_of
+from tests import helpers
+from tests.inpainters.table import IMAGES, MASKS, answer, make, variables_of
 
 
 def test_a_training_gets_the_features_of_the_masked_and_of_the_whole_image():
     model, variables = make("shift_net"), variables_of("shift_net")
-    assert compiled("shift_net")(IMAGES, MASKS).features is None
+    assert answer("shift_net").features is None
 
     @jax.jit
     def compute(params, image):
         def truth_sum(params):
-            answer = model.apply({"params": params}, image, MASKS, train=True)
-            return answer.features["truth"].sum(), answer
+            found = model.apply({"params": params}, image, MASKS, train=True)
+            return found.features["truth"].sum(), found
 
         return jax.grad(truth_sum, has_aux=True)(params)
 
-    gradients, answer = compute(variables["params"], IMAGES)
+    gradients, found = compute(variables["params"], IMAGES)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
-    np.testing.assert_allclose(answer.prediction, compiled("shift_net")(IMAGES, MASKS).prediction, atol=1e-5)
-    features = answer.features
+    np.testing.assert_allclose(found.prediction, answer("shift_net").prediction, atol=1e-5)
+    features = found.features
     chex.assert_equal_shape([features["decoder"], features["truth"]])
     chex.assert_shape(features["hole"], (8, 4, 4, 1))
     np.testing.assert_array_equal(features["hole"].sum(axis=(1, 2, 3)), [0, 16, 4, 4, 4, 4, 1, 16])
@@ -35,10 +36,13 @@ def test_a_training_gets_the_features_of_the_masked_and_of_the_whole_image():
 
 @pytest.mark.parametrize(("width", "expected"), [(64, 43_924), (128, 174_888), (256, 697_936)])
 def test_parameter_count_of_squeeze_and_excitation(width, expected):
-    variables = jax.eval_shape(
-        MultiScaleSqueezeExcitation().init, jax.random.key(0), jnp.ones((1, 8, 8, width))
-    )
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == expected
+    for dtype in (jnp.float32, jnp.bfloat16):
+        module, x = MultiScaleSqueezeExcitation(dtype=dtype), jnp.ones((1, 3, 4, width))
+        out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == expected
+        chex.assert_shape(out, x.shape)
+        chex.assert_type(out, dtype)
+        chex.assert_type(jax.tree.leaves(variables), jnp.float32)
 
 
 def elu(x):
@@ -60,7 +64,9 @@ def convolve(x, layer, dilation):
 def test_squeeze_and_excitation_equals_the_equations():
     module = MultiScaleSqueezeExcitation(reduction=4)
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 8))
-    out, variables = module.init_with_output(jax.random.key(1), x)
+    shapes = jax.eval_shape(module.init, jax.random.key(1), x)
+    variables = helpers.draw_variables(shapes)
+    out = jax.jit(module.apply)(variables, x)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
 
     def dense(name, y):
@@ -78,12 +84,3 @@ def test_squeeze_and_excitation_equals_the_equations():
     scaled = gate * elu(dense("project", np.concatenate(branches, axis=-1)))
     expected = elu(dense("reduce", np.concatenate([x, scaled], axis=-1)))
     np.testing.assert_allclose(out[0], expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_dtypes_of_squeeze_and_excitation(dtype):
-    module = MultiScaleSqueezeExcitation(dtype=dtype)
-    out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.ones((2, 3, 4, 16)))
-    chex.assert_shape(out, (2, 3, 4, 16))
-    chex.assert_type(out, dtype)
-    chex.assert_type(jax.tree.leaves(variables), jnp.float32)
