@@ -2,8 +2,7 @@
 
 DeepFill's do not normalise: by a batch's statistics one image's score would depend on others, and the
 gradient penalty of WGAN-GP takes each image alone. The others normalise by batch or by image, so they are not
-for a gradient penalty; those with batch normalisation see real and completed images in separate calls. Each
-computes in its `dtype`; parameters and scores are float32.
+for a gradient penalty; those with batch normalisation see real and completed images in separate calls.
 """
 
 import functools
@@ -27,6 +26,7 @@ class ConvCritic(nn.Module):
 
     Attributes:
       widths: channels of each convolution.
+      dtype: of the layers; parameters and scores are float32.
     """
 
     widths: tuple[int, ...]
@@ -51,6 +51,7 @@ class PatchCritic(nn.Module):
 
     Attributes:
       width: channels of the first layer; then 2, 4 and 8 times as many.
+      dtype: of the layers; parameters and scores are float32.
     """
 
     width: int = 64
@@ -74,6 +75,7 @@ class RegionCritic(nn.Module):
 
     Attributes:
       width: channels of the first layer; each further one has twice as many, up to 8 times.
+      dtype: of the layers; parameters and scores are float32.
     """
 
     width: int = 64
@@ -102,6 +104,7 @@ class GlobalLocalCritic(nn.Module):
     Attributes:
       width: channels of the first layer; each further one has twice as many, up to 8 times; the vector has 16
         times as many.
+      dtype: of the layers; parameters and scores are float32.
     """
 
     width: int = 64

@@ -23,7 +23,13 @@ from ifanp_jax.training.steps import Step
 
 @flax.struct.dataclass
 class Side:
-    """One side of the game; of the critics, trees by the critic's name. No statistics are an empty tree."""
+    """One side of the game; of the critics, trees by the critic's name.
+
+    Attributes:
+      params: parameters.
+      batch_stats: running statistics of batch normalisation; empty where there is none.
+      opt_state: the optimiser's state.
+    """
 
     params: Any
     batch_stats: Any

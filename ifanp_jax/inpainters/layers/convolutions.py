@@ -58,7 +58,12 @@ def upsample_by_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class TransposedConv(nn.Module):
-    """4x4 transposed convolution with bias, stride 2, padding 1, in `dtype`; parameters stay float32."""
+    """4x4 transposed convolution with bias, stride 2, padding 1.
+
+    Attributes:
+      features: channels of the output.
+      dtype: of the computation; parameters stay float32.
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32

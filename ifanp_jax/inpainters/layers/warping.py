@@ -44,7 +44,11 @@ def cell_places(h: int, w: int) -> jax.Array:
 
 
 class AppearanceFlow(nn.Module):
-    """Takes each cell's features from where an offset points, which a 3x3 convolution in `dtype` predicts."""
+    """Takes each cell's features from where an offset points, which a 3x3 convolution predicts.
+
+    Attributes:
+      dtype: of the convolution; parameters and offsets are float32.
+    """
 
     dtype: jnp.dtype = jnp.float32
 
@@ -59,7 +63,12 @@ class AppearanceFlow(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Samples the features through one affine map per image: mean, `hidden` units in `dtype`, 6 numbers."""
+    """Samples the features through one affine map per image: mean, hidden layer, 6 numbers.
+
+    Attributes:
+      hidden: units of the hidden layer.
+      dtype: of the hidden layer; parameters and offsets are float32.
+    """
 
     hidden: int = 64
     dtype: jnp.dtype = jnp.float32

@@ -187,6 +187,7 @@ class MultiScaleSqueezeExcitation(nn.Module):
 
     Attributes:
       reduction: divisor of the gate's bottleneck.
+      dtype: of the computation; parameters stay float32.
     """
 
     reduction: int = 16
