@@ -57,10 +57,10 @@ def evaluate_samples(
         values = dict(measure_samples(drawn, prediction, deviation, image, mask))
         num_values = np.maximum((~mask).sum(axis=(1, 2, 3)), 1) * image.shape[-1]
         for name, count in (("log_prob", options.rounds), ("log_prob_one", 1)):
-            log_prob = autoregressive.log_prob_by_rounds(
+            log_probs = autoregressive.log_probs_by_rounds(
                 key, model.module, variables, image, mask, rounds=count
             )
-            values[name] = log_prob / num_values
+            values[name] = log_probs[0] / num_values
         return {PREFIX + name: value for name, value in values.items()}
 
     # An image's samples are so many rows of one call: no more rows than elsewhere.

@@ -65,7 +65,7 @@ def complete_by_rounds(
     # An image's samples lie side by side, so that all stay on the device that holds the image.
     rank = rank.reshape(b * num_samples, h, w, 1)
     start = jnp.repeat(jnp.where(mask, image, 0.0).astype(jnp.float32), num_samples, axis=0)
-    hidden = jnp.repeat(_count(~mask), num_samples)
+    hidden = jnp.repeat(jnp.sum(~mask, axis=(1, 2, 3)), num_samples)
     # Each round answers the pixels that it reaches, from what is known by then.
     known, answer = jnp.repeat(mask, num_samples, axis=0), start
     for r in range(rounds):
@@ -80,23 +80,6 @@ def complete_by_rounds(
     return jnp.swapaxes(answer.reshape(b, num_samples, h, w, c), 0, 1)
 
 
-def log_prob_by_rounds(
-    key: jax.Array, model: ImageModel, variables, image: jax.Array, mask: jax.Array, *, rounds: int
-) -> jax.Array:
-    """Joint log-density of the unobserved pixels, sum_r sum_{i in round r} log p(y_i | context, rounds < r).
-
-    Args:
-      key: PRNG key of the order, shared among the images, and of the model's own draws. With a latent
-        variable each round draws one z given all that is known to it, so the value is an estimate.
-      image: float (B, H, W, C) in [0, 1], the full image.
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float32 (B,), in nats; 0 for an image without unobserved pixels.
-    """
-    return log_probs_by_rounds(key, model, variables, image, mask, rounds=rounds, targets=~mask)[0]
-
-
 def log_probs_by_rounds(
     key: jax.Array,
     model: ImageModel,
@@ -105,23 +88,27 @@ def log_probs_by_rounds(
     mask: jax.Array,
     *,
     rounds: int,
-    targets: jax.Array,
+    targets: jax.Array | None = None,
     floors: tuple[float, ...] = (0.0,),
 ) -> jax.Array:
-    """`log_prob_by_rounds` of some of the unobserved pixels alone, under several floors of the scale.
+    """Joint log-density of unobserved pixels, sum_r sum_{i in round r} log p(y_i | context, rounds < r).
 
     Args:
-      targets: bool (B, H, W, 1), the pixels that count; the other unobserved ones stay so in every round.
-      floors: of `heads.raise_floor`.
+      key: PRNG key of the order, shared among the images, and of the model's own draws. With a latent
+        variable each round draws one z given all that is known to it, so the value is an estimate.
+      image: float (B, H, W, C) in [0, 1], the full image.
+      mask: bool (B, H, W, 1), True = observed.
+      targets: bool (B, H, W, 1), the pixels that count, None = all; other unobserved ones stay so.
+      floors: of the scale, see `heads.raise_floor`.
 
     Returns:
-      float32 (F, B), in nats.
+      float32 (F, B), in nats, for each floor; 0 for an image without unobserved pixels.
     """
     _check(image, mask, rounds)
     order_key, round_key = jax.random.split(key)
-    targets = targets & ~mask
+    targets = ~mask if targets is None else targets & ~mask
     rank = rank_unobserved(order_key, ~targets)
-    hidden, known = _count(targets), mask
+    hidden, known = jnp.sum(targets, axis=(1, 2, 3)), mask
     total = jnp.zeros((len(floors), image.shape[0]))
     for r in range(rounds):
         reached = mask | (targets & (rank < _threshold(hidden, r, rounds)))
@@ -133,12 +120,7 @@ def log_probs_by_rounds(
 
 
 def rank_unobserved(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """Places of the unobserved pixels in one random order of the grid's positions.
-
-    Returns:
-      int32 (B, H, W, 1): 0, 1, ... where unobserved, -1 where observed.
-    """
-    chex.assert_rank(mask, 4)
+    """Places of the unobserved pixels in one random order of the grid; int32 (B, H, W, 1), -1 = observed."""
     b, h, w, _ = mask.shape
     order = jax.random.permutation(key, h * w)
     unobserved = ~mask.reshape(b, h * w)
@@ -162,10 +144,6 @@ def _threshold(hidden, r, rounds):
     return jnp.round(hidden * share_known(r, rounds)).astype(jnp.int32)[:, None, None, None]
 
 
-def _count(pixels):
-    return jnp.sum(pixels, axis=(1, 2, 3))
-
-
 def _check(image, mask, rounds):
     chex.assert_rank([image, mask], 4)
     chex.assert_type([image, mask], [float, bool])
@@ -181,28 +159,22 @@ def _predict(key, model, variables, image, mask) -> Completion:
     return out
 
 
-def color_noise(noise, scale, cholesky, distribution: str):
-    """Noise with the scale of an answer; of a t its core, as its outliers would mislead all later rounds.
-
-    Arrays are of NumPy or JAX: unit noise and scale (..., C); `cholesky` in place of `scale`
-    (..., C, C), or None.
-    """
-    if distribution == "student_t":
+def color_noise(noise, answer: Completion):
+    """Unit noise with the scale of an answer; of a t its core, as its outliers would mislead later rounds."""
+    if answer.distribution == "student_t":
         noise = student_t.CORE_SCALE * noise
-    return scale * noise if cholesky is None else (cholesky @ noise[..., None])[..., 0]
+    return answer.scale * noise if answer.cholesky is None else (answer.cholesky @ noise[..., None])[..., 0]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
 def _draw(key, model, variables, image, known, *, reached, noise_scale, num_samples):
     """Fills the pixels that are `reached` but not `known`."""
     noise_key, model_key = jax.random.split(key)
-    out = _predict(model_key, model, variables, image, known)
+    answer = jax.tree.map(lambda x: x[0], _predict(model_key, model, variables, image, known))
     b, h, w, c = image.shape
     noise = jax.random.normal(noise_key, (1, num_samples, h, w, c))
     noise = jnp.broadcast_to(noise, (b // num_samples, num_samples, h, w, c)).reshape(image.shape)
-    cholesky = None if out.cholesky is None else out.cholesky[0]
-    noise = color_noise(noise, out.scale[0], cholesky, out.distribution)
-    drawn = jnp.clip(out.samples[0] + noise_scale * noise, 0.0, 1.0)
+    drawn = jnp.clip(answer.samples + noise_scale * color_noise(noise, answer), 0.0, 1.0)
     return jnp.where(reached & ~known, drawn, image)
 
 

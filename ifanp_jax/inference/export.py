@@ -6,7 +6,6 @@
 | completion.stablehlo | what `serialize_completion` returns; its SHA-256 stands in that header  |
 """
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -34,7 +33,14 @@ def write(model: Model, output: str | pathlib.Path, *, num_samples: int) -> None
       UserError: when the folder is not empty or cannot be made, or `serialize_completion` refuses S.
     """
     output = pathlib.Path(output).expanduser().resolve()
-    _check_output(output)
+    try:
+        is_free = not output.exists() or not any(output.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"The output {output} cannot be used ({error.strerror}); name a new folder."
+        ) from None
+    if not is_free:
+        raise UserError(f"The output {output} is not empty; name a new folder.")
     variables = jax.device_get(model.variables)
     program = serialize_completion(model.module, variables, model.image_shape, num_samples=num_samples)
     completion = {
@@ -43,13 +49,10 @@ def write(model: Model, output: str | pathlib.Path, *, num_samples: int) -> None
         "jax": jax.__version__,
         "sha256": hashlib.sha256(program).hexdigest(),
     }
-    names = [x.name for x in dataclasses.fields(model.module) if x.name not in ("parent", "name")]
-    fields = {name: getattr(model.module, name) for name in names}
-    about = {
-        **model.about,
-        "model": json.dumps({"name": model.config.model.name, **fields}),
-        "completion": json.dumps(completion),
-    }
+    # All fields of the module, and what its variant fixes: the ClassVars, which `dataclasses.fields` omits.
+    names = [name for name in type(model.module).__dataclass_fields__ if name not in ("parent", "name")]
+    fields = {"name": model.config.model.name} | {name: getattr(model.module, name) for name in names}
+    about = {**model.about, "model": json.dumps(fields), "completion": json.dumps(completion)}
     contents = {store.PROGRAM_NAME: program, store.FILE_NAME: store.serialize(model, about=about)}
     # Write a folder of another name beside it, and rename it.
     unfinished = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
@@ -91,8 +94,7 @@ def serialize_completion(
     def complete(seed, image, mask):
         key = jax.random.fold_in(jax.random.key(seed), 0)
         completion = predict.complete_batch(key, module, variables, image, mask, num_samples=num_samples)
-        found = (completion.samples, completion.scale)
-        return tuple(x for x in found if x is not None)
+        return tuple(x for x in (completion.samples, completion.scale) if x is not None)
 
     # Any number of images is one program.
     (b,) = jax.export.symbolic_shape("b")
@@ -102,14 +104,3 @@ def serialize_completion(
         jax.ShapeDtypeStruct((b, h, w, 1), jnp.bool_),
     )
     return bytes(exported.serialize())
-
-
-def _check_output(output: pathlib.Path) -> None:
-    try:
-        is_free = not output.exists() or not any(output.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"The output {output} cannot be used ({error.strerror}); name a new folder."
-        ) from None
-    if not is_free:
-        raise UserError(f"The output {output} is not empty; name a new folder.")

@@ -29,7 +29,17 @@ def to_batch(image, mask, channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
         forms = f"(H, W, {channels}) or (B, H, W, {channels})" + (" or (H, W)" if channels == 1 else "")
         raise UserError(f"The image has shape {given} but this model takes {forms} with at least one pixel.")
     image = image if is_batched else image[None]
-    mask = _to_masks(mask, image.shape, is_batched)
+    b, h, w, _ = image.shape
+    # The mask.
+    if mask.dtype != np.bool_:
+        raise UserError(
+            f"The mask holds {mask.dtype} but must be bool, True = observed: write mask > 0 for example."
+        )
+    allowed = ((h, w), (h, w, 1), *(((b, h, w), (b, h, w, 1)) if is_batched else ()))
+    if mask.shape not in allowed:
+        forms = " or ".join(str(shape) for shape in allowed)
+        raise UserError(f"The mask has shape {mask.shape} but for this image it must be {forms}.")
+    mask = np.broadcast_to(mask if mask.shape in allowed[1::2] else mask[..., None], (b, h, w, 1))
     return _to_float(image, mask), mask, is_batched
 
 
@@ -40,22 +50,6 @@ def check_known(model: ImageModel, mask: np.ndarray) -> None:
             "The mask leaves no observed pixel, but this model completes from such pixels: mark some as "
             "observed, or take a neural process."
         )
-
-
-def _to_masks(mask, image_shape, is_batched):
-    if mask.dtype != np.bool_:
-        raise UserError(
-            f"The mask holds {mask.dtype} but must be bool, True = observed: write mask > 0 for example."
-        )
-    b, h, w, _ = image_shape
-    allowed = ((h, w), (h, w, 1), *(((b, h, w), (b, h, w, 1)) if is_batched else ()))
-    if mask.shape not in allowed:
-        raise UserError(
-            f"The mask has shape {mask.shape} but for this image it must be "
-            f"{' or '.join(str(shape) for shape in allowed)}."
-        )
-    has_channel = mask.shape in allowed[1::2]
-    return np.broadcast_to(mask if has_channel else mask[..., None], (b, h, w, 1))
 
 
 def _to_float(image, mask):

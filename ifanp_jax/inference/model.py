@@ -98,28 +98,26 @@ class Model:
         image, mask, is_batched = inputs.to_batch(image, mask, self.image_shape[-1])
         inputs.check_known(self.module, mask)
         # Choose the size, and say what the training never saw of it.
-        how = self._choose_how(mask, options)
+        how = options.size
+        if how == "auto":
+            how, reason = sizes.choose(self.module, self.image_shape, mask, self.limits)
+            if how != "tiles":
+                logger.info('Size "auto" is "%s" here: %s.', how, reason)
         untrained = tuple(sizes.list_untrained(self.config, self.image_shape, mask[..., 0], how))
         for note in untrained:
             _warn_once(note)
         # Complete.
         if how == "tiles":
-            may_lower = asked.rounds is None
-            result = tiling.complete(
-                self, image, mask, options, may_lower_rounds=may_lower, listener=on_progress
-            )
+            free = asked.rounds is None
+            result = tiling.complete(self, image, mask, options, may_lower_rounds=free, listener=on_progress)
         else:
             result = self._complete_whole(image, mask, options, how)
-        distribution = self.module.distribution
-        result = dataclasses.replace(result, distribution=distribution, untrained=untrained)
+        known = {"distribution": self.module.distribution, "untrained": untrained}
+        result = dataclasses.replace(result, **known)
         return result if is_batched else result.without_batch()
 
     def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
-        """The options with the rounds that suit the model, where they name none.
-
-        Raises:
-          UserError: when the model cannot answer by so many rounds.
-        """
+        """The options with rounds: those that suit the model, where they name none, or a UserError."""
         if options.rounds is None:
             return dataclasses.replace(options, rounds=autoregressive.default_rounds(self.module))
         sizes.check_rounds(self.module, self.image_shape, options.rounds)
@@ -135,15 +133,6 @@ class Model:
             )
         if problem := self.module.takes_size((h, w), self.image_shape[:2]):
             raise UserError(f"{problem} Set config.data.image_size={self.image_shape[0]}.")
-
-    def _choose_how(self, mask, options):
-        """How pictures are completed: "own", "trained" or "tiles"."""
-        if options.size != "auto":
-            return options.size
-        choice = sizes.choose(self.module, self.image_shape, mask, self.limits)
-        if choice.how != "tiles":
-            logger.info('Size "auto" is "%s" here: %s.', choice.how, choice.reason)
-        return choice.how
 
     def _complete_whole(self, image, mask, options, how):
         """Answers in calls with whole pictures, at the size that `how` names."""
@@ -163,24 +152,22 @@ class Model:
     def _answer(self, image, mask, options) -> CompletionResult:
         """Answers at the image's own size; observed pixels are kept in `samples` and `mean` alone."""
         # One round: the predicted means, and their deviation.
-        predicted, scale = self._in_calls(self._predict, image, mask, options)
+        predicted, scale = self._in_calls(_predict, image, mask, options)
         raw_samples = np.clip(predicted, 0, 1)
         samples = np.where(mask, image, raw_samples)
         mean = np.where(mask, image, raw_samples.mean(axis=0))
         uncertainty = predict.predictive_deviation(predicted, scale)
         # Several rounds: other samples around the same mean.
         if options.rounds > 1:
-            draw = functools.partial(
-                self._draw_by_rounds, rounds=options.rounds, temperature=options.temperature
-            )
-            samples = self._in_calls(draw, image, mask, options)
+            how = {"rounds": options.rounds, "temperature": options.temperature}
+            samples = self._in_calls(autoregressive.complete_by_rounds, image, mask, options, **how)
             raw_samples = np.where(mask, raw_samples, samples)
             if options.uncertainty == "samples":
-                uncertainty = predict.sample_deviation(samples, mean)
+                uncertainty = np.sqrt(np.square(samples - mean).mean(axis=0))
         return CompletionResult(samples, mean, uncertainty, raw_samples)
 
-    def _in_calls(self, ask, image, mask, options):
-        """What `ask(key, image, mask, num_samples)` answers, (S, B, ...), in calls of bounded size."""
+    def _in_calls(self, ask, image, mask, options, **how):
+        """What `ask(key, module, variables, image, mask)` answers, (S, B, ...), in calls of bounded size."""
         samples_at_once, images_at_once = sizes.count_at_once(
             self.module, image.shape[1:3], options.num_samples, self.limits
         )
@@ -189,23 +176,11 @@ class Model:
         for first_sample in range(0, options.num_samples, samples_at_once):
             # The key depends on the sample alone: an image's answer must not depend on its neighbours.
             key = jax.random.fold_in(jax.random.key(options.seed), first_sample)
-            count = min(samples_at_once, options.num_samples - first_sample)
-            row = [jax.device_get(ask(key, image[part], mask[part], count)) for part in parts]
+            how["num_samples"] = min(samples_at_once, options.num_samples - first_sample)
+            model = (key, self.module, self.variables)
+            row = [jax.device_get(ask(*model, image[part], mask[part], **how)) for part in parts]
             rows.append(_concatenate(row, axis=1))
         return _concatenate(rows, axis=0)
-
-    def _predict(self, key, image, mask, num_samples):
-        """Predicted means and scales of one round, float32 (S, B, H, W, C) each; None without a scale."""
-        completion = predict.complete_batch(
-            key, self.module, self.variables, image, mask, num_samples=num_samples
-        )
-        return completion.samples, completion.scale
-
-    def _draw_by_rounds(self, key, image, mask, num_samples, **options):
-        """Samples by rounds, float32 (S, B, H, W, C), observed pixels kept."""
-        return autoregressive.complete_by_rounds(
-            key, self.module, self.variables, image, mask, num_samples=num_samples, **options
-        )
 
     def _answer_at_trained_size(self, image, mask, options) -> CompletionResult:
         """Answers on the grid of the training, resized back."""
@@ -228,6 +203,12 @@ class Model:
 @functools.cache  # a loop over many pictures says it once
 def _warn_once(note: str) -> None:
     logger.warning(note)
+
+
+def _predict(*model_and_context, num_samples):
+    """Predicted means and scales of one round, float32 (S, B, H, W, C) each; None without a scale."""
+    completion = predict.complete_batch(*model_and_context, num_samples=num_samples)
+    return completion.samples, completion.scale
 
 
 def _concatenate(parts, *, axis):

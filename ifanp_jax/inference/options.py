@@ -34,10 +34,9 @@ class CompletionOptions:
 
     def __post_init__(self):
         """Checks the values."""
-        for name in ("num_samples", "rounds"):
-            value = getattr(self, name)
-            is_left_out = name == "rounds" and value is None
-            if not is_left_out and (not _is_integer(value) or value < 1):
+        counts = {"num_samples": self.num_samples} | ({} if self.rounds is None else {"rounds": self.rounds})
+        for name, value in counts.items():
+            if not _is_integer(value) or value < 1:
                 raise UserError(f"{name} is {value!r} but must be a whole number of at least 1.")
         if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed!r} but must be a whole number from 0 to {2**32 - 1}.")

@@ -25,11 +25,6 @@ def complete_batch(key, model, variables, image, mask, *, num_samples, inside=No
     return jax.tree.map(lambda x: x.astype(jnp.float32), completion)
 
 
-def sample_deviation(samples: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Root mean square distance of samples (S, B, H, W, C) from a prediction (B, H, W, C)."""
-    return np.sqrt(np.square(samples - center).mean(axis=0))
-
-
 def predictive_deviation(samples: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     """Standard deviation of the predictive mixture: sqrt(variance of the means + mean of scale^2).
 

@@ -16,7 +16,7 @@ class CompletionResult:
 
     Attributes:
       samples: (S, H, W, C) or (S, B, H, W, C) in [0, 1], observed pixels kept. With one round, the predicted
-        mean for each draw of the latent variable, clipped; with more, drawn by `rounds.complete_by_rounds`.
+        mean for each draw of the latent variable, clipped; with more, drawn by `autoregressive`.
       mean: (H, W, C) or (B, H, W, C) in [0, 1], the best estimate: the mean over the draws of the latent
         variable of what one round predicts, clipped, whatever the rounds of `samples`.
       uncertainty: like `mean`, the standard deviation around it per value; 0 at observed pixels. By default,
@@ -68,8 +68,5 @@ class CompletionResult:
 
     def without_batch(self) -> "CompletionResult":
         """Of a batch of one, its image's."""
-        samples, raw_samples = self.samples[:, 0], self.raw_samples[:, 0]
-        mean, uncertainty = self.mean[0], self.uncertainty[0]
-        return dataclasses.replace(
-            self, samples=samples, mean=mean, uncertainty=uncertainty, raw_samples=raw_samples
-        )
+        draws = {"samples": self.samples[:, 0], "raw_samples": self.raw_samples[:, 0]}
+        return dataclasses.replace(self, mean=self.mean[0], uncertainty=self.uncertainty[0], **draws)

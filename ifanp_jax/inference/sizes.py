@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,43 +47,31 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-class Choice(NamedTuple):
-    """How pictures are completed, "own", "trained" or "tiles"; and why, as a part of a sentence."""
-
-    how: str
-    reason: str
-
-
 def max_depth(image_shape: tuple[int, int, int]) -> float:
     """Pixels from a missing to the nearest observed one up to which tiles need no coarser level."""
     return max(SCATTERED_DEPTH, DEEP * min(image_shape[:2]))
 
 
-def choose(model: ImageModel, image_shape: tuple[int, int, int], mask: np.ndarray, limits: Limits) -> Choice:
-    """What `size="auto"` means for pictures of one size.
-
-    Args:
-      model: says what it takes by `takes_size`, and by `tile_margin` whether it can answer tile by tile.
-    """
+def choose(
+    model: ImageModel, image_shape: tuple[int, int, int], mask: np.ndarray, limits: Limits
+) -> tuple[str, str]:
+    """What `size="auto"` means here: "own", "trained" or "tiles"; and why, as a part of a sentence."""
     size, trained = mask.shape[1:3], image_shape[:2]
     shape = "x".join(str(side) for side in trained)
     if size == trained:
-        return Choice("own", f"the pictures of the training have this size, {shape}")
+        return "own", f"the pictures of the training have this size, {shape}"
     if model.tile_margin() is not None:
-        return Choice("tiles", "the model takes any size")
+        return "tiles", "the model takes any size"
     if model.takes_size(size, trained):
-        return Choice("trained", f"the model does not take {size[0]}x{size[1]} pixels")
+        return "trained", f"the model does not take {size[0]}x{size[1]} pixels"
     if cost := find_high_cost(model, image_shape, size, limits):
-        return Choice("trained", f"at its own size the picture would cost this model {cost}")
+        return "trained", f"at its own size the picture would cost this model {cost}"
     allowed = DEEP_WITHOUT_TILES * min(trained)
     deepest = max(float(pyramid.measure_depth(x, beyond=allowed).max()) for x in mask[..., 0])
     if max(size) > max(trained) and deepest > allowed:
-        return Choice(
-            "trained",
-            f"a missing pixel is {deepest:.0f} pixels from the nearest observed one, further than in the "
-            f"training, at {shape}",
-        )
-    return Choice("own", "the model takes this size, and the holes are small enough for it")
+        depth = f"a missing pixel is {deepest:.0f} pixels from the nearest observed one"
+        return "trained", f"{depth}, further than in the training, at {shape}"
+    return "own", "the model takes this size, and the holes are small enough for it"
 
 
 def count_at_once(
@@ -150,22 +137,17 @@ def check_rounds(model: ImageModel, image_shape: tuple[int, int, int], rounds: i
 
 @functools.cache  # tracing takes a second
 def _has_scale(model, image_shape):
-    function, *arguments = _trace_completion(model, image_shape, image_shape[:2])
-    return jax.eval_shape(function, *arguments).scale is not None
+    return jax.eval_shape(*_trace_completion(model, image_shape, image_shape[:2])).scale is not None
 
 
 def _trace_completion(model, image_shape, size):
     """A function that completes one picture of `size` once, and the shapes of its arguments."""
-    key, (h, w), c = jax.random.key(0), size, image_shape[-1]
-
-    def complete(variables, image, mask):
-        return model.apply(variables, image, mask, num_samples=1, method="complete", rngs={"sample": key})
-
+    rngs, c = {"sample": jax.random.key(0)}, image_shape[-1]
     return (
-        complete,
+        functools.partial(model.apply, num_samples=1, method="complete", rngs=rngs),
         parameters.abstract_variables(model, image_shape),
-        jax.ShapeDtypeStruct((1, h, w, c), jnp.float32),
-        jax.ShapeDtypeStruct((1, h, w, 1), bool),
+        jax.ShapeDtypeStruct((1, *size, c), jnp.float32),
+        jax.ShapeDtypeStruct((1, *size, 1), bool),
     )
 
 

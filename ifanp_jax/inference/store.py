@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +71,14 @@ def read(path: pathlib.Path) -> Model:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one that it names; {ADVICE}.")
     # What the file describes, and whether its tensors fit it.
     config, image_shape, step = _parse(path, record)
-    module, expected = _build(path, config, image_shape, record["version"])
+    try:
+        module = models.get(config.model, channels=image_shape[-1])
+        expected = flatten(parameters.abstract_variables(module, image_shape))
+    except Exception as error:  # what Flax raises on values that fit no model has any type
+        raise UserError(
+            f"The header of {path} describes no model of this version ({first_line(error)}); it was written "
+            f"by version {record['version']} and this is {__version__}."
+        ) from None
     _check_fit(path, arrays, expected, record["dtype"])
     variables = {name: jnp.asarray(arrays[name], x.dtype) for name, x in expected.items()}
     _tell_licence(path, record["licence"], record["notice"])
@@ -80,11 +86,7 @@ def read(path: pathlib.Path) -> Model:
 
 
 def read_record(path: pathlib.Path) -> dict[str, str]:
-    """Reads the header alone: the fields by name.
-
-    Raises:
-      UserError: when it cannot be read, or is of another format or program.
-    """
+    """Reads the header alone, the fields by name; a UserError where that fails, or where it is foreign."""
     if not path.is_file():
         raise UserError(f"{path} is missing; export the model again.")
     try:
@@ -107,17 +109,9 @@ def serialize(model: Model, *, dtype: str = "float32", about: Mapping[str, str] 
       dtype: of what is stored of float32 arrays, of DTYPES.
       about: fields beside those that follow from the model; `licence` and `notice` are empty without it.
     """
-    record = {
-        "licence": "",
-        "notice": "",
-        **(about or {}),
-        "format": FORMAT,
-        "version": __version__,
-        "config": json.dumps(model.config.to_dict()),
-        "image_shape": json.dumps(list(model.image_shape)),
-        "step": str(model.step),
-        "dtype": dtype,
-    }
+    record = {"licence": "", "notice": "", **(about or {}), "format": FORMAT, "version": __version__}
+    record |= {"config": json.dumps(model.config.to_dict()), "image_shape": json.dumps(model.image_shape)}
+    record |= {"step": str(model.step), "dtype": dtype}
     arrays = to_arrays(model.variables, dtype=dtype)
     record["sha256"] = hash_all(record, arrays)
     return safetensors.numpy.save(arrays, metadata=record)
@@ -131,8 +125,7 @@ def hash_all(record: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str
     """
     fields = {name: value for name, value in record.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -164,13 +157,13 @@ def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_config(fields: Mapping[str, Any]) -> ConfigDict:
     """A configuration that went through JSON: its lists become tuples again."""
-    return ConfigDict(_lists_to_tuples(fields))
 
+    def convert(value):
+        if isinstance(value, dict):
+            return {name: convert(child) for name, child in value.items()}
+        return tuple(value) if isinstance(value, list) else value
 
-def _lists_to_tuples(value):
-    if isinstance(value, dict):
-        return {name: _lists_to_tuples(child) for name, child in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return ConfigDict(convert(fields))
 
 
 def _parse(path, record) -> tuple[ConfigDict, tuple[int, int, int], int]:
@@ -188,18 +181,6 @@ def _parse(path, record) -> tuple[ConfigDict, tuple[int, int, int], int]:
     return to_config(config), tuple(shape), step
 
 
-def _build(path, config, image_shape, version) -> tuple[nn.Module, dict[str, jax.ShapeDtypeStruct]]:
-    """The module that the header describes, and the shapes of its variables by the names of their tensors."""
-    try:
-        module = models.get(config.model, channels=image_shape[-1])
-        return module, flatten(parameters.abstract_variables(module, image_shape))
-    except Exception as error:  # what Flax raises on values that fit no model has any type
-        raise UserError(
-            f"The header of {path} describes no model of this version ({first_line(error)}); it was written "
-            f"by version {version} and this is {__version__}."
-        ) from None
-
-
 def _check_fit(path, arrays, shapes, dtype) -> None:
     """Compares names, dtypes and shapes with those of the model, and refuses values that are not finite."""
     found = {name: f"{x.dtype}{list(x.shape)}" for name, x in arrays.items()}
@@ -208,10 +189,8 @@ def _check_fit(path, arrays, shapes, dtype) -> None:
     }
     names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     if names:
-        listed = "; ".join(
-            f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'in the model')}"
-            for name in names[:4]
-        )
+        pairs = [(name, found.get(name, "missing"), expected.get(name, "in the model")) for name in names[:4]]
+        listed = "; ".join(f"{name} is {given}, not {wanted}" for name, given, wanted in pairs)
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         raise UserError(f"{path} does not fit the model of its header ({listed}{more}); {ADVICE}.")
     for name, x in arrays.items():

@@ -8,8 +8,8 @@ the picture is cut, but for the tolerance of the tiles (`tiles`).
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,7 @@ from ifanp_jax.inference.pyramid import Level
 from ifanp_jax.inference.result import CompletionResult
 from ifanp_jax.inference.sizes import Limits
 from ifanp_jax.inference.tiles import Tile
+from ifanp_jax.models.base import Completion
 from ifanp_jax.runtime import device_mesh
 
 logger = logging.getLogger(__name__)
@@ -43,29 +44,30 @@ def complete(
       may_lower_rounds: True takes one round where there would be too many draws.
       listener: is told how far the picture is.
     """
-    results, taken = [], []
-    tile_model = TileModel.make(model.module, model.variables, model.limits)
+    results, module, limits = [], model.module, model.limits
+    tile_model = TileModel.make(module, model.variables, limits)
+    cuts = {"margin": module.tile_margin(), "cell": module.cell, "sides": limits.tile_sides}
     max_depth = sizes.max_depth(model.image_shape)
     for values, known in zip(image, mask[..., 0], strict=True):
+        # Cut every level into tiles.
         depth = pyramid.measure_depth(known, beyond=max_depth)
         levels = pyramid.make_levels(values, known, depth, max_depth)
-        picture = TiledPicture.cut(tile_model, levels, model.limits.tile_sides, Progress(listener=listener))
-        _, num_pixels = picture.count_work(0, 0)
-        draws = options.num_samples * options.rounds * num_pixels
-        is_lowered = may_lower_rounds and draws > model.limits.draws_at_once
-        rounds = 1 if is_lowered else options.rounds
-        taken.append(rounds)
+        cut = [tiles.choose(~level.known, **cuts) for level in levels]
+        picture = TiledPicture(tile_model, levels, cut, Progress(listener=listener))
+        # Complete them, in one round where there would be too many draws.
+        draws = options.num_samples * options.rounds * picture.count_work(0, 0)[1]
+        rounds = 1 if may_lower_rounds and draws > limits.draws_at_once else options.rounds
         _say(picture, depth, max_depth, options, rounds)
-        results.append(_complete_picture(picture, options, rounds))
-    samples, mean, uncertainty = zip(*results, strict=True)
+        results.append((*_complete_picture(picture, options, rounds), rounds))
+    samples, mean, uncertainty, rounds = zip(*results, strict=True)
     samples = _stack(samples, axis=1)
-    return CompletionResult(samples, _stack(mean), _stack(uncertainty), samples, max(taken))
+    return CompletionResult(samples, _stack(mean), _stack(uncertainty), samples, max(rounds))
 
 
 def _complete_picture(picture, options, rounds):
     """Samples (S, H, W, C), mean and uncertainty (H, W, C)."""
     picture.progress.expect(*picture.count_work(options.num_samples if rounds > 1 else 0, rounds))
-    mean, uncertainty = picture.predict()
+    mean, uncertainty = picture.climb(picture.sweep, is_mean=True)
     if uncertainty is None:
         uncertainty = np.zeros_like(mean)
     if rounds == 1:
@@ -112,31 +114,15 @@ def _stack(arrays, axis=0):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TiledPicture:
-    """A picture cut into levels and tiles, ready to be completed once or several times.
+    """A picture cut into levels, the largest first, and tiles; it can be completed several times."""
 
-    Attributes:
-      model: answers its tiles.
-      levels: the picture at several sizes, the largest first.
-      tiles: of each level.
-      progress: of all that is done with it.
-    """
-
-    model: "TileModel" = dataclasses.field(repr=False)
-    levels: list[Level] = dataclasses.field(repr=False)
-    tiles: list[list[Tile]] = dataclasses.field(repr=False)
-    progress: Progress = dataclasses.field(repr=False)
-
-    @classmethod
-    def cut(
-        cls, model: "TileModel", levels: list[Level], sides: tuple[int, ...], progress: Progress
-    ) -> "TiledPicture":
-        """Cuts every level into tiles of some of the `sides`, see `tiles.choose`."""
-        margin, cell = model.module.tile_margin(), model.module.cell
-        cuts = [tiles.choose(~level.known, margin=margin, cell=cell, sides=sides) for level in levels]
-        return cls(model, levels, cuts, progress)
+    model: "TileModel"
+    levels: list[Level]
+    tiles: list[list[Tile]]  # of each level
+    progress: Progress
 
     def count_work(self, num_draws: int, num_rounds: int) -> tuple[int, int]:
-        """The calls of `predict` and of so many calls of `draw`, and the pixels of all of them."""
+        """The calls of one prediction and of so many calls of `draw`, and the pixels of all of them."""
         calls = pixels = 0
         for level, cut in zip(self.levels, self.tiles, strict=True):
             again = level.guide is not None  # the grid's own pixels, at last
@@ -144,10 +130,6 @@ class TiledPicture:
             calls += sweeps * len(cut)
             pixels += sweeps * sum(tile.side**2 for tile in cut)
         return calls, pixels
-
-    def predict(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predicted means, float32 (H, W, C), known pixels kept; and standard deviations, where there are."""
-        return self._climb(self._sweep, is_mean=True)
 
     def draw(self, generator: np.random.Generator, *, num_rounds: int, temperature: float) -> np.ndarray:
         """Draws a sample by rounds, float32 (H, W, C) in [0, 1], known pixels kept."""
@@ -158,17 +140,22 @@ class TiledPicture:
             for r, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
                 reached = np.zeros(known.shape, bool)
                 reached.flat[order[start:end]] = True
-                noise = _draw_noise(generator, reached, image.shape[-1])
+                noise = np.zeros_like(image)
+                noise[reached] = generator.standard_normal(noise[reached].shape, np.float32)
                 module = self.model.module
                 noise *= np.float32(autoregressive.find_noise_scale(module, r, num_rounds, temperature))
-                image, _ = self._sweep(image, known, reached, cut, noise)
+                image, _ = self.sweep(image, known, reached, cut, noise)
                 known = known | reached
             return image, None
 
-        return self._climb(fill, is_mean=False)[0]
+        return self.climb(fill, is_mean=False)[0]
 
-    def _climb(self, fill, *, is_mean):
-        """Completes level by level from the coarsest; `fill(image, known, wanted, tiles)` does one."""
+    def climb(self, fill: Callable, *, is_mean: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Completes level by level from the coarsest; `fill(image, known, wanted, tiles)` does one.
+
+        Returns:
+          float32 (H, W, C), known pixels kept; and standard deviations, where there are.
+        """
         level, cut = self.levels[-1], self.tiles[-1]
         values, scale = fill(level.image, level.known, ~level.known, cut)
         for level, cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
@@ -179,14 +166,14 @@ class TiledPicture:
             context = np.where(guide[..., None], coarse, level.image)
             values, scale = fill(context, level.known | guide, ~level.known & ~guide, cut)
             # Then the grid's own pixels are answered from these.
-            values, guide_scale = self._sweep(values, ~guide, guide, cut)
+            values, guide_scale = self.sweep(values, ~guide, guide, cut)
             if is_mean:
                 values += level.share * (coarse - values)
             if coarse_scale is not None:
                 scale = np.sqrt(scale**2 + guide_scale**2 + coarse_scale**2)
         return values, scale
 
-    def _sweep(self, image, known, wanted, cut, noise=None):
+    def sweep(self, image, known, wanted, cut, noise=None) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers the wanted pixels of an image (H, W, C), which are unknown, from the known ones.
 
         `noise`, in standard deviations, is added to the mean. Returns the image with the answers in [0, 1];
@@ -197,9 +184,9 @@ class TiledPicture:
         self.progress.advance([tile.side**2 for tile in cut if not wanted[tile.core].any()])
         for answered in self.model.answer(due, image, known):
             for tile, answer in answered:
-                part, mean = wanted[tile.core], answer.mean
+                part, mean = wanted[tile.core], answer.samples
                 if noise is not None:
-                    mean = mean + autoregressive.color_noise(noise[tile.core], *answer[1:])
+                    mean = mean + autoregressive.color_noise(noise[tile.core], answer)
                 values[tile.core][part] = np.clip(mean, 0, 1)[part]
                 if answer.scale is not None:
                     scale = np.zeros_like(values) if scale is None else scale
@@ -208,35 +195,13 @@ class TiledPicture:
         return values, scale
 
 
-def _draw_noise(generator, pixels, channels):
-    """Normal noise (H, W, C) of unit variance where `pixels`, bool (H, W), are True."""
-    noise = np.zeros((*pixels.shape, channels), np.float32)
-    noise[pixels] = generator.standard_normal((int(pixels.sum()), channels), np.float32)
-    return noise
-
-
-class TileAnswer(NamedTuple):
-    """What a model says of the core of a tile, as `models.base.Completion`."""
-
-    mean: np.ndarray  # float32 (H, W, C)
-    scale: np.ndarray | None  # likewise
-    cholesky: np.ndarray | None  # float32 (H, W, C, C)
-    distribution: str
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class TileModel:
-    """A model that answers tiles: one in a call, or as many at once as there are devices to share them.
+    """A model that answers tiles: one in a call, or as many at once as there are devices to share them."""
 
-    Attributes:
-      module: Flax module with `tile_margin`.
-      variables: its parameters and other collections.
-      mesh: of the devices that share tiles.
-    """
-
-    module: nn.Module
-    variables: Any = dataclasses.field(repr=False)
-    mesh: jax.sharding.Mesh
+    module: nn.Module  # with `tile_margin`
+    variables: Any
+    mesh: jax.sharding.Mesh  # of the devices that share tiles
 
     @classmethod
     def make(cls, module: nn.Module, variables, limits: Limits) -> "TileModel":
@@ -254,14 +219,14 @@ class TileModel:
 
     def answer(
         self, due: list[Tile], image: np.ndarray, known: np.ndarray
-    ) -> Iterator[list[tuple[Tile, TileAnswer]]]:
+    ) -> Iterator[list[tuple[Tile, Completion]]]:
         """Answers tiles of one side from the known pixels.
 
         Args:
           image: float32 (H, W, C), any value where unknown.
 
         Yields:
-          The tiles of each call with their answers, in their order.
+          The tiles of each call, in their order, with the answers for their cores: (H, W, C), and so on.
         """
         count = 1 if len(due) == 1 else self.mesh.size
         for first in range(0, len(due), count):
@@ -269,7 +234,10 @@ class TileModel:
             # One size of calls is one program: the last group is filled up.
             filled = group + group[-1:] * (count - len(group))
             completion = jax.device_get(self._ask(filled, image, known))
-            yield [(tile, _cut_core(completion, index, tile)) for index, tile in enumerate(group)]
+            yield [
+                (tile, jax.tree.map(lambda x, i=index, tile=tile: tile.cut_core(x[0, i]), completion))
+                for index, tile in enumerate(group)
+            ]
 
     def _ask(self, group, image, known):
         """The model's answers, with an axis for one sample in front."""
@@ -282,9 +250,3 @@ class TileModel:
             batch = jax.device_put(batch, device_mesh.batched(self.mesh))
         key = jax.random.key(0)  # nothing is drawn without a latent variable
         return predict.complete_batch(key, self.module, variables, *batch[:2], num_samples=1, inside=batch[2])
-
-
-def _cut_core(completion, index, tile):
-    parts = (completion.samples, completion.scale, completion.cholesky)
-    cores = (None if x is None else tile.cut_core(x[0, index]) for x in parts)
-    return TileAnswer(*cores, completion.distribution)

@@ -79,7 +79,7 @@ def expect_density(image, mask, targets, key, num_rounds, kind):
 def test_joint_density_is_the_product_over_the_order(data, num_rounds, kind):
     image, mask = data
     key = jax.random.key(3)
-    actual = autoregressive.log_prob_by_rounds(
+    (actual,) = autoregressive.log_probs_by_rounds(
         key, ContextMean(kind=kind), {}, image, mask, rounds=num_rounds
     )
     expected = expect_density(image, mask, ~mask, key, num_rounds, kind)
@@ -183,13 +183,14 @@ def test_each_round_draws_noise_of_its_own():
 
 def test_of_a_t_the_noise_is_that_of_its_core():
     noise, scale = np.ones((2, 3), np.float32), np.full((2, 3), 0.1, np.float32)
-    np.testing.assert_allclose(autoregressive.color_noise(noise, scale, None, "normal"), 0.1)
+    color = lambda **answer: autoregressive.color_noise(noise, Completion(samples=noise, **answer))  # noqa: E731
+    np.testing.assert_allclose(color(scale=scale), 0.1)
     # The Normal with the quartiles of a t of 4 degrees of freedom and unit variance.
     core = stats.t.ppf(0.75, 4) * np.sqrt(2 / 4) / stats.norm.ppf(0.75)
-    found = autoregressive.color_noise(noise, scale, None, "student_t")
+    found = color(scale=scale, distribution="student_t")
     np.testing.assert_allclose(found, 0.1 * core, rtol=1e-3)
     factor = np.broadcast_to(FACTOR, (2, 3, 3))
-    found = autoregressive.color_noise(noise, scale, factor, "student_t")
+    found = color(scale=scale, cholesky=factor, distribution="student_t")
     np.testing.assert_allclose(found, np.tile(core * FACTOR.sum(axis=1), (2, 1)), rtol=1e-3)
 
 
@@ -210,7 +211,7 @@ def test_an_answer_depends_on_its_image_alone(data):
 def test_a_model_without_a_scale_and_no_rounds_are_refused(data):
     image, mask = data
     with pytest.raises(UserError, match="scale"):
-        autoregressive.log_prob_by_rounds(
+        autoregressive.log_probs_by_rounds(
             jax.random.key(0), ContextMean(kind="none"), {}, image, mask, rounds=2
         )
     with pytest.raises(UserError, match="at least 1"):

@@ -170,7 +170,7 @@ def test_the_files_speak_for_themselves(exported):
     assert program["sha256"] == hashlib.sha256((folder / "completion.stablehlo").read_bytes()).hexdigest()
     assert program["num_samples"] == NUM_SAMPLES and program["platforms"] == ["cpu", "cuda", "tpu"]
     fields = json.loads(record["model"])
-    assert fields.items() >= {"name": "image_np.IFANP", "channels": 3}.items()
+    assert fields.items() >= {"name": "image_np.IFANP", "encoder_extra": "lpa", "channels": 3}.items()
     assert json.loads(record["config"])["train"]["batch_size"] == default.get_config().train.batch_size
 
 
