@@ -19,7 +19,6 @@ from ifanp_jax.inference.options import CompletionOptions
 
 logger = logging.getLogger(__name__)
 
-Failure = tuple[str, str]
 Completer = Model | ClassicalMethod
 
 
@@ -32,7 +31,7 @@ def complete_files(
     options: CompletionOptions,
     invert_mask: bool = False,
     compared: collections.abc.Mapping[str, Completer] | None = None,
-) -> list[Failure]:
+) -> list[tuple[str, str]]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
     For `NAME.jpg` these are `NAME_sample_1.png`, ..., `NAME_mean.png`, with the observed pixels of the
@@ -100,35 +99,28 @@ class _Job:
         channels = self.model.image_shape[-1]
         for warning in (*mask.warnings, *warnings, *original.list_losses(name, channels)):
             logger.warning(warning)
-        drawn = self._draw(original, observed)
-        self._write(stem, drawn, original.get_metadata(channels))
-
-    def _draw(self, original, observed):
-        """The pictures that are written, by the end of their names."""
-        picture = original.to_model(self.model.image_shape[-1])
-        result = self.model.complete(picture, observed, options=self.options)
-        drawn = preview.to_pictures(result, original, observed)
+        drawn = preview.to_pictures(self._complete_by(self.model, original, observed), original, observed)
         for name, other in self.compared.items():
             logger.info("Completing it by %s too.", name)
-            answer = other.complete(
-                original.to_model(other.image_shape[-1]), observed, options=self.options
-            ).mean
-            drawn[name] = original.fill(answer, observed)
-        return drawn | {"preview": preview.draw(drawn, observed)}
+            drawn[name] = original.fill(self._complete_by(other, original, observed).mean, observed)
+        drawn["preview"] = preview.draw(drawn, observed)
+        self._write(stem, drawn, original.get_metadata(channels))
+
+    def _complete_by(self, model, original, observed):
+        return model.complete(original.to_model(model.image_shape[-1]), observed, options=self.options)
 
     def _write(self, stem, drawn, metadata):
         path = self.output / stem
         path.parent.mkdir(parents=True, exist_ok=True)
         for name, values in drawn.items():
             with replacing(path.with_name(f"{path.name}_{name}.png")) as unfinished:
-                is_own = name not in ("uncertainty", "preview")
-                picture_file.write(unfinished, values, metadata=metadata if is_own else None)
+                own = None if name in ("uncertainty", "preview") else metadata
+                with unfinished.open("wb") as file:
+                    picture_file.write(file, values, metadata=own)
         logger.info("Wrote %s to %s.", ", ".join(f"{path.name}_{name}.png" for name in drawn), path.parent)
 
 
-def _find_pictures(
-    source: str | pathlib.Path, mask: str | pathlib.Path, output: str | pathlib.Path
-) -> tuple[pathlib.Path, list[str]]:
+def _find_pictures(source, mask, output) -> tuple[pathlib.Path, list[str]]:
     """The folder and the names of the pictures in it, without masks and answers of an earlier run."""
     root = pathlib.Path(source).expanduser()
     if root.is_file():
@@ -141,14 +133,10 @@ def _find_pictures(
         left_out.append(pathlib.Path(path).expanduser().resolve())
         if left_out[-1] == resolved:
             raise UserError(f"The {option} {resolved} is the input folder itself: name another folder.")
-    names = [
-        name
-        for name in image_ops.list_pictures(root)
-        if not any((resolved / name).is_relative_to(path) for path in left_out)
-    ]
-    if not str(mask):
-        beside = mask_files.list_beside(names)
-        names = [name for name in names if name not in beside]
+    names = image_ops.list_pictures(root)
+    names = [name for name in names if not any((resolved / name).is_relative_to(path) for path in left_out)]
+    beside = set() if str(mask) else mask_files.list_beside(names)
+    names = [name for name in names if name not in beside]
     if not names:
         raise UserError(
             f"There is no picture to complete below {source} (allowed are {', '.join(image_ops.SUFFIXES)}): "

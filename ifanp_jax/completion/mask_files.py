@@ -25,14 +25,11 @@ class Mask(NamedTuple):
 
 
 def make_finder(mask: str | pathlib.Path, root: pathlib.Path) -> Callable[[str, np.ndarray], Mask]:
-    """Returns `find(name, picture) -> Mask` for a picture of uint8 (H, W, C).
+    """Returns `find(name, picture) -> Mask` for a picture of uint8 (H, W, C), or raises a UserError.
 
     Args:
       mask: a file for all pictures; a folder with one for each; or "" for a picture's alpha channel, or else
         the file NAME_mask.png beside it.
-
-    Raises:
-      UserError: there is no such file or folder, or nothing in it.
     """
     if not str(mask):
         return lambda name, picture: _find_own(root, name, picture)
@@ -69,11 +66,7 @@ def list_beside(names: list[str]) -> set[str]:
 
 
 def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
-    """Reads a picture or .npy file, see `masks.load`, for a picture of uint8 (H, W, C), if known.
-
-    Raises:
-      UserError: it cannot be read, or has transparent pixels.
-    """
+    """Reads a picture without transparency, or .npy file, for a picture of uint8 (H, W, C), if known."""
     if path.suffix.lower() == ".npy":
         return Mask(masks.load(str(path)), str(path))
     values = image_ops.read_picture(path)
@@ -98,15 +91,16 @@ def check_opaque(values: np.ndarray, what: str) -> None:
 def describe(observed: np.ndarray, name: str, *, remedy: str = "") -> tuple[str, list[str]]:
     """A sentence on what is to be completed, and warnings; `remedy` says what inverts the mask."""
     missing = 1 - float(observed.mean())
-    line = f"{format_share(missing)} of {name} is to be completed."
+    line = f"{format_share(missing)} of {name} is to be completed"
     question = f"is the mask inverted? {remedy}".strip()
+    warnings = []
     if missing == 0:
-        return line, [f"Nothing of {name} is to be completed: the answers are the picture itself."]
-    if missing == 1:
-        return line, [f"All of {name} is to be completed, from nothing: {question}"]
-    if missing > MAX_MISSING:
-        return line, [f"{line.removesuffix('.')}: {question}"]
-    return line, []
+        warnings = [f"Nothing of {name} is to be completed: the answers are the picture itself."]
+    elif missing == 1:
+        warnings = [f"All of {name} is to be completed, from nothing: {question}"]
+    elif missing > MAX_MISSING:
+        warnings = [f"{line}: {question}"]
+    return f"{line}.", warnings
 
 
 def check_size(mask: np.ndarray, picture: np.ndarray) -> None:

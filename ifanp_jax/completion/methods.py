@@ -40,33 +40,14 @@ class ClassicalMethod:
     def complete(
         self, image, mask, *, options: CompletionOptions | None = None, **changes: Any
     ) -> CompletionResult:
-        """Completes one image.
-
-        Args:
-          image: uint8, or float in [0, 1] where observed; (H, W, 3).
-          mask: bool (H, W) or (H, W, 1), True = observed.
-
-        Returns:
-          One sample, which is the mean; the uncertainty is None.
-
-        Raises:
-          UserError: an argument has another form, or the method cannot do the image.
-        """
+        """Completes one image (H, W, 3), as `Model.complete`: one sample, which is the mean."""
         options = dataclasses.replace(options or CompletionOptions(), **changes)
         images, masks, _ = inputs.to_batch(image, mask, self.image_shape[-1])
-        mean = images[0].copy()
-        part = (
-            (slice(None), slice(None))
-            if self.name == "patch_match"
-            else tiles.find_box(~masks[0, ..., 0], margin=MARGIN)
-        )
-        if not masks[0].all():
-            mean[part] = self._fill(mean[part], masks[0][part], options.seed)
-        return CompletionResult(samples=mean[None], mean=mean, uncertainty=None, raw_samples=mean[None])
-
-    def _fill(self, image, mask, seed):
+        mean, known = images[0].copy(), masks[0]
+        part = tiles.find_box(~known[..., 0], margin=MARGIN)
         if self.name == "patch_match":
-            return patch_match.complete(image, mask, seed=seed).image
-        if self.name in opencv.METHODS:
-            return opencv.complete(self.name, image, mask)
-        return interpolation.complete(self.name, image, mask)
+            mean = patch_match.complete(mean, known, seed=options.seed).image
+        elif not known.all():
+            complete = opencv.complete if self.name in opencv.METHODS else interpolation.complete
+            mean[part] = complete(self.name, mean[part], known[part])
+        return CompletionResult(samples=mean[None], mean=mean, uncertainty=None, raw_samples=mean[None])

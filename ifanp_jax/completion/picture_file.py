@@ -4,12 +4,11 @@ PNG keeps grey and colours of 8 and 16 bits, transparency, EXIF and the colour p
 said.
 """
 
-import contextlib
 import dataclasses
 import io
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,17 +21,11 @@ OWN_COLORS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", *image_ops
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Original:
-    """A picture.
-
-    Attributes:
-      values: uint8 or uint16 (H, W, C); C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-      metadata: options of Pillow's `save`: EXIF, colour profile, resolution.
-      losses: what the file holds and a written PNG does not, in words.
-    """
+    """A picture: uint8 or uint16 (H, W, C); C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
 
     values: np.ndarray
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-    losses: tuple[str, ...] = ()
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # of Pillow's `save`
+    losses: tuple[str, ...] = ()  # what the file holds and a written PNG does not, in words
 
     @property
     def has_alpha(self) -> bool:
@@ -98,46 +91,24 @@ class Original:
 
 
 def read(path: str | pathlib.Path) -> Original:
-    """Reads a picture file, turned by its EXIF orientation.
-
-    Raises:
-      UserError: as `pictures.read_picture`.
-    """
+    """Reads a picture file, turned by its EXIF orientation; raises as `image_ops.read_picture`."""
     return image_ops.read_with(path, lambda picture: _convert(picture, str(path), lambda: pathlib.Path(path)))
 
 
 def decode(data: bytes, *, name: str, max_pixels: int = image_ops.MAX_PIXELS) -> Original:
-    """Reads the bytes of a picture file, like `read`; error messages call it `name`.
-
-    Raises:
-      UserError: as `pictures.decode_picture`.
-    """
-    return image_ops.decode_with(
-        data,
-        lambda picture: _convert(picture, name, lambda: io.BytesIO(data)),
-        name=name,
-        max_pixels=max_pixels,
-    )
+    """Reads the bytes of a picture file, like `read`; error messages call it `name`."""
+    convert = lambda picture: _convert(picture, name, lambda: io.BytesIO(data))  # noqa: E731
+    return image_ops.decode_with(data, convert, name=name, max_pixels=max_pixels)
 
 
 def write(
-    file: str | pathlib.Path | io.BytesIO,
-    values: np.ndarray,
-    *,
-    metadata: dict[str, Any] | None = None,
-    **options: Any,
+    file: BinaryIO, values: np.ndarray, *, metadata: dict[str, Any] | None = None, **options: Any
 ) -> None:
-    """Writes a PNG.
-
-    Args:
-      values: uint8 or uint16 (H, W, 1 to 4).
-      **options: others of Pillow's `save`, which values of 16 bits leave out.
-    """
+    """Writes a PNG of uint8 or uint16 (H, W, 1 to 4); `options` are of Pillow's `save`, for 8 bits alone."""
     from PIL import Image
 
     if values.dtype == np.uint16:
-        with contextlib.nullcontext(file) if isinstance(file, io.BytesIO) else open(file, "wb") as opened:
-            sixteen_bits.write(opened, values, metadata or {})
+        sixteen_bits.write(file, values, metadata or {})
         return
     picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
     picture.save(file, "PNG", **(metadata or {}), **options)

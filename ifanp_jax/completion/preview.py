@@ -20,24 +20,19 @@ MARGIN = 0.5  # around the missing pixels, of their extent, where they fill a sm
 SMALL_PART = 0.5  # of the picture's sides
 
 
-def to_pictures(
-    result: CompletionResult, picture: Original | np.ndarray, mask: np.ndarray
-) -> dict[str, np.ndarray]:
+def to_pictures(result: CompletionResult, original: Original, mask: np.ndarray) -> dict[str, np.ndarray]:
     """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
 
     Args:
-      picture: the original, or uint8 (H, W, C) in the model's channels; observed pixels are taken from it.
-      mask: bool (H, W), True = observed.
+      mask: bool (H, W), True = observed; there the original's pixels are kept.
 
     Returns:
       Arrays like the original's by name; uint8 (H, W, 1) for `uncertainty`, if the result has one.
     """
-    original = picture if isinstance(picture, Original) else Original(picture)
-    answers = {f"sample_{number}": sample for number, sample in enumerate(result.samples, start=1)}
     drawn = {"mean": original.fill(result.mean, mask)}
-    for name, answer in answers.items():
+    for number, answer in enumerate(result.samples, start=1):
         is_equal = np.shares_memory(answer, result.mean)  # of one round without a latent variable
-        drawn[name] = drawn["mean"] if is_equal else original.fill(answer, mask)
+        drawn[f"sample_{number}"] = drawn["mean"] if is_equal else original.fill(answer, mask)
     if result.uncertainty is None:
         return drawn
     deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))
@@ -92,13 +87,14 @@ def _choose(drawn, mask):
     """The panels in their order."""
     mean = drawn["mean"]
     context = np.where(mask[..., None], _to_rgb(mean), np.uint8(MISSING))
-    others = {name: x for name, x in drawn.items() if name not in ("mean", "uncertainty")}
-    samples = {name: x for name, x in others.items() if name.startswith("sample_")}
-    compared = {name: x for name, x in others.items() if name not in samples}
-    differing = [(name, x) for name, x in samples.items() if x is not mean and not np.array_equal(x, mean)]
-    panels = {"context": context, "mean": mean, **compared}
-    panels |= {name.replace("_", " "): x for name, x in differing[:MAX_ANSWERS]}
-    return panels | ({"uncertainty": drawn["uncertainty"]} if "uncertainty" in drawn else {})
+    panels, differing = {"context": context, "mean": mean}, {}
+    for name, x in drawn.items():
+        if not name.startswith("sample_"):
+            panels.setdefault(name, x)
+        elif len(differing) < MAX_ANSWERS and x is not mean and not np.array_equal(x, mean):
+            differing[name.replace("_", " ")] = x
+    uncertainty = {name: panels.pop(name) for name in ("uncertainty",) if name in panels}
+    return panels | differing | uncertainty
 
 
 def _find_part(mask):

@@ -4,6 +4,7 @@ Pillow decodes such a file by one of two rules: the first byte of every value ("
 So reading it by both gives all 16 bits, with Pillow's own decoders. Writing is a small PNG encoder.
 """
 
+import functools
 import struct
 import sys
 import zlib
@@ -42,17 +43,14 @@ def read(high: np.ndarray, rule: str, again, turn: Callable) -> np.ndarray:
     Returns:
       uint16 (H, W, 2 to 4).
     """
-    again.tile = [_with_rule(tile, rule) for tile in again.tile]
+    # A tile of Pillow is (decoder, extents, offset, arguments), where arguments are a rule or begin with one.
+    for number, tile in enumerate(again.tile):
+        arguments = rule if isinstance(tile[3], str) else (rule, *tile[3][1:])
+        again.tile[number] = tile._replace(args=arguments)
     other = np.asarray(turn(again)).astype(np.uint16)
     if rule == "RGBA":
         return other[..., 0::2] * 256 + other[..., 1::2]
     return high.astype(np.uint16) * 256 + other
-
-
-def _with_rule(tile, rule):
-    """A tile of Pillow, (decoder, extents, offset, arguments), whose arguments begin with another rule."""
-    arguments = rule if isinstance(tile[3], str) else (rule, *tile[3][1:])
-    return type(tile)(*tile[:3], arguments) if hasattr(tile, "_fields") else (*tile[:3], arguments)
 
 
 def write(file: BinaryIO, values: np.ndarray, metadata: dict[str, Any]) -> None:
@@ -62,21 +60,23 @@ def write(file: BinaryIO, values: np.ndarray, metadata: dict[str, Any]) -> None:
       values: uint16 (H, W, 1 to 4).
       metadata: `icc_profile`, `exif` and `dpi`, or some of them.
     """
-    h, w, c = values.shape
+    from PIL import PngImagePlugin
+
+    (h, w, c), put = values.shape, functools.partial(PngImagePlugin.putchunk, file)
     file.write(b"\x89PNG\r\n\x1a\n")
-    file.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, COLOR_TYPES[c], 0, 0, 0)))
+    put(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, COLOR_TYPES[c], 0, 0, 0))
     if "icc_profile" in metadata:
-        file.write(_chunk(b"iCCP", b"profile\0\0" + zlib.compress(metadata["icc_profile"])))
+        put(b"iCCP", b"profile\0\0" + zlib.compress(metadata["icc_profile"]))
     if "dpi" in metadata:
         per_meter = [round(float(value) / METERS_PER_INCH) for value in metadata["dpi"]]
-        file.write(_chunk(b"pHYs", struct.pack(">IIB", *per_meter, 1)))
+        put(b"pHYs", struct.pack(">IIB", *per_meter, 1))
     if "exif" in metadata:
-        file.write(_chunk(b"eXIf", metadata["exif"].removeprefix(b"Exif\0\0")))
+        put(b"eXIf", metadata["exif"].removeprefix(b"Exif\0\0"))
     encoder = zlib.compressobj()
     for top in range(0, h, ROWS_AT_ONCE):
-        file.write(_chunk(b"IDAT", encoder.compress(_filter(values[top : top + ROWS_AT_ONCE]))))
-    file.write(_chunk(b"IDAT", encoder.flush()))
-    file.write(_chunk(b"IEND", b""))
+        put(b"IDAT", encoder.compress(_filter(values[top : top + ROWS_AT_ONCE])))
+    put(b"IDAT", encoder.flush())
+    put(b"IEND")
 
 
 def _filter(values):
@@ -87,7 +87,3 @@ def _filter(values):
     filtered[:, 1:] = rows
     filtered[:, 1 + 2 * c :] -= rows[:, : -2 * c]
     return filtered.tobytes()
-
-
-def _chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -35,6 +35,11 @@ def write_png(path, values, *, key=None):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
+def write(path, values, metadata):
+    with path.open("wb") as file:
+        picture_file.write(file, values, metadata=metadata)
+
+
 def save(path, array, **options):
     Image.fromarray(array).save(path, **options)
     return picture_file.read(path)
@@ -67,7 +72,7 @@ def test_sixteen_bits_stay_as_they_are(tmp_path, channels):
     np.testing.assert_allclose(colours, expected / 65535, atol=1e-6)
     np.testing.assert_allclose(grey[..., 0], colours @ picture_file.LUMA, atol=1e-4)
     filled = original.fill(ANSWER, MASK)
-    picture_file.write(tmp_path / "b.png", filled, metadata=METADATA)
+    write(tmp_path / "b.png", filled, METADATA)
     with Image.open(tmp_path / "b.png") as written:
         assert written.info["icc_profile"] == b"a profile" and written.getexif()[0x010F] == "a maker"
         assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
@@ -94,7 +99,7 @@ def test_sixteen_bits_are_turned_and_a_colour_may_be_transparent(tmp_path):
     image = np.random.default_rng(0).integers(0, 2**16, (6, 8, 3), np.uint16)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    picture_file.write(tmp_path / "a.png", image, metadata={"exif": exif.tobytes()})
+    write(tmp_path / "a.png", image, {"exif": exif.tobytes()})
     np.testing.assert_array_equal(picture_file.read(tmp_path / "a.png").values, np.rot90(image, -1))
     write_png(tmp_path / "b.png", image, key=image[1, 2])
     values = picture_file.read(tmp_path / "b.png").values
@@ -106,7 +111,7 @@ def test_a_photograph_is_turned_and_keeps_its_exif(tmp_path):
     exif[0x0112], exif[0x010F] = 6, "a maker"  # turned by 90 degrees
     original = save(tmp_path / "a.jpg", random_image(6, 8, 3), exif=exif, icc_profile=b"a profile")
     assert original.values.shape == (8, 6, 3)
-    picture_file.write(tmp_path / "b.png", original.values, metadata=original.metadata)
+    write(tmp_path / "b.png", original.values, original.metadata)
     with Image.open(tmp_path / "b.png") as written:
         assert written.getexif().get(0x010F) == "a maker" and 0x0112 not in written.getexif()
         assert written.info["icc_profile"] == b"a profile"
