@@ -27,7 +27,6 @@ def complete(method: str, image: np.ndarray, mask: np.ndarray, *, radius: float 
       float32 (H, W, C), known pixels as they were.
 
     Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
       UserError: for an unknown method, or where OpenCV is not installed.
     """
     chex.assert_rank([image, mask], 3)
@@ -65,10 +64,6 @@ def blend(prediction: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.nda
 
     Returns:
       float32 (H, W, C), known pixels as they were; where nothing is known, the prediction.
-
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
-      UserError: where OpenCV is not installed.
     """
     chex.assert_rank([prediction, image, mask], 3)
     chex.assert_equal_shape([prediction, image])

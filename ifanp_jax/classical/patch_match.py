@@ -8,10 +8,10 @@ On the host, in NumPy. The search is exact up to MAX_EXACT_SIDE, by blocks of ma
 PatchMatch's randomised one, which also tries the matches of the last round and of the coarser level.
 """
 
-from typing import NamedTuple
-
 import chex
 import numpy as np
+
+from ifanp_jax.classical.opencv import EMPTY_INTENSITY
 
 MAX_EXACT_SIDE = 128  # pixels; a larger level of the pyramid is searched at random
 MIN_WINDOWS = 100  # wholly known ones on the coarsest level
@@ -19,21 +19,13 @@ SMALL_SIDE = 32  # up to it windows have SMALL_WINDOW pixels, above LARGE_WINDOW
 SMALL_WINDOW, LARGE_WINDOW = 5, 7
 MIN_CHANGE = 1 / 255  # intensities; smaller changes end a level
 KERNEL = np.float32([1, 5, 10, 10, 5, 1]) / 32  # of the halving, along each axis
-EMPTY_INTENSITY = 0.5  # grey, where nothing at all is known
 BLOCK_ENTRIES = 2**24  # distances held at once
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-class PatchMatch(NamedTuple):
-    """A completion."""
-
-    image: np.ndarray  # float32 (H, W, C), known pixels as they were
-    window: int  # p, side of the windows in pixels; 0 where nothing was known or nothing missing
-
-
 def complete(
     image: np.ndarray, mask: np.ndarray, *, seed: int = 0, max_exact_side: int = MAX_EXACT_SIDE
-) -> PatchMatch:
+) -> np.ndarray:
     """Completes one image from its known pixels.
 
     Args:
@@ -41,8 +33,8 @@ def complete(
       mask: bool (H, W, 1), True = observed.
       max_exact_side: levels of the pyramid with a longer side are searched at random.
 
-    Raises:
-      AssertionError: a rank, shape or dtype differs from the above.
+    Returns:
+      float32 (H, W, C), known pixels as they were.
     """
     chex.assert_rank([image, mask], 3)
     chex.assert_type([image, mask], [float, bool])
@@ -50,13 +42,16 @@ def complete(
     known = np.asarray(mask)[:, :, 0]
     values = np.where(known[:, :, None], np.asarray(image, np.float32), np.float32(0))
     if not known.any():
-        return PatchMatch(np.full_like(values, EMPTY_INTENSITY), 0)
+        return np.full_like(values, EMPTY_INTENSITY)
     if known.all():
-        return PatchMatch(values, 0)
+        return values
     window = choose_window(known)
     # Halve the image while enough of it is known.
     levels = [(values, known)]
-    while (coarser := halve(*levels[-1])) is not None and count_known(coarser[1], window) >= MIN_WINDOWS:
+    while min(levels[-1][1].shape) >= 2:
+        coarser = halve(*levels[-1])
+        if _whole_windows(coarser[1], window).sum() < MIN_WINDOWS:
+            break
         levels.append(coarser)
     # Complete the coarsest level, and refine what it gives on each finer one.
     generator = np.random.default_rng(seed)
@@ -67,35 +62,28 @@ def complete(
             result = np.where(known[:, :, None], values, _enlarge(result, known.shape))
         exact = max(known.shape) <= max_exact_side
         result, field = _refine(result, known, window, level, None if exact else generator, field)
-    return PatchMatch(np.clip(result, 0, 1), window)
+    return np.clip(result, 0, 1)
 
 
 def choose_window(known: np.ndarray) -> int:
     """p: 5 pixels for sides up to 32 and 7 above, or less where no window would be wholly known."""
     largest = SMALL_WINDOW if max(known.shape) <= SMALL_SIDE else LARGE_WINDOW
-    return next(p for p in (7, 5, 3, 1) if p <= largest and count_known(known, p))
-
-
-def count_known(known: np.ndarray, window: int) -> int:
-    """Wholly known windows of `window` x `window` pixels in known, bool (H, W)."""
-    return int(_whole_windows(known, window).sum())
+    return next(p for p in (7, 5, 3, 1) if p <= largest and _whole_windows(known, p).any())
 
 
 def _whole_windows(known, window):
+    """Where a wholly known window of `window` x `window` pixels begins, bool (h, w)."""
     if min(known.shape) < window:
         return np.zeros((0, 0), bool)
     return np.lib.stride_tricks.sliding_window_view(known, (window, window)).all(axis=(2, 3))
 
 
-def halve(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Halves an image by the mean of its known pixels, weights [1, 5, 10, 10, 5, 1] / 32 along each axis.
+def halve(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Halves an image of at least 2x2 pixels by the mean of its known ones, weighted by KERNEL.
 
     Returns:
-      float32 (H // 2, W // 2, C) and bool (H // 2, W // 2), known where the weight is at least 1/2; None
-      where a side has one pixel.
+      float32 (H // 2, W // 2, C) and bool (H // 2, W // 2), known where the weight is at least 1/2.
     """
-    if min(known.shape) < 2:
-        return None
 
     def filtered(x):
         for axis in (0, 1):
@@ -159,8 +147,7 @@ def _enlarge_field(field, queries):
 def search_exactly(queries: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The nearest source of each target by |a|^2 - 2 a b + |b|^2, in blocks; ties go to the lowest index."""
     # About mid-grey the squares are small, and so is what their difference loses.
-    a = queries.reshape(len(queries), -1) - np.float32(0.5)
-    b = sources.reshape(len(sources), -1) - np.float32(0.5)
+    a, b = (x.reshape(len(x), -1) - np.float32(0.5) for x in (queries, sources))
     # |b|^2 - 2 a b as one product; |a|^2 is the same for all sources.
     a = np.concatenate([-2 * a, np.ones((len(a), 1), np.float32)], axis=1)
     b = np.concatenate([b, np.einsum("sd,sd->s", b, b)[:, None]], axis=1)

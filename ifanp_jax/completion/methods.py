@@ -46,7 +46,7 @@ class ClassicalMethod:
         mean, known = images[0].copy(), masks[0]
         part = tiles.find_box(~known[..., 0], margin=MARGIN)
         if self.name == "patch_match":
-            mean = patch_match.complete(mean, known, seed=options.seed).image
+            mean = patch_match.complete(mean, known, seed=options.seed)
         elif not known.all():
             complete = opencv.complete if self.name in opencv.METHODS else interpolation.complete
             mean[part] = complete(self.name, mean[part], known[part])

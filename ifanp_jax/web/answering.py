@@ -49,11 +49,7 @@ class Answering:
         }
 
     def answer(self, fields: dict[str, bytes], *, on_progress: Listener | None = None) -> dict[str, Any]:
-        """Completes what the client sent, of FIELDS, and returns what is sent as JSON.
-
-        Raises:
-          UserError: for what the client must change.
-        """
+        """Completes what the client sent, of FIELDS, as JSON; a UserError says what it must change."""
         started = time.monotonic()
         for name in ("image", "mask"):
             if not fields.get(name):
@@ -72,13 +68,16 @@ class Answering:
 
     def _read_options(self, fields):
         numbers = {"num_samples": 4, "seed": 0, "rounds": None}  # rounds: the model's own
-        for name in numbers:
-            if fields.get(name) or (name in fields and name != "rounds"):
-                numbers[name] = _read_number(fields, name)
         limits = {"num_samples": self.settings.max_samples, "rounds": self.settings.max_rounds}
-        for name, limit in limits.items():
-            if (numbers[name] or 0) > limit:
-                raise UserError(f"{name} is {numbers[name]} but at most {limit} are allowed.")
+        for name in numbers:
+            text = _read_text(fields, name)
+            if not text and (name == "rounds" or name not in fields):
+                continue
+            if not (text.isascii() and text.isdecimal() and len(text) < 12):
+                raise UserError(f"{name} is {text[:20]!r} but must be a whole number.")
+            numbers[name] = int(text)
+            if name in limits and numbers[name] > limits[name]:
+                raise UserError(f"{name} is {text} but at most {limits[name]} are allowed.")
         return CompletionOptions(size=_read_text(fields, "size", "auto"), **numbers)
 
     def _read_mask(self, fields, picture):
@@ -143,13 +142,6 @@ class Answering:
 
 def _read_text(fields, name, default=""):
     return fields[name].decode("utf-8", "replace") if name in fields else default
-
-
-def _read_number(fields, name):
-    text = _read_text(fields, name)
-    if not (text.isascii() and text.isdecimal() and len(text) < 12):
-        raise UserError(f"{name} is {text[:20]!r} but must be a whole number.")
-    return int(text)
 
 
 def _to_base64(values: np.ndarray, metadata: dict[str, Any] | None) -> str:

@@ -31,27 +31,20 @@ class Complete:
             raise problem
         with self.jobs.admit() as job:
             body = await self._make_answer(job, request)
-            job.hold_answer(len(body))  # what was asked is gone by now
+            # The answer takes the place of what was asked; the next job runs when there is room.
+            job.num_bytes, job.answer_bytes = 0, len(body)
             await _send(send, body, settings.send_seconds)
 
     async def _make_answer(self, job, request):
         settings = self.settings
-        fields = await forms.read(
-            request,
-            names=FIELDS,
-            max_bytes=settings.max_bytes,
-            seconds=settings.upload_seconds,
-            take=job.take,
-        )
+        limits = {"max_bytes": settings.max_bytes, "seconds": settings.upload_seconds}
+        fields = await forms.read(request, names=FIELDS, take=job.take, **limits)
         job.token = fields.get("job", b"").decode("utf-8", "replace")
         if job.token and not TOKEN.fullmatch(job.token):
             raise HTTPException(400, "job must have 8 to 64 letters, digits, - or _.")
-        return await self.jobs.run(
-            job,
-            lambda: json.dumps(self.answers.answer(fields, on_progress=job.note_progress)).encode(),
-            seconds=settings.answer_seconds,
-            receive=request.receive,
-        )
+        answer = lambda: self.answers.answer(fields, on_progress=job.note_progress)  # noqa: E731
+        work = lambda: json.dumps(answer()).encode()  # noqa: E731
+        return await self.jobs.run(job, work, seconds=settings.answer_seconds, receive=request.receive)
 
 
 async def _send(send, body, seconds):

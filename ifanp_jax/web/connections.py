@@ -25,9 +25,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _close_if_idle(self):
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if self.transport.is_closing() or (is_idle and self._was_idle):
+        was_idle, self._was_idle = self._was_idle, self.cycle is None or self.cycle.response_complete
+        if self.transport.is_closing() or (was_idle and self._was_idle):
             self.transport.abort()
-            return
-        self._was_idle = is_idle
-        self._check = self.loop.call_later(self.check_seconds, self._close_if_idle)
+        else:
+            self._check = self.loop.call_later(self.check_seconds, self._close_if_idle)

@@ -1,14 +1,14 @@
 """A multipart body, read into memory and nowhere else."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.exceptions import HTTPException
 
 MAX_DRAINED = 2**28  # of a body that is refused: read and dropped, so that the client hears why
-MAX_HEADER = 2**12
 
 
 class Form:
@@ -17,59 +17,32 @@ class Form:
     def __init__(self, boundary: bytes, names: tuple[str, ...]):
         """For a boundary, and the names that there may be."""
         self.fields = {}
-        self._names = names
-        self._header, self._value, self._data, self._disposition = b"", b"", bytearray(), b""
-        self._is_ended = False
-        actions = {
-            "on_part_begin": self._begin,
-            "on_header_field": self._add_to_header,
-            "on_header_value": self._add_to_value,
-            "on_header_end": self._end_header,
-            "on_part_data": self._add_data,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
-        }
-        self._parser = MultipartParser(boundary, actions)
+        self._names, self._is_ended = names, False
+        kind, in_memory = "multipart/form-data", {"MAX_MEMORY_FILE_SIZE": math.inf}
+        self._parser = FormParser(kind, self._add, self._add, self._end, boundary, config=in_memory)
 
     def write(self, chunk: bytes) -> None:
         """Takes the next bytes."""
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise HTTPException(400, "The body is no whole multipart/form-data.") from None
+            raise _make_damaged_error() from None
 
     def finish(self) -> dict[str, bytes]:
         """The parts by name, once all bytes are written."""
         if not self._is_ended:
-            raise HTTPException(400, "The body is no whole multipart/form-data.")
+            raise _make_damaged_error()
         return self.fields
 
-    def _begin(self):
-        self._data, self._disposition = bytearray(), b""
-
-    def _add_to_header(self, data, start, end):
-        self._header = (self._header + data[start:end])[:MAX_HEADER]
-
-    def _add_to_value(self, data, start, end):
-        self._value = (self._value + data[start:end])[:MAX_HEADER]
-
-    def _end_header(self):
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header, self._value = b"", b""
-
-    def _add_data(self, data, start, end):
-        self._data += data[start:end]
-
-    def _end_part(self):
-        name = parse_options_header(self._disposition)[1].get(b"name", b"").decode("utf-8", "replace")
+    def _add(self, part):
+        name = (part.field_name or b"").decode("utf-8", "replace")
         if name not in self._names:
             allowed = ", ".join(self._names)
             raise HTTPException(400, f"There is no field {name[:50]!r}; there are {allowed}.")
         if name in self.fields:
             raise HTTPException(400, f"The field {name} comes twice.")
-        self.fields[name] = bytes(self._data)
-        self._data = bytearray()
+        value = part.file_object.getvalue() if isinstance(part, File) else part.value
+        self.fields[name] = value or b""
 
     def _end(self):
         self._is_ended = True
@@ -97,19 +70,20 @@ async def read(
         raise HTTPException(415, "The body must be multipart/form-data.")
     form, size, problem = Form(options[b"boundary"], names), 0, None
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        problem = _make_too_large_error(max_bytes)
+    is_large = announced.isdecimal() and int(announced) > max_bytes
     async for chunk in _stream(request, seconds):
         size += len(chunk)
-        if size > max_bytes and (problem is None or problem.status_code != 413):
-            problem = _make_too_large_error(max_bytes)
-        if problem:
+        is_large = is_large or size > max_bytes
+        if is_large or problem:
             continue
         try:
             take(len(chunk))
             form.write(chunk)
         except HTTPException as error:
             problem = error
+    if is_large:
+        limit = f"{max_bytes / 2**20:g} MiB"
+        raise HTTPException(413, f"The request is larger than {limit}: send a smaller file.")
     if problem:
         raise problem
     return form.finish()
@@ -135,5 +109,5 @@ async def _stream(request, seconds):
         raise HTTPException(408, f"The request did not arrive within {seconds:g} seconds.") from None
 
 
-def _make_too_large_error(max_bytes):
-    return HTTPException(413, f"The request is larger than {max_bytes / 2**20:g} MiB: send a smaller file.")
+def _make_damaged_error():
+    return HTTPException(400, "The body is no whole multipart/form-data.")

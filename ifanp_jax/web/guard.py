@@ -67,18 +67,16 @@ class Guard:
 
     def _is_known(self, name):
         # With --host other than this machine's own any address may be this server; a name may be a trap.
-        if name in self.names or self.is_loopback:
-            return name in self.names
+        is_address = False
         with contextlib.suppress(ValueError):
-            return bool(ipaddress.ip_address(name))
-        return False
+            is_address = bool(ipaddress.ip_address(name))
+        return name in self.names or (is_address and not self.is_loopback)
 
 
 def _without_port(host: str) -> str:
     """The name in a Host header, in lower case, without brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower()
 
 
 def list_urls(host: str, port: int) -> Iterable[str]:

@@ -20,45 +20,27 @@ class GoneError(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A request from its admission to its end.
-
-    Attributes:
-      jobs: that it belongs to.
-      token: by which its client asks for its state, or "".
-      num_bytes: that it holds.
-      answer_bytes: that wait for the client to take them.
-      started: time.monotonic() of when it began to run, or None.
-      progress: tiles done, all tiles, and seconds left or None; None where there are no tiles.
-      is_dropped: nobody waits for its answer any more.
-    """
+    """A request from its admission to its end."""
 
     jobs: "Jobs"
-    token: str = ""
-    num_bytes: int = 0
-    answer_bytes: int = 0
-    started: float | None = None
-    progress: tuple[int, int, float | None] | None = None
-    is_dropped: bool = False
+    token: str = ""  # by which its client asks for its state
+    num_bytes: int = 0  # that it holds
+    answer_bytes: int = 0  # that wait for the client to take them
+    started: float | None = None  # time.monotonic() of when it began to run
+    progress: tuple[int, int, float | None] | None = None  # tiles done, all tiles, and seconds left
+    is_dropped: bool = False  # nobody waits for its answer any more
 
     def note_progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """Keeps how far it is; ends what runs where nobody waits for it any more.
-
-        Raises:
-          GoneError: the client left, or the time is over.
-        """
+        """Keeps how far it is; ends by a GoneError what runs though nobody waits for it any more."""
         if self.is_dropped:
             raise GoneError
         self.progress = done, total, seconds_left
 
     def take(self, num_bytes: int) -> None:
         """Counts bytes that are about to be kept; 429 where all jobs together would hold too many."""
-        if self.jobs.count_bytes() + num_bytes > self.jobs.max_bytes:
+        if self.jobs.sum_of("num_bytes") + num_bytes > self.jobs.max_bytes:
             raise _make_busy_error()
         self.num_bytes += num_bytes
-
-    def hold_answer(self, num_bytes: int) -> None:
-        """Holds an answer in place of what was asked; the next job runs when there is room for one more."""
-        self.num_bytes, self.answer_bytes = 0, num_bytes
 
 
 class Jobs:
@@ -71,14 +53,13 @@ class Jobs:
         self._admitted: list[Job] = []
         self._turn = asyncio.Lock()  # fair: the one that waits longest is next
 
-    @property
     def is_running(self) -> bool:
         """Whether a job runs."""
         return self._turn.locked()
 
-    def count_bytes(self) -> int:
-        """Bytes that all jobs together hold."""
-        return sum(job.num_bytes for job in self._admitted)
+    def sum_of(self, field: str) -> int:
+        """The sum of a field of all jobs."""
+        return sum(getattr(job, field) for job in self._admitted)
 
     def find_problem(self) -> HTTPException | None:
         """Why no job is admitted now: 429 where there is no place, 503 where the server is about to end."""
@@ -98,16 +79,15 @@ class Jobs:
 
     def describe(self, token: str) -> dict[str, Any] | None:
         """State of the job with a token: the number before it, or its seconds and its progress; or None."""
-        for index, job in enumerate(self._admitted):
-            if token and job.token == token:
-                if job.started is None:
-                    return {"state": "waiting", "ahead": index}
-                state = {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
-                if job.progress:
-                    state["done"], state["total"], left = job.progress
-                    state |= {} if left is None else {"seconds_left": round(left, 1)}
-                return state
-        return None
+        found = ((index, job) for index, job in enumerate(self._admitted) if token and job.token == token)
+        ahead, job = next(found, (0, None))
+        if job is None or job.started is None:
+            return job and {"state": "waiting", "ahead": ahead}
+        state = {"state": "running", "seconds": round(time.monotonic() - job.started, 1)}
+        if job.progress:
+            state["done"], state["total"], left = job.progress
+            state |= {} if left is None else {"seconds_left": round(left, 1)}
+        return state
 
     async def run(self, job: Job, work: Callable[[], Any], *, seconds: float, receive) -> Any:
         """What `work()` returns, run in a thread when it is its turn.
@@ -146,31 +126,29 @@ class Jobs:
     async def _run_in_turn(self, job, work):
         await self._turn.acquire()
         try:
-            while sum(other.answer_bytes for other in self._admitted) > self.max_bytes:
+            while self.sum_of("answer_bytes") > self.max_bytes:
                 await asyncio.sleep(POLL_SECONDS)
         except asyncio.CancelledError:
             self._turn.release()
             raise
         job.started = time.monotonic()
-        future = concurrent.futures.Future()
-        loop = asyncio.get_running_loop()
+        future, loop = concurrent.futures.Future(), asyncio.get_running_loop()
+        future.set_running_or_notify_cancel()  # from here on a cancellation only drops the answer
+
+        def fulfil():
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
 
         def release(_):
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._turn.release)
 
-        future.set_running_or_notify_cancel()  # from here on a cancellation only drops the answer
         future.add_done_callback(release)
         # A daemon: the end of the process does not wait for it.
-        threading.Thread(target=_fulfil, args=(future, work), name="completion", daemon=True).start()
+        threading.Thread(target=fulfil, name="completion", daemon=True).start()
         return await asyncio.wrap_future(future)
-
-
-def _fulfil(future, work):
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
 
 
 async def _wait_until_gone(receive):

@@ -52,9 +52,8 @@ def make_app(served: Served, *, host: str = "127.0.0.1", settings: Settings = DE
 
     async def tell_progress(request):
         state = jobs.describe(request.path_params["job"])
-        if state is None:
-            raise HTTPException(404, "There is no such job under way.")
-        return JSONResponse(state)
+        problem = {"error": "There is no such job under way."}
+        return JSONResponse(problem, 404) if state is None else JSONResponse(state)
 
     async def tell_health(_):
         return JSONResponse({"status": "ok", "model": served.name, "version": __version__})
@@ -122,19 +121,10 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
     """
     listener = _listen(host, port)
     app = make_app(served, host=host, settings=settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=Connection,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            ws="none",
-            limit_concurrency=4 * settings.max_jobs,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
+    silent = {"log_config": None, "access_log": False, "server_header": False}
+    limits = {"limit_concurrency": 4 * settings.max_jobs, "timeout_graceful_shutdown": GRACE_SECONDS}
+    config = uvicorn.Config(app, http=Connection, lifespan="off", ws="none", **silent, **limits)
+    server = uvicorn.Server(config)
     # In another thread uvicorn leaves the signals alone.
     thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
     with signals.noted():
@@ -147,7 +137,7 @@ def serve(served: Served, *, host: str, port: int, settings: Settings = DEFAULT_
         server.should_exit = True
         thread.join(2 * GRACE_SECONDS)
     logger.info("The server has ended.")
-    if app.jobs.is_running:  # Python would abort under a computation, and there is nothing to be saved
+    if app.jobs.is_running():  # Python would abort under a computation, and there is nothing to be saved
         sys.stderr.flush()
         os._exit(0)
 

@@ -338,7 +338,7 @@ def test_the_next_job_waits_while_clients_do_not_take_their_answers():
         slow = post(app, reads=False)
         await asyncio.sleep(0.2)
         with app.jobs.admit() as job:
-            job.hold_answer(1000)  # together they hold more than is allowed
+            job.answer_bytes = 1000  # together they hold more than is allowed
             other = asyncio.ensure_future(
                 app.jobs.run(job, lambda: 7, seconds=5, receive=asyncio.Event().wait)
             )
