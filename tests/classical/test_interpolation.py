@@ -35,35 +35,26 @@ def half(h, w):
 
 
 @pytest.mark.parametrize("method", AVAILABLE)
-@pytest.mark.parametrize("shape", [(8, 8, 1), (12, 9, 3)])
-@pytest.mark.parametrize("fraction", [0.1, 0.5])
-def test_observed_pixels_are_exact_and_the_rest_in_range(method, shape, fraction):
-    image = np.random.default_rng(1).random(shape, dtype=np.float32)
-    mask = random_masks((1, *shape), fraction)[0]
-    completed = interpolation.complete(method, image, mask)
-    assert completed.shape == shape
-    assert completed.dtype == np.float32
-    np.testing.assert_array_equal(completed[mask[..., 0]], image[mask[..., 0]])
-    assert completed.min() >= 0.0
-    assert completed.max() <= 1.0
+def test_observed_pixels_are_exact_the_rest_in_range_and_hidden_ones_never_read(method):
+    for shape in ((8, 8, 1), (12, 9, 3)):
+        image = np.random.default_rng(1).random(shape, dtype=np.float32)
+        for fraction in (0.1, 0.5):
+            mask = random_masks((1, *shape), fraction)[0]
+            completed = interpolation.complete(method, image, mask)
+            assert completed.shape == shape and completed.dtype == np.float32
+            np.testing.assert_array_equal(completed[mask[..., 0]], image[mask[..., 0]])
+            assert completed.min() >= 0.0 and completed.max() <= 1.0
+            spoiled = np.where(mask, image, np.nan).astype(np.float32)
+            np.testing.assert_array_equal(interpolation.complete(method, spoiled, mask), completed)
 
 
 @pytest.mark.parametrize("method", AVAILABLE)
-def test_unobserved_pixels_are_never_read(method):
-    image = np.random.default_rng(1).random((8, 8, 3), dtype=np.float32)
-    mask = random_masks((1, 8, 8, 3), 0.4)[0]
-    spoiled = np.where(mask, image, np.nan).astype(np.float32)
-    np.testing.assert_array_equal(
-        interpolation.complete(method, spoiled, mask), interpolation.complete(method, image, mask)
-    )
-
-
-@pytest.mark.parametrize("method", AVAILABLE)
-@pytest.mark.parametrize("intensity", [0.0, 0.3, 1.0])
-def test_constant_image_is_reproduced(method, intensity):
-    image = np.full((10, 8, 3), intensity, np.float32)
-    for mask in (random_masks((1, 10, 8, 3), 0.3)[0], half(10, 8)):
-        np.testing.assert_allclose(interpolation.complete(method, image, mask), image, atol=tolerance(method))
+def test_constant_image_is_reproduced(method):
+    for intensity in (0.0, 0.3, 1.0):
+        image = np.full((10, 8, 3), intensity, np.float32)
+        for mask in (random_masks((1, 10, 8, 3), 0.3)[0], half(10, 8)):
+            completed = interpolation.complete(method, image, mask)
+            np.testing.assert_allclose(completed, image, atol=tolerance(method))
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
@@ -101,52 +92,31 @@ def test_gaussian_process_is_the_posterior_mean():
 
 
 @pytest.mark.parametrize("method", AVAILABLE)
-def test_extreme_masks_stay_finite(method):
+def test_extreme_masks_and_tiny_images_stay_finite(method):
     image = np.random.default_rng(3).random((9, 8, 3), dtype=np.float32)
     empty = np.zeros((9, 8, 1), bool)
-    np.testing.assert_array_equal(
-        interpolation.complete(method, image, empty),
-        np.full(image.shape, interpolation.EMPTY_CONTEXT_INTENSITY),
-    )
+    np.testing.assert_array_equal(interpolation.complete(method, image, empty), np.full(image.shape, 0.5))
     np.testing.assert_array_equal(interpolation.complete(method, image, ~empty), image)
     one, two, row, column, all_but_one = (empty.copy() for _ in range(5))
-    one[4, 3] = True
-    two[[0, 8], [0, 7]] = True
-    row[2] = True
-    column[:, 5] = True
-    all_but_one[:] = True
+    one[4, 3] = two[[0, 8], [0, 7]] = row[2] = column[:, 5] = all_but_one[:] = True
     all_but_one[0, 0] = False
     for mask in (one, two, row, column, half(9, 8), all_but_one):
         completed = interpolation.complete(method, image, mask)
-        assert np.isfinite(completed).all()
-        assert completed.min() >= 0.0
-        assert completed.max() <= 1.0
-    np.testing.assert_allclose(
-        interpolation.complete(method, image, one),
-        np.broadcast_to(image[4, 3], image.shape),
-        atol=tolerance(method),
-    )
-
-
-@pytest.mark.parametrize("method", AVAILABLE)
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 2), (3, 3)])
-def test_tiny_images_stay_finite(method, size):
-    image = np.random.default_rng(3).random((*size, 1), dtype=np.float32)
-    mask = np.zeros((*size, 1), bool)
-    mask[0, 0] = True
-    assert np.isfinite(interpolation.complete(method, image, mask)).all()
+        assert np.isfinite(completed).all() and completed.min() >= 0.0 and completed.max() <= 1.0
+    alone = interpolation.complete(method, image, one)
+    np.testing.assert_allclose(alone, np.broadcast_to(image[4, 3], image.shape), atol=tolerance(method))
+    for h, w in ((1, 1), (1, 6), (2, 2), (3, 3)):
+        assert np.isfinite().all()
+        corner = np.arange(h * w).reshape(h, w, 1) == 0
+        assert np.isfinite(interpolation.complete(method, image[:h, :w, :1], corner)).all()
 
 
 def test_many_images_equal_one_image_at_a_time():
     images = np.random.default_rng(4).random((5, 8, 7, 3), dtype=np.float32)
     masks = random_masks(images.shape, 0.4)
     masks[3] = masks[4] = masks[1]  # solved together
-    calls = []
-    completed = interpolation.complete_images(
-        images, masks, methods=AVAILABLE, progress=lambda done, total: calls.append((done, total))
-    )
+    completed = interpolation.complete_images(images, masks, methods=AVAILABLE)
     assert tuple(completed) == AVAILABLE
-    assert calls == [(done + 1, 3 * len(AVAILABLE)) for done in range(3 * len(AVAILABLE))]
     for method, results in completed.items():
         assert results.dtype == np.float32
         for image, mask, result in zip(images, masks, results, strict=True):
@@ -167,37 +137,28 @@ def test_without_opencv_its_methods_are_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     available, missing = interpolation.hole_methods()
     assert missing == ("telea", "navier_stokes") and "patch_match" in available
-    assert set(available) | set(missing) == set(interpolation.HOLE_METHODS) and not set(available) & set(
-        missing
-    )
+    assert sorted(available + missing) == sorted(interpolation.HOLE_METHODS)
 
 
 def test_wrong_input_raises():
-    image = np.zeros((4, 4, 1), np.float32)
-    mask = np.ones((4, 4, 1), bool)
+    image, mask = np.zeros((4, 4, 1), np.float32), np.ones((4, 4, 1), bool)
     with pytest.raises(UserError, match="choose one of nearest"):
         interpolation.complete("spline", image, mask)
-    with pytest.raises(AssertionError):
-        interpolation.complete("nearest", image[..., 0], mask)
-    with pytest.raises(AssertionError):
-        interpolation.complete("nearest", image.astype(np.uint8), mask)
-    with pytest.raises(AssertionError):
-        interpolation.complete("nearest", image, mask[..., 0])
-    with pytest.raises(AssertionError):
-        interpolation.complete("nearest", image, mask.astype(np.float32))
-    with pytest.raises(AssertionError):
-        interpolation.complete_images(image, mask)
-    with pytest.raises(AssertionError):
-        interpolation.complete_images(image[None], mask)
+    bad = [(image[..., 0], mask), (image.astype(np.uint8), mask), (image, mask[..., 0])]
+    bad += [(image, mask.astype(np.float32)), (image, np.ones((4, 3, 1), bool))]
+    for arguments in bad:
+        with pytest.raises(AssertionError):
+            interpolation.complete("nearest", *arguments)
+    for arguments in ((image, mask), (image[None], mask)):
+        with pytest.raises(AssertionError):
+            interpolation.complete_images(*arguments)
 
 
 def test_a_large_image_is_refused_by_the_gaussian_process_alone():
-    image = np.zeros((128, 128, 1), np.float32)
-    mask = np.ones((128, 128, 1), bool)
     assert interpolation.methods_for(64, 64) == interpolation.METHODS
     assert set(interpolation.METHODS) - set(interpolation.methods_for(128, 128)) == {"gaussian_process"}
     with pytest.raises(UserError, match="at most 8192 pixels"):
-        interpolation.complete("gaussian_process", image, mask)
+        interpolation.complete("gaussian_process", np.zeros((128, 128, 1)), np.ones((128, 128, 1), bool))
 
 
 def test_length_scale_follows_the_smoothness_of_the_images():
@@ -208,13 +169,15 @@ def test_length_scale_follows_the_smoothness_of_the_images():
     assert interpolation.select_length_scale(smooth) > interpolation.select_length_scale(rough)
 
 
-@pytest.mark.parametrize(("fraction", "expected"), [(0.2, 10.4), (0.4, 13.1), (0.6, 16.6)])
-def test_best_method_on_the_digits(fraction, expected):
+def test_best_method_on_the_digits():
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
-    images = (load_digits().images[::9, ..., None] / 16.0).astype(np.float32)
-    completed = interpolation.complete_images(images, random_masks(images.shape, fraction), length_scale=1.5)
-    best = max(mean_psnr(result, images) for result in completed.values())
-    assert abs(best - expected) < 0.5
+    images = (load_digits().images[::30, ..., None] / 16.0).astype(np.float32)
+    best = {}
+    for fraction in (0.2, 0.6):
+        masks = random_masks(images.shape, fraction)
+        completed = interpolation.complete_images(images, masks, length_scale=1.5)
+        best[fraction] = max(mean_psnr(result, images) for result in completed.values())
+    assert best == pytest.approx({0.2: 10.4, 0.6: 16.6}, abs=0.5)
 
 
 def test_gaussian_process_on_mnist():
