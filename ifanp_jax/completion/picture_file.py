@@ -21,11 +21,17 @@ OWN_COLORS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", *image_ops
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Original:
-    """A picture: uint8 or uint16 (H, W, C); C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+    """A picture.
+
+    Attributes:
+      values: uint8 or uint16 (H, W, C); C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+      metadata: options of Pillow's `save`: EXIF, colour profile, resolution.
+      losses: what the file holds and a written PNG does not, in words.
+    """
 
     values: np.ndarray
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # of Pillow's `save`
-    losses: tuple[str, ...] = ()  # what the file holds and a written PNG does not, in words
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    losses: tuple[str, ...] = ()
 
     @property
     def has_alpha(self) -> bool:

@@ -114,11 +114,18 @@ def _stack(arrays, axis=0):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TiledPicture:
-    """A picture cut into levels, the largest first, and tiles; it can be completed several times."""
+    """A picture cut into levels and tiles, which can be completed several times.
+
+    Attributes:
+      model: answers its tiles.
+      levels: the picture at several sizes, the largest first.
+      tiles: of each level.
+      progress: of all that is done with it.
+    """
 
     model: "TileModel"
     levels: list[Level]
-    tiles: list[list[Tile]]  # of each level
+    tiles: list[list[Tile]]
     progress: Progress
 
     def count_work(self, num_draws: int, num_rounds: int) -> tuple[int, int]:
@@ -144,7 +151,7 @@ class TiledPicture:
                 noise[reached] = generator.standard_normal(noise[reached].shape, np.float32)
                 module = self.model.module
                 noise *= np.float32(autoregressive.find_noise_scale(module, r, num_rounds, temperature))
-                image, _ = self.sweep(image, known, reached, cut, noise)
+                image, _ = self.sweep(image, known, reached, cut, noise=noise)
                 known = known | reached
             return image, None
 
@@ -173,7 +180,7 @@ class TiledPicture:
                 scale = np.sqrt(scale**2 + guide_scale**2 + coarse_scale**2)
         return values, scale
 
-    def sweep(self, image, known, wanted, cut, noise=None) -> tuple[np.ndarray, np.ndarray | None]:
+    def sweep(self, image, known, wanted, cut, *, noise=None) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers the wanted pixels of an image (H, W, C), which are unknown, from the known ones.
 
         `noise`, in standard deviations, is added to the mean. Returns the image with the answers in [0, 1];
@@ -197,11 +204,17 @@ class TiledPicture:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TileModel:
-    """A model that answers tiles: one in a call, or as many at once as there are devices to share them."""
+    """A model that answers tiles: one in a call, or as many at once as there are devices to share them.
 
-    module: nn.Module  # with `tile_margin`
+    Attributes:
+      module: Flax module with `tile_margin`.
+      variables: its parameters and other collections.
+      mesh: of the devices that share tiles.
+    """
+
+    module: nn.Module
     variables: Any
-    mesh: jax.sharding.Mesh  # of the devices that share tiles
+    mesh: jax.sharding.Mesh
 
     @classmethod
     def make(cls, module: nn.Module, variables, limits: Limits) -> "TileModel":

@@ -20,15 +20,25 @@ class GoneError(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A request from its admission to its end."""
+    """A request from its admission to its end.
+
+    Attributes:
+      jobs: that it belongs to.
+      token: by which its client asks for its state, or "".
+      num_bytes: that it holds.
+      answer_bytes: that wait for the client to take them.
+      started: time.monotonic() of when it began to run, or None.
+      progress: tiles done, all tiles, and seconds left or None; None where there are no tiles.
+      is_dropped: nobody waits for its answer any more.
+    """
 
     jobs: "Jobs"
-    token: str = ""  # by which its client asks for its state
-    num_bytes: int = 0  # that it holds
-    answer_bytes: int = 0  # that wait for the client to take them
-    started: float | None = None  # time.monotonic() of when it began to run
-    progress: tuple[int, int, float | None] | None = None  # tiles done, all tiles, and seconds left
-    is_dropped: bool = False  # nobody waits for its answer any more
+    token: str = ""
+    num_bytes: int = 0
+    answer_bytes: int = 0
+    started: float | None = None
+    progress: tuple[int, int, float | None] | None = None
+    is_dropped: bool = False
 
     def note_progress(self, done: int, total: int, seconds_left: float | None) -> None:
         """Keeps how far it is; ends by a GoneError what runs though nobody waits for it any more."""
