@@ -28,4 +28,4 @@ def two_updates(run, state, update):
 
 if __name__ == "__main__":
     assert jax.device_count() == 2
-    np.savez(sys.argv[1], *two_updates(*inpainters.build(inpainters.CHEAPEST)))
+    np.savez(sys.argv[1], *two_updates(*inpainters.build_whole(inpainters.CHEAPEST)))
