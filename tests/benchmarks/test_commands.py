@@ -1,29 +1,36 @@
 """The command line of the benchmarks."""
 
 import json
+import types
 
 import pytest
 
-from benchmarks import reliability
+from benchmarks import __main__, reliability
+from ifanp_jax import command_line
+from ifanp_jax.errors import UserError
 from ifanp_jax.training import runs
 from tests import helpers, tiny
+from tests.training import short_run
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "The first word must be a command"),
-        (["quality"], "--config is missing"),
-        (["peers", "--config=digits_ifanp"], "takes no --config"),
-        (["protocols", "--config=digits_ifanp"], "name it by --model or by --workdir"),
-        (["collect", "--results=/nowhere"], "holds no benchmark_*.json"),
-    ],
-)
-def test_wrong_flags_are_one_sentence(arguments, message):
-    process = helpers.run_main(*arguments, module="benchmarks")
-    assert process.returncode == 1
-    assert process.stderr.startswith("error: ") and message in process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
+def fail(command, **given):
+    """The one sentence of a command that cannot be done."""
+    values = {"model": "", "workdir": "", "output": ""} | given
+    with pytest.raises(UserError) as raised:
+        __main__.main(command, {name: types.SimpleNamespace(value=value) for name, value in values.items()})
+    return str(raised.value)
+
+
+def test_wrong_flags_are_one_sentence(monkeypatch):
+    config = None
+    monkeypatch.setattr(command_line, "get_config", lambda: config)
+    assert "The first word must be a command: peers" in fail("")
+    assert "--config is missing" in fail("quality")
+    assert "holds no benchmark_*.json" in fail("collect", results="/nowhere")
+    config = tiny.make_config()
+    assert "takes no --config" in fail("peers")
+    assert "name it by --model or by --workdir" in fail("protocols")
+    assert "lies in no folder" in fail("roofline", output="/nowhere/a.json")
 
 
 def test_results_are_collected_in_one_table(tmp_path):
@@ -50,25 +57,16 @@ def test_results_are_collected_in_one_table(tmp_path):
 
 
 def test_the_processes_get_the_configuration_alone():
-    given = [
-        "--config=a.py", "--config.seed=3", "-config", "b.py", "--output=x", "--config.train.num_steps", "5",
-    ]  # fmt: skip
-    assert reliability.list_config_flags(given) == [
-        "--config=a.py", "--config.seed=3", "-config", "b.py", "--config.train.num_steps", "5",
-    ]  # fmt: skip
+    kept = "--config=a.py --config.seed=3 -config b.py --config.train.num_steps 5".split()
+    given = [*kept[:4], "--output=x", *kept[4:]]
+    assert reliability.list_config_flags(given) == kept
 
 
-def test_the_table_of_reliability():
-    result = {
-        "save_bytes": 2**20, "save_blocking_milliseconds": 4.0, "save_milliseconds": 9.0,
-        "cold_seconds": 2.0, "warm_seconds": 1.0, "exit_seconds": 0.25,
-    }  # fmt: skip
-    lines = reliability.list_lines(result)
-    assert "| a save of 1.0 MiB keeps the training waiting | 4 ms |" in lines
-    assert "| SIGTERM to the exit, the step saved | 0.25 s |" in lines
-
-
-def test_a_save_is_measured(tmp_path):
-    found = reliability.measure_saves(runs.make(tiny.make_config(), (8, 8, 1)), tmp_path / "saves")
+def test_a_save_is_measured_and_told_with_starts_and_exits(tmp_path):
+    found = reliability.measure_saves(runs.make(short_run.make_config(), (8, 8, 1)), tmp_path / "saves")
     assert 0 < found["save_blocking_milliseconds"] <= found["save_milliseconds"]
     assert found["save_bytes"] > 10_000
+    result = {"save_bytes": 2**20, "save_blocking_milliseconds": 4.0, "save_milliseconds": 9.0}
+    lines = reliability.list_lines(result | {"cold_seconds": 2.0, "warm_seconds": 1.0, "exit_seconds": 0.25})
+    assert "| a save of 1.0 MiB keeps the training waiting | 4 ms |" in lines
+    assert "| SIGTERM to the exit, the step saved | 0.25 s |" in lines

@@ -34,7 +34,8 @@ def test_the_networks_in_pytorch_are_ours(name, tmp_path):
                 assert worker.ask("complete")["milliseconds"][0] > 0
 
 
-def test_a_cheaper_shape_takes_its_turn_beside_the_model_and_its_peers(tmp_path):
+def test_a_cheaper_shape_takes_its_turn_beside_the_model_and_its_peers(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "expect", lambda *_: (np.zeros(1), {}))  # what the peers are compared with
     own, *peers_in_torch, cheaper = peers.make_members("MultiscaleNP", tmp_path, TINY)
     assert [peer.kind for peer in peers_in_torch] == ["torch", "torch"]
     assert cheaper.name == "this package, a block less at the coarsest level"

@@ -5,7 +5,6 @@ import re
 import signal
 
 import chex
-import jax
 import numpy as np
 import pytest
 
@@ -70,10 +69,8 @@ def test_interrupted_and_killed_it_ends_as_if_it_had_not_been(start, tmp_path, u
     last = start(workdir)
     assert last.end() == 0, last.text
     assert "Resumed" in last.text
-    expected = runs.load(uninterrupted).state
-    chex.assert_trees_all_equal(
-        runs.load(workdir).state, expected
-    )  # both sides, their optimisers, the average
+    # Both sides, their optimisers, the average.
+    chex.assert_trees_all_equal(runs.load(workdir).state, runs.load(uninterrupted).state)
     assert helpers.read_rows(workdir) == helpers.read_rows(uninterrupted)
     tables = [json.loads((path / "evaluation.json").read_text()) for path in (workdir, uninterrupted)]
     assert tables[0] == tables[1] and len([cell for cell in tables[0]["cells"] if "hole_psnr" in cell]) == 3
@@ -90,14 +87,4 @@ def test_a_run_of_two_devices_goes_on_with_one(start, tmp_path, uninterrupted):
     first, expected = (helpers.read_rows(path)[0] for path in (workdir, uninterrupted))
     assert first["step"] == expected["step"] == 7
     for name in ("train/mse_loss", "train/critic_loss"):
-        assert first[name] == pytest.approx(expected[name], rel=1e-2)
-
-
-def test_bfloat16_trains_and_is_evaluated(start, tmp_path):
-    half = ("--config.model.compute_dtype=bfloat16", "--config.train.num_steps=14")
-    process = start(tmp_path / "run", *half, environment={})  # compiled in less time
-    assert process.end() == 0, process.text
-    rows = helpers.read_rows(tmp_path / "run")
-    assert all(np.isfinite(row["train/critic_loss"]) for row in rows if "train/critic_loss" in row)
-    leaves = [leaf.dtype for leaf in jax.tree.leaves(runs.load(tmp_path / "run").state)]
-    assert set(map(str, leaves)) <= {"float32", "int32"}
+        assert first[name] == pytest.approx(expected[name], rel=2e-3)

@@ -17,7 +17,6 @@ from ifanp_jax.inpainters import adversaries
 from ifanp_jax.training import loop, runs
 from tests import helpers, tiny
 from tests.inpainters import trainings as inpainters
-from tests.inpainters import worker
 from tests.inpainters.trainings import CHEAPEST, MODELS, build, build_whole, draw_batches, make_run
 from tests.training import short_run
 
@@ -161,16 +160,6 @@ def test_bad_pictures_are_one_sentence(folder):
         model.complete(np.zeros((18, 18, 3), np.uint8), helpers.left_half(18, 18), size="own")
     with pytest.raises(UserError, match="no observed pixel"):
         model.complete(image, np.zeros((16, 16), bool))
-
-
-@pytest.mark.slow
-def test_one_device_equals_two(tmp_path):
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    result = helpers.run_python("-m", "tests.inpainters.worker", tmp_path / "two.npz", **environment)
-    assert result.returncode == 0, result.stderr
-    two = np.load(tmp_path / "two.npz")
-    for expected, name in zip(worker.two_updates(*build_whole(CHEAPEST)), two, strict=True):
-        np.testing.assert_allclose(two[name], expected, rtol=2e-3, atol=1e-5)
 
 
 def test_a_configuration_holds_the_fields_of_its_adversary():
