@@ -150,6 +150,8 @@ def complete(given: flags.FlagValues) -> None:
         size=given.size,
         rounds=given.rounds,
         temperature=given.temperature,
+        fill=given.fill,
+        grain=given.grain,
     )
     with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
         failures = files.complete_files(
@@ -160,6 +162,7 @@ def complete(given: flags.FlagValues) -> None:
             output=given.output,
             options=options,
             invert_mask=given.invert_mask,
+            extend=given.extend,
         )
     if failures:
         sys.exit(1)

@@ -8,7 +8,7 @@ ifanp-jax serve --model=photos
 from absl import flags
 
 from ifanp_jax import command_line, commands
-from ifanp_jax.inference.options import SIZES, CompletionOptions
+from ifanp_jax.inference.options import FILLS, SIZES, CompletionOptions
 
 MODES = {
     "train": commands.train,
@@ -65,6 +65,23 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float(
     "temperature", CompletionOptions.temperature, "complete: factor of the noise, with several rounds."
+)
+flags.DEFINE_enum(
+    "fill",
+    CompletionOptions.fill,
+    FILLS,
+    "complete: what NAME_completed.png shows in holes: auto takes parts of the picture itself where a hole "
+    "is deep, model its smooth estimate, montage parts wherever they can be had.",
+)
+flags.DEFINE_bool(
+    "grain",
+    CompletionOptions.grain,
+    "complete: give thin marks of NAME_completed.png the grain of their surroundings; by default for 8 bits.",
+)
+flags.DEFINE_string(
+    "extend",
+    "",
+    "complete: make the picture larger by LEFT,TOP,RIGHT,BOTTOM, in pixels or as 10%, and complete that too.",
 )
 flags.DEFINE_list(
     "allow_config_change", [], "train: fields in which a run that goes on may differ, as train.num_steps."

@@ -9,7 +9,7 @@ import jax
 import tqdm
 
 from ifanp_jax import errors
-from ifanp_jax.completion import mask_files, picture_file, preview
+from ifanp_jax.completion import canvas, mask_files, picture_file, preview
 from ifanp_jax.completion.methods import ClassicalMethod
 from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
@@ -30,12 +30,14 @@ def complete_files(
     output: str | pathlib.Path,
     options: CompletionOptions,
     invert_mask: bool = False,
+    extend: str = "",
     compared: collections.abc.Mapping[str, Completer] | None = None,
 ) -> list[tuple[str, str]]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
-    For `NAME.jpg` these are `NAME_sample_1.png`, ..., `NAME_mean.png`, with the observed pixels of the
-    picture bit for bit, in its own form: grey, 16 bits, transparency, EXIF and colour profile are kept.
+    For `NAME.jpg` these are `NAME_completed.png`, the picture that a person wants, `NAME_mean.png`, the best
+    estimate, and `NAME_sample_1.png`, ..., with the observed pixels of the picture bit for bit, in its own
+    form: grey, 16 bits, transparency, EXIF and colour profile are kept.
     `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
     `preview.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
     Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture
@@ -48,6 +50,8 @@ def complete_files(
         `image_ops.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
       invert_mask: True = white or opaque pixels are the ones to complete.
+      extend: "LEFT,TOP,RIGHT,BOTTOM", see `canvas.Border.parse`: what is added to each picture and completed
+        too. A picture without a mask is then observed as a whole.
       compared: other models by name, each of which adds `NAME_<name>.png` with its mean.
 
     Returns:
@@ -58,9 +62,10 @@ def complete_files(
     """
     model.with_rounds(options)  # a wrong one fails once, not for every picture
     root, names = _find_pictures(input, mask, output)
-    find_mask = mask_files.make_finder(mask, root)
+    border = canvas.Border.parse(extend)
+    find_mask = mask_files.make_finder(mask, root, is_optional=bool(extend))
     output = _make_folder(output)
-    job = _Job(model, compared or {}, options, root, output, find_mask, invert_mask)
+    job = _Job(model, compared or {}, options, root, output, find_mask, invert_mask, border)
     failures, stems = [], _make_stems(names)
     # A bar on a terminal alone, and for more than one picture.
     for name in tqdm.tqdm(names, unit="picture", disable=None if len(names) > 1 else True):
@@ -85,13 +90,15 @@ class _Job:
     output: pathlib.Path
     find_mask: collections.abc.Callable
     invert_mask: bool
+    border: canvas.Border
 
     def complete(self, name: str, stem: str) -> None:
         """Reads a picture, completes it and writes the answers."""
         original = picture_file.read(self.root / name)
         mask = self.find_mask(name, original.eight_bits)
-        observed = mask.observed ^ self.invert_mask
+        observed = mask.observed ^ (self.invert_mask and mask.origin != "none")
         mask_files.check_size(observed, original.values)
+        original, observed = self.border.add(original, observed)
         remedy = f"Then {'leave out' if self.invert_mask else 'give'} --invert_mask."
         line, warnings = mask_files.describe(observed, name, remedy=remedy)
         if not warnings:  # they say it too
@@ -99,7 +106,10 @@ class _Job:
         channels = self.model.image_shape[-1]
         for warning in (*mask.warnings, *warnings, *original.list_losses(name, channels)):
             logger.warning(warning)
-        drawn = preview.to_pictures(self._complete_by(self.model, original, observed), original, observed)
+        result = self._complete_by(self.model, original, observed)
+        for note in result.notes:
+            logger.warning(note)
+        drawn = preview.to_pictures(result, original, observed)
         for name, other in self.compared.items():
             logger.info("Completing it by %s too.", name)
             drawn[name] = original.fill(self._complete_by(other, original, observed).mean, observed)

@@ -20,19 +20,22 @@ class Mask(NamedTuple):
     """A mask as it was found, and sentences of warning about it."""
 
     observed: np.ndarray  # bool (H, W), where the mask is white or the picture opaque
-    origin: str  # "alpha", or the file
+    origin: str  # "alpha", the file, or "none" where all is observed for want of one
     warnings: tuple[str, ...] = ()
 
 
-def make_finder(mask: str | pathlib.Path, root: pathlib.Path) -> Callable[[str, np.ndarray], Mask]:
+def make_finder(
+    mask: str | pathlib.Path, root: pathlib.Path, *, is_optional: bool = False
+) -> Callable[[str, np.ndarray], Mask]:
     """Returns `find(name, picture) -> Mask` for a picture of uint8 (H, W, C), or raises a UserError.
 
     Args:
       mask: a file for all pictures; a folder with one for each; or "" for a picture's alpha channel, or else
         the file NAME_mask.png beside it.
+      is_optional: whether a picture without one is observed as a whole.
     """
     if not str(mask):
-        return lambda name, picture: _find_own(root, name, picture)
+        return lambda name, picture: _find_own(root, name, picture, is_optional)
     path = pathlib.Path(mask).expanduser()
     if path.is_file():
         read(path, None)  # a file that cannot be read fails once, not for every picture
@@ -119,7 +122,7 @@ def without_suffix(name: str) -> str:
     return pathlib.PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _find_own(root, name, picture):
+def _find_own(root, name, picture, is_optional):
     """The alpha channel where it hides anything, else a file beside the picture, else an opaque alpha."""
     beside = root / f"{without_suffix(name)}{BESIDE}"
     has_alpha = picture.shape[-1] in (2, 4)
@@ -128,6 +131,8 @@ def _find_own(root, name, picture):
         return read(beside, picture)
     if has_alpha:
         return Mask(observed, "alpha")
+    if is_optional:
+        return Mask(np.ones(picture.shape[:2], bool), "none")
     raise UserError(
         f"{name} has no alpha channel to serve as mask, and there is no {beside.name} beside it: "
         "give one with --mask=FILE_OR_DIR."

@@ -62,6 +62,11 @@ class Original:
         kept = self.keeps_colors(channels)
         return {name: value for name, value in self.metadata.items() if kept or name != "icc_profile"}
 
+    def extend(self, left: int, top: int, right: int, bottom: int) -> "Original":
+        """The picture on a larger canvas: so many pixels are added, with values that mean nothing."""
+        values = np.pad(self.values, ((top, bottom), (left, right), (0, 0)))
+        return dataclasses.replace(self, values=values)
+
     def list_losses(self, name: str, channels: int) -> list[str]:
         """What an answer of a model of so many channels does not keep, as a sentence, or nothing."""
         losses = list(self.losses)

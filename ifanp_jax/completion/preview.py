@@ -21,7 +21,7 @@ SMALL_PART = 0.5  # of the picture's sides
 
 
 def to_pictures(result: CompletionResult, original: Original, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """The answers as they are written: `sample_1`, ..., `mean` and `uncertainty`, see `complete_files`.
+    """The answers as they are written: `completed`, `mean`, `sample_1`, ... and `uncertainty`.
 
     Args:
       mask: bool (H, W), True = observed; there the original's pixels are kept.
@@ -29,10 +29,12 @@ def to_pictures(result: CompletionResult, original: Original, mask: np.ndarray) 
     Returns:
       Arrays like the original's by name; uint8 (H, W, 1) for `uncertainty`, if the result has one.
     """
-    drawn = {"mean": original.fill(result.mean, mask)}
+    mean = original.fill(result.mean, mask)
+    is_mean = result.completed is result.mean
+    drawn = {"completed": mean if is_mean else original.fill(result.completed, mask), "mean": mean}
     for number, answer in enumerate(result.samples, start=1):
         is_equal = np.shares_memory(answer, result.mean)  # of one round without a latent variable
-        drawn[f"sample_{number}"] = drawn["mean"] if is_equal else original.fill(answer, mask)
+        drawn[f"sample_{number}"] = mean if is_equal else original.fill(answer, mask)
     if result.uncertainty is None:
         return drawn
     deviation = np.sqrt(np.square(result.uncertainty).mean(axis=-1, keepdims=True))
@@ -87,12 +89,16 @@ def _choose(drawn, mask):
     """The panels in their order."""
     mean = drawn["mean"]
     context = np.where(mask[..., None], _to_rgb(mean), np.uint8(MISSING))
-    panels, differing = {"context": context, "mean": mean}, {}
+    panels, differing = {"context": context}, {}
+    if not np.array_equal(drawn.get("completed", mean), mean):
+        panels["completed"] = drawn["completed"]
+    panels["mean"] = mean
     for name, x in drawn.items():
-        if not name.startswith("sample_"):
+        if name.startswith("sample_"):
+            if len(differing) < MAX_ANSWERS and x is not mean and not np.array_equal(x, mean):
+                differing[name.replace("_", " ")] = x
+        elif name != "completed":
             panels.setdefault(name, x)
-        elif len(differing) < MAX_ANSWERS and x is not mean and not np.array_equal(x, mean):
-            differing[name.replace("_", " ")] = x
     uncertainty = {name: panels.pop(name) for name in ("uncertainty",) if name in panels}
     return panels | differing | uncertainty
 

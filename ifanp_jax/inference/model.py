@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference import autoregressive, inputs, predict, sizes, tiling
+from ifanp_jax.inference import autoregressive, fill, inputs, predict, sizes, tiling
 from ifanp_jax.inference.options import CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.inference.result import CompletionResult
@@ -67,6 +67,12 @@ class Model:
         """Values in `params`."""
         return parameters.count_parameters(self.variables["params"])
 
+    @property
+    def montage_depth(self) -> float | None:
+        """Pixels from what is known above which parts of the picture fill a hole better, if known."""
+        depth = self.about.get("montage_depth", "")
+        return float(depth) if depth else None
+
     def complete(
         self,
         image,
@@ -95,6 +101,7 @@ class Model:
         """
         asked = dataclasses.replace(options or CompletionOptions(), **changes)
         options = self.with_rounds(asked)
+        has_8_bits = np.asarray(image).dtype == np.uint8
         image, mask, is_batched = inputs.to_batch(image, mask, self.image_shape[-1])
         inputs.check_known(self.module, mask)
         # Choose the size, and say what the training never saw of it.
@@ -114,6 +121,7 @@ class Model:
             result = self._complete_whole(image, mask, options, how)
         known = {"distribution": self.module.distribution, "untrained": untrained}
         result = dataclasses.replace(result, **known)
+        result = self._finish(result, mask[..., 0], options, has_8_bits=has_8_bits)
         return result if is_batched else result.without_batch()
 
     def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
@@ -133,6 +141,23 @@ class Model:
             )
         if problem := self.module.takes_size((h, w), self.image_shape[:2]):
             raise UserError(f"{problem} Set config.data.image_size={self.image_shape[0]}.")
+
+    def _finish(self, result, known, options, *, has_8_bits):
+        """The result with what a person wants to see: `completed`, and notes on it."""
+        montage_depth = self.montage_depth
+        depth = {"auto": montage_depth, "model": None, "montage": 0.0}[options.fill]
+        with_grain = options.grain
+        if with_grain is None:
+            with_grain = has_8_bits and montage_depth is not None
+        if depth is None and not with_grain:
+            return result
+        filled = [
+            fill.complete(mean, seen, deviation, depth=depth, with_grain=with_grain, seed=options.seed)
+            for mean, seen, deviation in zip(result.mean, known, result.uncertainty, strict=True)
+        ]
+        completed = np.stack([one.image for one in filled])
+        notes = tuple(note for one in filled for note in one.notes)
+        return dataclasses.replace(result, completed=completed, notes=notes)
 
     def _complete_whole(self, image, mask, options, how):
         """Answers in calls with whole pictures, at the size that `how` names."""

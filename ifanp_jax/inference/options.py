@@ -8,6 +8,7 @@ from ifanp_jax.errors import UserError
 
 SIZES = ("auto", "own", "trained")
 UNCERTAINTIES = ("heads", "samples")
+FILLS = ("auto", "model", "montage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,10 @@ class CompletionOptions:
       temperature: factor of the noise with several rounds, at least 0; times the model's own.
       uncertainty: of UNCERTAINTIES: "heads", what the model predicts, or with several rounds "samples", their
         distance from the mean.
+      fill: of FILLS: what `completed` shows in holes: parts of the picture itself where they are deeper than
+        what the model fills well ("auto"), the model's mean everywhere, or parts everywhere they can be had.
+      grain: whether `completed` gets the grain of its surroundings where it shows the mean. None = for a
+        picture of 8 bits and a model that knows such depth, as those of photographs do.
     """
 
     num_samples: int = 8
@@ -31,6 +36,8 @@ class CompletionOptions:
     rounds: int | None = None
     temperature: float = 1.0
     uncertainty: str = "heads"
+    fill: str = "auto"
+    grain: bool | None = None
 
     def __post_init__(self):
         """Checks the values."""
@@ -42,7 +49,9 @@ class CompletionOptions:
             raise UserError(f"seed is {self.seed!r} but must be a whole number from 0 to {2**32 - 1}.")
         if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):
             raise UserError(f"temperature is {self.temperature!r} but must be a number of at least 0.")
-        for name, allowed in (("size", SIZES), ("uncertainty", UNCERTAINTIES)):
+        if self.grain not in (None, True, False):
+            raise UserError(f"grain is {self.grain!r} but must be True, False or None.")
+        for name, allowed in (("size", SIZES), ("uncertainty", UNCERTAINTIES), ("fill", FILLS)):
             if getattr(self, name) not in allowed:
                 choices = " or ".join(f'"{choice}"' for choice in allowed)
                 raise UserError(f"{name} is {getattr(self, name)!r} but must be {choices}.")

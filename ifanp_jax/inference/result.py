@@ -29,6 +29,9 @@ class CompletionResult:
       distribution: of a value around `mean`, with `uncertainty` as standard deviation: "normal" or
         "student_t" (4 degrees of freedom).
       untrained: what the model never saw in its training, in sentences.
+      completed: like `mean`, the picture that a person wants: parts of the picture in deep holes, elsewhere
+        the mean with grain, see `inference.fill`; where neither is asked for, the mean itself.
+      notes: on what is doubtful in `completed`, in sentences.
 
     Answers that are equal may share their memory, and are read-only then.
     """
@@ -40,6 +43,13 @@ class CompletionResult:
     rounds: int = 1
     distribution: str = "normal"
     untrained: tuple[str, ...] = ()
+    completed: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        """Without anything better, the mean is what a person gets."""
+        if self.completed is None:
+            object.__setattr__(self, "completed", self.mean)
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Central interval of each value: it should hold the true one with probability `level`.
@@ -69,4 +79,6 @@ class CompletionResult:
     def without_batch(self) -> "CompletionResult":
         """Of a batch of one, its image's."""
         draws = {"samples": self.samples[:, 0], "raw_samples": self.raw_samples[:, 0]}
-        return dataclasses.replace(self, mean=self.mean[0], uncertainty=self.uncertainty[0], **draws)
+        mean = self.mean[0]
+        draws["completed"] = mean if self.completed is self.mean else self.completed[0]
+        return dataclasses.replace(self, mean=mean, uncertainty=self.uncertainty[0], **draws)

@@ -1,0 +1,162 @@
+"""The picture that a person wants: parts of the picture in deep holes, the model elsewhere, with grain.
+
+A mean has the best PSNR and is smoother than any picture. Where a hole is deeper than what the model fills
+well, parts of the picture itself take its place, chosen by what the model expects (`classical.montage`).
+Elsewhere the mean gets the fine detail of its surroundings (`classical.grain`).
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from ifanp_jax.classical import grain, montage
+from ifanp_jax.inference import pyramid
+
+logger = logging.getLogger(__name__)
+
+REACH = 1.5  # of the depth: missing pixels so near to a deep one belong to its hole
+MARGIN = 64  # pixels around a hole that are copied from, at least; else its longest side
+MIN_KNOWN = 0.5  # of what lies around a hole, for parts to be copied
+DOUBTFUL = 3.0  # standard deviations between montage and model, above which the answer is doubtful
+DOUBT_BLUR, DOUBT_FLOOR = 6.0, 0.03  # pixels over which they are compared; added to the deviation
+
+
+class Filled(NamedTuple):
+    """What a person gets."""
+
+    image: np.ndarray  # float32 (H, W, C) in [0, 1], observed pixels kept
+    notes: tuple[str, ...]  # sentences on what is doubtful
+
+
+def complete(
+    mean: np.ndarray,
+    known: np.ndarray,
+    deviation: np.ndarray | None,
+    *,
+    depth: float | None,
+    with_grain: bool,
+    seed: int,
+) -> Filled:
+    """Fills deep holes from the picture, and adds grain elsewhere.
+
+    Args:
+      mean: float32 (H, W, C) in [0, 1], the model's estimate with observed pixels kept.
+      known: bool (H, W).
+      deviation: float32 (H, W, C), its standard deviation; None where the model knows none.
+      depth: pixels to the nearest observed one above which a hole is deep; None = none is.
+      with_grain: whether what is not deep gets grain.
+    """
+    if known.all() or not known.any():
+        return Filled(mean, ())
+    result = grain.add(mean, known) if with_grain else mean
+    deep = np.zeros_like(known) if depth is None else find_deep(known, depth)
+    notes, count, kept = [], 0, 0
+    scale = np.zeros(known.shape, np.float32)
+    if deviation is not None:
+        scale = np.sqrt(np.square(deviation).mean(axis=-1))
+    windows = _find_windows(deep)
+    for window in windows:
+        filled = _fill_window(result[window], mean[window], known[window], deep[window], scale[window], seed)
+        if filled is None:
+            kept += 1
+            continue
+        count += 1
+        if count == 1:
+            result = result.copy()  # the mean's own memory stays as it is
+        result[window] = np.where(deep[window][..., None], filled, result[window])
+        if is_doubtful(filled, mean[window], scale[window], deep[window]):
+            notes.append(_describe_doubt(window))
+    _say(deep, known, count, kept, depth, with_grain)
+    return Filled(result, tuple(notes))
+
+
+def find_deep(known: np.ndarray, depth: float) -> np.ndarray:
+    """The missing pixels of holes that are deeper than `depth` pixels, bool (H, W).
+
+    A thin scratch that runs into a hole stays out: what counts lies within REACH of the depth from a deep
+    pixel.
+    """
+    deep = pyramid.measure_depth(known, beyond=depth) > depth
+    if not deep.any():
+        return deep
+    part = _grow(ndimage.find_objects(deep)[0], int(REACH * depth) + 1, known.shape)
+    near = ndimage.distance_transform_edt(~deep[part]) <= REACH * max(depth, 1)
+    deep[part] = near & ~known[part]
+    return deep
+
+
+def is_doubtful(filled: np.ndarray, mean: np.ndarray, scale: np.ndarray, hole: np.ndarray) -> bool:
+    """Whether a montage differs from what the model expects by more than the model's deviation allows."""
+    blur = (DOUBT_BLUR, DOUBT_BLUR, 0)
+    difference = ndimage.gaussian_filter(filled - mean, blur)[hole]
+    variance = np.square(scale[hole]) + DOUBT_FLOOR**2
+    return bool(np.sqrt((np.square(difference).mean(axis=-1) / variance).mean()) > DOUBTFUL)
+
+
+def _find_windows(deep):
+    """Rows and columns around each hole; holes whose windows meet share one."""
+    holes = ndimage.find_objects(ndimage.label(deep, structure=np.ones((3, 3)))[0])
+    windows = []
+    for hole in holes:
+        margin = max(MARGIN, *(part.stop - part.start for part in hole))
+        window = _grow(hole, margin, deep.shape)
+        # Each joining may make others meet.
+        while meeting := [other for other in windows if _do_meet(window, other)]:
+            windows = [other for other in windows if not _do_meet(window, other)]
+            window = _join([window, *meeting])
+        windows.append(window)
+    return windows
+
+
+def _grow(box, margin, size):
+    return tuple(
+        slice(max(0, part.start - margin), min(length, part.stop + margin))
+        for part, length in zip(box, size, strict=True)
+    )
+
+
+def _do_meet(a, b):
+    return all(x.start < y.stop and y.start < x.stop for x, y in zip(a, b, strict=True))
+
+
+def _join(boxes):
+    return tuple(
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*boxes, strict=True)
+    )
+
+
+def _fill_window(picture, mean, known, hole, scale, seed):
+    """The picture with its holes filled, or None where there is too little to copy from."""
+    if known[~hole].mean() < MIN_KNOWN:
+        return None
+    guide = np.where(hole[..., None], mean, picture)
+    filled = montage.complete(picture, ~hole, guide, scale, seed=seed)
+    return None if filled is None else filled.image
+
+
+def _describe_doubt(window):
+    rows, columns = window
+    return (
+        f"The hole within rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop} is "
+        "doubtful: the parts of the picture differ from what the model expects there."
+    )
+
+
+def _say(deep, known, count, kept, depth, with_grain):
+    """One line: what fills what, and why."""
+    parts = []
+    if count:
+        share = deep.sum() / (~known).sum()
+        parts.append(
+            f"{share:.0%} of what is missing lies in holes deeper than {depth:g} pixels and is filled with "
+            "parts of the picture (--fill=model leaves the smooth estimate)"
+        )
+    if kept:
+        parts.append(f"around {kept} of the holes too little is known to copy from")
+    if with_grain and (~known & ~deep).any():
+        parts.append("thin marks get the grain of their surroundings (--nograin leaves it out)")
+    if parts:
+        logger.info("%s.", "; ".join(parts).capitalize() if not count else "; ".join(parts))
