@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ifanp_jax.classical import grain, montage
-from ifanp_jax.inference import pyramid
+from ifanp_jax.inference import pyramid, tiles
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def find_deep(known: np.ndarray, depth: float) -> np.ndarray:
     deep = pyramid.measure_depth(known, beyond=depth) > depth
     if not deep.any():
         return deep
-    part = _grow(ndimage.find_objects(deep)[0], int(REACH * depth) + 1, known.shape)
+    part = tiles.find_box(deep, margin=int(REACH * depth) + 1)
     near = ndimage.distance_transform_edt(~deep[part]) <= REACH * max(depth, 1)
     deep[part] = near & ~known[part]
     return deep
