@@ -79,7 +79,7 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     assert "broken.png" in result.stderr and "Traceback" not in result.stderr
     names = {path.name for path in (tmp_path / "done").iterdir()}
     assert names == {
-        f"good_{name}.png" for name in ("sample_1", "sample_2", "mean", "uncertainty", "preview")
+        f"good_{name}.png" for name in ("completed", "sample_1", "sample_2", "mean", "uncertainty", "preview")
     }
     mean = np.asarray(Image.open(tmp_path / "done" / "good_mean.png"))
     np.testing.assert_array_equal(mean[mask], pixels[mask])

@@ -1,11 +1,12 @@
 """Completion by patches of the image itself: nearest windows, votes, coarse to fine.
 
-Search: Barnes et al., "PatchMatch", 2009. Completion: Wexler et al., "Space-time video completion", 2007. On
-each level of a pyramid, every window that meets the hole finds its nearest wholly known window (E), and
-every hole pixel becomes a weighted mean of what its windows' matches have there (M). Constants are ours.
+Completion: Wexler et al., "Space-time video completion", 2007. On each level of a pyramid, every window that
+meets the hole finds its nearest wholly known window (E), and every hole pixel becomes a weighted mean of what
+its windows' matches have there (M). Constants are ours.
 
-On the host, in NumPy. The search is exact up to MAX_EXACT_SIDE, by blocks of matrix products; above, it is
-PatchMatch's randomised one, which also tries the matches of the last round and of the coarser level.
+On the host, in NumPy. The search is exact: among all windows up to MAX_WHOLE_SIDE, by blocks of matrix
+products; above, among those around the coarser level's match. Nothing is drawn at random: the randomised
+search of Barnes et al. ("PatchMatch", 2009), after which such methods are called, is not used.
 """
 
 import chex
@@ -13,25 +14,23 @@ import numpy as np
 
 from ifanp_jax.classical.opencv import EMPTY_INTENSITY
 
-MAX_EXACT_SIDE = 128  # pixels; a larger level of the pyramid is searched at random
+MAX_WHOLE_SIDE = 128  # pixels; on a larger level of the pyramid only the surroundings are searched
+RADIUS = 2  # of them, pixels
 MIN_WINDOWS = 100  # wholly known ones on the coarsest level
 SMALL_SIDE = 32  # up to it windows have SMALL_WINDOW pixels, above LARGE_WINDOW
 SMALL_WINDOW, LARGE_WINDOW = 5, 7
 MIN_CHANGE = 1 / 255  # intensities; smaller changes end a level
 KERNEL = np.float32([1, 5, 10, 10, 5, 1]) / 32  # of the halving, along each axis
 BLOCK_ENTRIES = 2**24  # distances held at once
-NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-def complete(
-    image: np.ndarray, mask: np.ndarray, *, seed: int = 0, max_exact_side: int = MAX_EXACT_SIDE
-) -> np.ndarray:
+def complete(image: np.ndarray, mask: np.ndarray, *, max_whole_side: int = MAX_WHOLE_SIDE) -> np.ndarray:
     """Completes one image from its known pixels.
 
     Args:
       image: float (H, W, C) in [0, 1]; hidden pixels are never read.
       mask: bool (H, W, 1), True = observed.
-      max_exact_side: levels of the pyramid with a longer side are searched at random.
+      max_whole_side: on levels of the pyramid with a longer side, surroundings are searched.
 
     Returns:
       float32 (H, W, C), known pixels as they were.
@@ -54,14 +53,13 @@ def complete(
             break
         levels.append(coarser)
     # Complete the coarsest level, and refine what it gives on each finer one.
-    generator = np.random.default_rng(seed)
     result, field = fill_nearest(*levels[-1]), None
     for level in reversed(range(len(levels))):
         values, known = levels[level]
         if level < len(levels) - 1:
             result = np.where(known[:, :, None], values, _enlarge(result, known.shape))
-        exact = max(known.shape) <= max_exact_side
-        result, field = _refine(result, known, window, level, None if exact else generator, field)
+        start = None if max(known.shape) <= max_whole_side else field
+        result, field = _refine(result, known, window, level, start)
     return np.clip(result, 0, 1)
 
 
@@ -115,17 +113,17 @@ def _enlarge(values, shape):
     return values[rows[:, None], columns[None, :]]
 
 
-def _refine(values, known, window, level, generator, coarse_field):
-    """Rounds of search and vote on one level; with a generator the search is random."""
+def _refine(values, known, window, level, coarse_field):
+    """Rounds of search and vote on one level: of all windows, or around a coarser level's matches."""
     whole = _whole_windows(known, window)
     queries, sources = np.argwhere(~whole), np.argwhere(whole)
-    matches = _enlarge_field(coarse_field, queries)
+    matches = None if coarse_field is None else _enlarge_field(coarse_field, queries)
     for _ in range(2 + 2 * level if len(queries) else 0):
         windows = np.lib.stride_tricks.sliding_window_view(values, (window, window), axis=(0, 1))
-        if generator is None:
+        if coarse_field is None:
             matches = sources[search_exactly(windows[tuple(queries.T)], windows[tuple(sources.T)])]
         else:
-            matches = search_randomly(windows, queries, whole, generator, level=level, start=matches)
+            matches = search_nearby(windows, queries, whole, matches)
         voted = vote(values, known, queries, matches, window)
         change = np.abs(voted - values).max()
         values = voted
@@ -137,9 +135,7 @@ def _refine(values, known, window, level, generator, coarse_field):
 
 
 def _enlarge_field(field, queries):
-    """Where the coarser level's match lies on this one, for each target; outside without such a level."""
-    if field is None:
-        return np.full(queries.shape, -1)
+    """Where the coarser level's match lies on this one, for each target."""
     coarse = np.minimum(queries // 2, np.array(field.shape[:2]) - 1)
     return 2 * field[tuple(coarse.T)] + queries % 2
 
@@ -156,56 +152,36 @@ def search_exactly(queries: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return np.concatenate(nearest)
 
 
-def search_randomly(
-    windows: np.ndarray,
-    queries: np.ndarray,
-    whole: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    level: int,
-    start: np.ndarray,
+def search_nearby(
+    windows: np.ndarray, queries: np.ndarray, whole: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """PatchMatch's search: good matches spread to neighbours, and are tried to be improved at random.
-
-    Each of min(7, 1 + level) passes looks at the matches of the four neighbours at once, moved by one pixel,
-    and at random places around the own match, within a radius that is halved from the image's side to 0.
+    """The nearest of all windows up to RADIUS rows and columns from a first match; where none, that match.
 
     Args:
       windows: float32 (h, w, ...), all windows of the image.
       queries: int (T, 2), positions (row, column) of the windows to be matched.
       whole: bool (h, w), the windows that may be matches.
-      start: int (T, 2), matches to try first; any that is no possible match is replaced by a random one.
+      start: int (T, 2), the coarser level's matches; one that is no possible match becomes the nearest one.
+
+    Returns:
+      int (T, 2), positions of possible matches.
     """
-    sources = np.argwhere(whole)
-    a = windows[tuple(queries.T)].reshape(len(queries), -1)
+    from scipy.ndimage import distance_transform_edt
 
-    def distance(positions):
-        difference = windows[tuple(positions.T)].reshape(len(positions), -1) - a
-        return np.einsum("td,td->t", difference, difference)
-
-    matches = sources[generator.integers(len(sources), size=len(queries))]
-    best = distance(matches)
-
-    def take_better(candidates, is_there):
-        inside = np.clip(candidates, 0, np.array(whole.shape) - 1)
-        is_valid = is_there & (inside == candidates).all(axis=1) & whole[tuple(inside.T)]
-        found = distance(np.where(is_valid[:, None], inside, matches))
-        is_better = is_valid & (found < best)
-        matches[is_better], best[is_better] = inside[is_better], found[is_better]
-
-    take_better(start, np.ones(len(queries), bool))
-    order = np.full(np.add(whole.shape, 2), -1)  # index of the target at each position, with a border
-    order[tuple((queries + 1).T)] = np.arange(len(queries))
-    for _ in range(min(7, 1 + level)):
-        spread = matches.copy()
-        for step in NEIGHBOURS:
-            neighbour = order[tuple((queries + 1 + step).T)]
-            take_better(spread[neighbour] - step, neighbour >= 0)
-        radius = max(whole.shape)
-        while radius >= 1:
-            moves = generator.integers(-radius, radius + 1, size=matches.shape)
-            take_better(matches + moves, np.ones(len(matches), bool))
-            radius //= 2
+    inside = np.clip(start, 0, np.array(whole.shape) - 1)
+    nearest = distance_transform_edt(~whole, return_distances=False, return_indices=True)
+    first = np.stack([axis[tuple(inside.T)] for axis in nearest], axis=1)
+    wanted = windows[tuple(queries.T)].reshape(len(queries), -1)
+    matches, best = first.copy(), np.full(len(queries), np.inf, np.float32)
+    moves = range(-RADIUS, RADIUS + 1)
+    for move in ((down, across) for down in moves for across in moves):
+        place = first + move
+        is_there = ((place >= 0) & (place < whole.shape)).all(axis=1)
+        place = np.where(is_there[:, None], place, first)
+        difference = windows[tuple(place.T)].reshape(len(queries), -1) - wanted
+        found = np.einsum("td,td->t", difference, difference)
+        is_better = is_there & whole[tuple(place.T)] & (found < best)
+        matches[is_better], best[is_better] = place[is_better], found[is_better]
     return matches
 
 

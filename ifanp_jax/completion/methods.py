@@ -34,7 +34,7 @@ class ClassicalMethod:
             extras.require("classical", f"--method={self.name}")
 
     def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
-        """The options with one round where they name none; `seed` alone has an effect, on patch_match."""
+        """The options with one round where they name none."""
         return dataclasses.replace(options, rounds=options.rounds or 1)
 
     def complete(
@@ -46,7 +46,7 @@ class ClassicalMethod:
         mean, known = images[0].copy(), masks[0]
         part = tiles.find_box(~known[..., 0], margin=MARGIN)
         if self.name == "patch_match":
-            mean = patch_match.complete(mean, known, seed=options.seed)
+            mean = patch_match.complete(mean, known)
         elif not known.all():
             complete = opencv.complete if self.name in opencv.METHODS else interpolation.complete
             mean[part] = complete(self.name, mean[part], known[part])

@@ -12,12 +12,13 @@ from ifanp_jax import errors
 from ifanp_jax.completion import mask_files, picture_file, preview
 from ifanp_jax.data import image_ops, masks
 from ifanp_jax.errors import UserError
-from ifanp_jax.inference.options import SIZES, CompletionOptions
+from ifanp_jax.inference.options import FILLS, SIZES, CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.web.settings import Served, Settings
 
-FIELDS = ("image", "mask", "num_samples", "seed", "size", "rounds", "white", "job")
+FIELDS = ("image", "mask", "num_samples", "seed", "size", "rounds", "fill", "grain", "white", "job")
 WHITE = ("missing", "observed")
+GRAIN = {"auto": None, "yes": True, "no": False}
 
 
 class Answering:
@@ -38,6 +39,7 @@ class Answering:
             "flag": self.served.flag,
             "python": self.served.python,
             "sizes": list(SIZES),
+            "fills": list(FILLS),
             "white_uncertainty": preview.WHITE_UNCERTAINTY,
             "limits": {
                 "bytes": settings.max_bytes,
@@ -78,7 +80,11 @@ class Answering:
             numbers[name] = int(text)
             if name in limits and numbers[name] > limits[name]:
                 raise UserError(f"{name} is {text} but at most {limits[name]} are allowed.")
-        return CompletionOptions(size=_read_text(fields, "size", "auto"), **numbers)
+        grain = _read_text(fields, "grain", "auto")
+        if grain not in GRAIN:
+            raise UserError(f"grain is {grain[:20]!r} but must be {', '.join(GRAIN)}.")
+        words = {name: _read_text(fields, name, "auto") for name in ("size", "fill")}
+        return CompletionOptions(grain=GRAIN[grain], **words, **numbers)
 
     def _read_mask(self, fields, picture):
         white = _read_text(fields, "white", "missing")
@@ -118,15 +124,18 @@ class Answering:
             "num_samples": options.num_samples,
             "seed": options.seed,
             "size": options.size,
+            "fill": options.fill,
             "rounds": result.rounds,
             "missing_fraction": float(1 - observed.mean()),
             "warnings": [
                 *mask_files.describe(observed, "the picture")[1],
                 *result.untrained,
+                *result.notes,
                 *([wanted.describe_one_round()] if are_equal else ()),
                 *original.list_losses("The picture", model.image_shape[-1]),
             ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
+            "completed": files["completed"],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
             "white_uncertainty": preview.WHITE_UNCERTAINTY,

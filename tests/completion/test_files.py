@@ -23,7 +23,18 @@ def read(path):
     return np.asarray(Image.open(path))
 
 
-def run(model, tmp_path, mask="", *, source="in", output="out", invert_mask=False, compared=None, **options):
+def run(
+    model,
+    tmp_path,
+    mask="",
+    *,
+    source="in",
+    output="out",
+    invert_mask=False,
+    extend="",
+    compared=None,
+    **options,
+):
     return files.complete_files(
         model,
         input=tmp_path / source,
@@ -31,6 +42,7 @@ def run(model, tmp_path, mask="", *, source="in", output="out", invert_mask=Fals
         output=tmp_path / output,
         options=CompletionOptions(**{"num_samples": 2, **options}),
         invert_mask=invert_mask,
+        extend=extend,
         compared=compared,
     )
 
@@ -40,7 +52,7 @@ def written(tmp_path):
 
 
 def answers_of(stem):
-    names = ("mean", "preview", "sample_1", "sample_2", "uncertainty")
+    names = ("completed", "mean", "preview", "sample_1", "sample_2", "uncertainty")
     return [f"{stem}_{name}.png" for name in names]
 
 
@@ -59,6 +71,20 @@ def test_file_keeps_observed_pixels_bit_for_bit(colour_model, tmp_path, size):
     assert uncertainty.shape == (11, 14) and (uncertainty[mask] == 0).all() and (uncertainty[~mask] > 0).all()
     result = colour_model.complete(image, mask, num_samples=2, size=size)
     np.testing.assert_array_equal(read(tmp_path / "out/in_mean.png"), np.floor(result.mean * 255 + 0.5))
+
+
+@pytest.mark.parametrize("mask", ["", "mask.png"])
+def test_an_extended_picture_is_completed_around_itself(colour_model, tmp_path, mask):
+    image, observed = random_image(12, 16, 3), np.ones((12, 16), bool)
+    write(tmp_path / "in.png", image)
+    if mask:
+        observed[2:5, 3:9] = False
+        write(tmp_path / mask, observed * np.uint8(255))
+    assert run(colour_model, tmp_path, mask, source="in.png", extend="4,0,25%,3") == []
+    answer = read(tmp_path / "out/in_completed.png")
+    assert answer.shape == (15, 24, 3)
+    np.testing.assert_array_equal(answer[:12, 4:20][observed], image[observed])
+    assert read(tmp_path / "out/in_uncertainty.png")[12:].all()
 
 
 def test_invert_mask(model, tmp_path):
@@ -130,10 +156,7 @@ def test_the_log_states_the_share_what_is_strange_and_what_was_written(model, tm
     with caplog.at_level(logging.INFO, "ifanp_jax"):
         run(model, tmp_path, "mask.png", source="in.png")
     assert "92.2 % of in.png is to be completed: is the mask inverted? Then give --invert_mask" in caplog.text
-    assert (
-        "Wrote in_mean.png, in_sample_1.png, in_sample_2.png, in_uncertainty.png, in_preview.png to"
-        in caplog.text
-    )
+    assert f"Wrote {', '.join(answers_of('in')[:2])}, " in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, "ifanp_jax"):
         run(model, tmp_path, "mask.png", source="in.png", invert_mask=True)
@@ -158,7 +181,7 @@ def test_a_classical_method_gives_the_same_files_and_may_stand_beside_a_model(co
     write(tmp_path / "mask.png", mask * np.uint8(255))
     nearest = methods.ClassicalMethod("nearest")
     assert run(nearest, tmp_path, "mask.png", source="in.png") == []
-    assert written(tmp_path) == ["in_mean.png", "in_preview.png", "in_sample_1.png"]
+    assert written(tmp_path) == ["in_completed.png", "in_mean.png", "in_preview.png", "in_sample_1.png"]
     alone = read(tmp_path / "out/in_mean.png")
     np.testing.assert_array_equal(alone[mask], image[mask])
     run(colour_model, tmp_path, "mask.png", source="in.png", compared={"nearest": nearest})
@@ -228,7 +251,7 @@ def test_masks_and_output_below_the_input_are_no_pictures(model, tmp_path):
     write(tmp_path / "in/masks/a.png", left_half(8, 8) * np.uint8(255))
     for _ in range(2):
         assert run(model, tmp_path, "in/masks", output="in/out") == []
-    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 5
+    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 + 6
 
 
 def test_names_that_clash_keep_their_suffix(model, tmp_path):

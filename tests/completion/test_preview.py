@@ -8,7 +8,7 @@ from tests.helpers import left_half, random_image
 
 
 def draw(height, width, mask, **others):
-    names = ("mean", "sample_1", "sample_2")
+    names = ("completed", "mean", "sample_1", "sample_2")
     drawn = {name: random_image(height, width, 3, seed=index) for index, name in enumerate(names)}
     drawn["uncertainty"] = random_image(height, width, 1)
     return preview.draw(drawn | others, mask)

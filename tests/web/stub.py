@@ -21,6 +21,7 @@ class Stub:
         self.num_tiles = num_tiles
         self.go, self.begun, self.error, self.calls = threading.Event(), threading.Event(), error, []
         self.go.set()
+        self.options, self.notes, self.completed = [], (), None
 
     def with_rounds(self, options):
         return dataclasses.replace(options, rounds=2 if options.rounds is None else options.rounds)
@@ -32,6 +33,7 @@ class Stub:
                 self.begun.set()
                 time.sleep(0.05)
         self.begun.set()
+        self.options.append(options)
         self.calls.append((options.num_samples, options.seed, options.size, options.rounds, mask))
         assert self.go.wait(20)
         if self.error:
@@ -39,4 +41,5 @@ class Stub:
         constant = np.full(image.shape, 0.5, np.float32)
         samples = np.stack([constant] * options.num_samples)
         parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
-        return CompletionResult(**parts, rounds=options.rounds or self.rounds_taken, untrained=self.untrained)
+        told = {"untrained": self.untrained, "notes": self.notes, "completed": self.completed}
+        return CompletionResult(**parts, **told, rounds=options.rounds or self.rounds_taken)

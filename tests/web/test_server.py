@@ -58,7 +58,25 @@ def test_observed_pixels_come_back_byte_for_byte():
     assert answer.json["missing_fraction"] == pytest.approx(MISSING.mean())
     ((*options, mask),) = model.calls
     assert options == [2, 3, "auto", None] and answer.json["rounds"] == 2
+    assert answer.json["completed"] == answer.json["mean"]
     np.testing.assert_array_equal(mask, ~MISSING)
+
+
+def test_holes_and_grain_are_as_the_client_asks_and_doubts_are_told():
+    model = Stub()
+    model.notes, model.completed = ("Doubtful.",), np.full(PICTURE.shape, 0.25, np.float32)
+    app = make(model)
+    answer = complete(app, fill="montage", grain="no")
+    assert answer.json["warnings"] == list(model.notes) and answer.json["fill"] == "montage"
+    expected = np.where(MISSING[..., None], 64, PICTURE)
+    np.testing.assert_array_equal(read_png(answer.json["completed"]), expected)
+    for text in ("yes", "auto"):
+        complete(app, grain=text)
+    assert [(one.fill, one.grain) for one in model.options] == [
+        ("montage", False),
+        ("auto", True),
+        ("auto", None),
+    ]
 
 
 def test_transparency_and_grey_of_sixteen_bits_come_back():
@@ -139,6 +157,8 @@ def png_header(width, height):
         ({"num_samples": "\u0664"}, 400, "num_samples is"),
         ({"seed": 2**32}, 400, "seed is 4294967296"),
         ({"size": "huge"}, 400, "size is 'huge'"),
+        ({"fill": "magic"}, 400, "fill is 'magic'"),
+        ({"grain": "some"}, 400, "grain is 'some'"),
         ({"white": "grey"}, 400, "white is 'grey'"),
         ({"job": "../../x"}, 400, "job must have"),
         ({"workdir": "/etc"}, 400, "There is no field 'workdir'"),

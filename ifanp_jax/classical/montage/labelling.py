@@ -51,7 +51,7 @@ def minimise(costs: Costs, labels: np.ndarray, generator: np.random.Generator, *
     for _ in range(sweeps):
         before = energy
         for label in generator.permutation(len(costs.unary)):
-            moved = _expand(costs, labels, label)
+            moved = expand(costs, labels, label)
             # A move is optimal for truncated costs; it counts where the true ones fall.
             if moved is not None and (found := costs.energy(moved)) < energy:
                 labels, energy = moved, found
@@ -60,8 +60,8 @@ def minimise(costs: Costs, labels: np.ndarray, generator: np.random.Generator, *
     return labels
 
 
-def _expand(costs, labels, label):
-    """The labels after the best move of one, or None where nothing moves."""
+def expand(costs: Costs, labels: np.ndarray, label: int) -> np.ndarray | None:
+    """The labels, int (N,), after the best move of one, or None where nothing moves."""
     may_take = (costs.unary[label] < FORBIDDEN) & (labels != label)
     p, q = costs.hole.pairs[may_take[costs.hole.pairs].any(axis=1)].T
     # The costs of an edge where both keep, the second takes, the first takes; both take: 0.
@@ -83,12 +83,22 @@ def _expand(costs, labels, label):
     if not (taking[may_take] < 0).any():
         return None
     edges = np.stack([p, q], axis=1)[are_free]
-    takes = _cut(may_take, taking, edges, (first + second - none)[are_free])
+    takes = cut(may_take, taking, edges, (first + second - none)[are_free])
     return np.where(takes, label, labels) if takes.any() else None
 
 
-def _cut(nodes, taking, edges, penalty):
-    """Who takes the label, bool (N,): x with the least sum taking_p x_p + sum penalty (1 - x_p) x_q."""
+def cut(nodes: np.ndarray, taking: np.ndarray, edges: np.ndarray, penalty: np.ndarray) -> np.ndarray:
+    """Who takes a label: the x with the least sum_p taking_p x_p + sum_pq penalty_pq (1 - x_p) x_q.
+
+    Args:
+      nodes: bool (N,), the pixels that may take it.
+      taking: float (N,).
+      edges: int (E, 2), of such pixels.
+      penalty: float (E,), at least 0.
+
+    Returns:
+      bool (N,).
+    """
     count = int(nodes.sum())
     number = np.full(len(nodes), -1)
     number[nodes] = np.arange(count)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 PATCH = 8  # pixels
 COMPONENTS = 24  # principal ones, by which patches are compared
-NUM_REPEATED, NUM_GUIDED = 60, 40  # offsets of the two kinds, at most
+NUM_REPEATED, NUM_GUIDED = 50, 60  # offsets of the two kinds, at most
 MIN_LENGTH = 1 / 15  # of the picture's longest side: a shorter offset is smoothness, not repetition
 REPEATED_BLUR, GUIDED_BLUR = 1.4, 2.0  # pixels, of the two histograms
 DETAIL = 1.5  # pixels, the blur that takes the detail away
