@@ -45,6 +45,7 @@ FIELDS = {
     "command": "that trains it again",
     "validation": "the numbers of its evaluation, each with its n, JSON",
     "rounding": "what the storage changes, JSON",
+    "montage_depth": "pixels from what is known above which parts of a picture fill a hole better",
 }
 
 

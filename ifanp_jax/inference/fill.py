@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 REACH = 1.5  # of the depth: missing pixels so near to a deep one belong to its hole
 MARGIN = 64  # pixels around a hole that are copied from, at least; else its longest side
 MIN_KNOWN = 0.5  # of what lies around a hole, for parts to be copied
-DOUBTFUL = 0.5  # standard deviations between montage and model: one of twenty holes has more
+DOUBTFUL = 0.35  # standard deviations between montage and model: one hole of ten has more
 DOUBT_BLUR, DOUBT_FLOOR = 6.0, 0.03  # pixels over which they are compared; added to the deviation
 
 
