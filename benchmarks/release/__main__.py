@@ -24,6 +24,9 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         "commit": flags.DEFINE_string("commit", "", "Of the code that trained it."),
         "licence": flags.DEFINE_string("licence", "", "Of the weights, in a few words."),
         "notice": flags.DEFINE_string("notice", "", "A sentence that is logged when the model is loaded."),
+        "montage_depth": flags.DEFINE_string(
+            "montage_depth", "", "Pixels above which parts of a picture fill a hole better; empty = none."
+        ),
         "dtype": flags.DEFINE_enum(
             "dtype",
             "auto",
@@ -41,7 +44,7 @@ def main(given):
     command_line.start_jax()
     from benchmarks.release import packing
 
-    fields = ("name", "recipe", "commit", "licence", "notice", "dtype")
+    fields = ("name", "recipe", "commit", "licence", "notice", "dtype", "montage_depth")
     request = packing.Request(**{field: given[field].value for field in fields})
     packing.pack(*packing.load(given["workdir"].value), given["output"].value, request)
 

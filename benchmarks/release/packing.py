@@ -60,6 +60,7 @@ class Request:
       licence: of the weights, in a few words.
       notice: a sentence for everybody who loads it; "" = none.
       dtype: "auto", "float16" or "float32".
+      montage_depth: of FIELDS, by `python -m benchmarks holes`; "" = parts of a picture never fill its holes.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Request:
     licence: str
     notice: str = ""
     dtype: str = "auto"
+    montage_depth: str = ""
 
 
 def load(workdir: str | pathlib.Path) -> tuple[Model, dict[str, Any], np.ndarray]:
@@ -127,6 +129,7 @@ def pack(
         "rounding": json.dumps(change and dataclasses.asdict(change)),
         "licence": request.licence,
         "notice": request.notice,
+        "montage_depth": request.montage_depth,
     }
     content = store.serialize(without_places(model), dtype=dtype, about=record)
     try:

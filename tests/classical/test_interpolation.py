@@ -106,7 +106,6 @@ def test_extreme_masks_and_tiny_images_stay_finite(method):
     alone = interpolation.complete(method, image, one)
     np.testing.assert_allclose(alone, np.broadcast_to(image[4, 3], image.shape), atol=tolerance(method))
     for h, w in ((1, 1), (1, 6), (2, 2), (3, 3)):
-        assert np.isfinite().all()
         corner = np.arange(h * w).reshape(h, w, 1) == 0
         assert np.isfinite(interpolation.complete(method, image[:h, :w, :1], corner)).all()
 

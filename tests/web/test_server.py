@@ -72,11 +72,8 @@ def test_holes_and_grain_are_as_the_client_asks_and_doubts_are_told():
     np.testing.assert_array_equal(read_png(answer.json["completed"]), expected)
     for text in ("yes", "auto"):
         complete(app, grain=text)
-    assert [(one.fill, one.grain) for one in model.options] == [
-        ("montage", False),
-        ("auto", True),
-        ("auto", None),
-    ]
+    asked = [(one.fill, one.grain) for one in model.options]
+    assert asked == [("montage", False), ("auto", True), ("auto", None)]
 
 
 def test_transparency_and_grey_of_sixteen_bits_come_back():
