@@ -32,9 +32,7 @@ class Inpainting:
     features: dict[str, jax.Array] | None = None
 
     # An evaluation asks these of every model; here is no likelihood and no latent variable.
-    reconstruction = None
-    kl = None
-    kl_per_dim = None
+    reconstruction = kl = kl_per_dim = None
 
 
 class Inpainter(ImageModel):

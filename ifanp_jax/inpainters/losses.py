@@ -45,15 +45,8 @@ def gradient_penalty_loss(
 ) -> jax.Array:
     """The masked penalty of WGAN-GP: 10 (|h * grad D(x^)| - 1)^2 at x^ = (1 - t) x + t x~.
 
-    Args:
-      key: draws t uniformly in [0, 1], one per image.
-      critic: maps images (B, H, W, C) to scores (B,), each from its own image alone.
-      real: float (B, H, W, C), x.
-      fake: float (B, H, W, C), x~.
-      mask: bool (B, H, W, 1), True = observed.
-
-    Returns:
-      float32 (B,); 0 for an image without a hole, whose gradient could never have length 1.
+    `key` draws t uniformly in [0, 1], one per image. The critic maps images (B, H, W, C) to scores (B,), each
+    from its own image alone. An image without a hole, whose gradient could never have length 1, costs 0.
     """
     chex.assert_rank([real, fake, mask], 4)
     chex.assert_type(mask, bool)

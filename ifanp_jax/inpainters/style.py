@@ -50,10 +50,8 @@ def style_loss(features: FeatureFunction, prediction: jax.Array, image: jax.Arra
 def guidance_loss(decoder: jax.Array, truth: jax.Array, hole: jax.Array) -> jax.Array:
     """Shift-Net's guidance: mean over all elements of (h_cell (F(masked) - G(truth)))^2; no gradient to G.
 
-    Args:
-      decoder: F of the masked input, float (B, h, w, N).
-      truth: G of the whole image, float (B, h, w, N).
-      hole: float (B, h, w, 1), 1 where a cell is to be filled.
+    F and G are maps (B, h, w, N) of the decoder and of the whole image; `hole` (B, h, w, 1) is 1 where a cell
+    is to be filled.
     """
     chex.assert_rank([decoder, truth, hole], 4)
     chex.assert_equal_shape([decoder, truth])
@@ -65,9 +63,7 @@ def guidance_loss(decoder: jax.Array, truth: jax.Array, hole: jax.Array) -> jax.
 def make_random_features(images: jax.Array, *, widths: tuple[int, ...] = RANDOM_WIDTHS) -> FeatureFunction:
     """Makes frozen random features: stages of two 3x3 He-normal ReLU convolutions and an average pool.
 
-    Args:
-      images: float (B, H, W, C) in [0, 1]; each stage is scaled to a mean square of 1 on them.
-      widths: channels of each stage.
+    Each stage has so many channels, and is scaled to a mean square of 1 on `images`.
     """
     chex.assert_rank(images, 4)
     key, kernels, width = jax.random.key(RANDOM_SEED), [], images.shape[-1]
@@ -94,14 +90,11 @@ def _apply_random(kernels, scales, images):
 
 
 def read_vgg16(path: str | pathlib.Path) -> FeatureFunction:
-    """Makes the features after the first three pools of VGG16, from a file with PyTorch's names.
+    """Makes the features after the first three pools of VGG16, of three channels or of one, which it repeats.
 
     Args:
-      path: a safetensors file with `features.{i}.weight` (O, I, 3, 3) and `features.{i}.bias` (O,), i = 0 2,
-        5 7, 10 12 14; others are ignored.
-
-    Returns:
-      A feature function; it takes three channels, or one, which it repeats.
+      path: a safetensors file with PyTorch's `features.{i}.weight` (O, I, 3, 3) and `features.{i}.bias` (O,),
+        i = 0 2, 5 7, 10 12 14; others are ignored.
 
     Raises:
       UserError: no such file, no safetensors, a name is missing or a shape is wrong.

@@ -67,7 +67,7 @@ def test_the_image_shape_is_given_configured_or_known():
     assert benchmark.get_image_shape(digits_ifanp.get_config()) == (8, 8, 1)
     unknown = default.get_config()
     unknown.data.name = "my_pictures"
-    assert benchmark.get_image_shape(unknown, image_size=16, channels=3) == (16, 16, 3)
+    assert benchmark.get_image_shape(celeba_ifanp.get_config(), image_size=16, channels=1) == (16, 16, 1)
     with pytest.raises(UserError, match="--image_size"):
         benchmark.get_image_shape(unknown)
 

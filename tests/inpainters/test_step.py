@@ -73,6 +73,15 @@ def test_phases_train_one_side_and_leave_the_bits_of_the_other():
         assert (metrics["adversarial_loss"] > 0) == trains_critics
 
 
+def test_critics_learn_to_refuse_what_the_generator_completes():
+    run, state, update = build("glcic.GLCIC", **PHASES)
+    found = []
+    for _ in range(3):  # of the critics alone
+        state, metrics = update(KEY, state.replace(step=np.int32(4)), draw_batches(run))
+        found.append(float(metrics["adversarial_loss"]))
+    assert found[0] < found[1] < found[2]
+
+
 def test_each_side_learns_from_its_own_images():
     run, start, update = build("glcic.GLCIC", **PHASES)
     start = start.replace(step=np.int32(7))

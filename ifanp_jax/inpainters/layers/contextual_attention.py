@@ -25,11 +25,9 @@ HALO = 3  # rows of a part beside its own and `taps`: neighbours of the patches 
 
 
 def cell_fractions(known: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Known fraction of each cell of a coarser grid, float32 (B, h, w, 1).
+    """Known fraction, float32 (B, *size, 1), of each cell of a grid that divides (H, W).
 
-    Args:
-      known: bool or float (B, H, W, 1), known pixels, or known fractions of finer cells.
-      size: cells (h, w) that divide (H, W).
+    `known`, (B, H, W, 1), are known pixels, or known fractions of finer cells.
     """
     chex.assert_rank(known, 4)
     b, height, width, _ = known.shape
@@ -45,9 +43,7 @@ def cell_fractions(known: jax.Array, size: tuple[int, int]) -> jax.Array:
 def patch_weights(known: jax.Array, validity: str) -> jax.Array:
     """How far the 3x3 patch around each cell may be copied; cells outside the grid do not count.
 
-    Args:
-      known: float32 (B, h, w, 1), known fraction of each cell.
-      validity: "whole": 1 for a patch without hidden pixels, 0 for another; "fraction": its known share.
+    "whole": 1 for a patch without hidden pixels, 0 for another; "fraction": its known share.
     """
     known = known[..., 0]
     if validity == "whole":

@@ -19,14 +19,9 @@ HOLE_FRACTION = 5 / 16  # of the smoothed hole, above which the original takes a
 
 
 def shift(decoder: jax.Array, encoder: jax.Array, hole: jax.Array) -> jax.Array:
-    """S of the equation, (B, h, w, N) in the dtype of `encoder`.
+    """S of the equation, of F and G (B, h, w, N) and the cells (B, h, w, 1) that are to be filled.
 
     The similarities of one image take (h w)^2 floats: 4 MB on a grid of 32x32.
-
-    Args:
-      decoder: F, float (B, h, w, N).
-      encoder: G, float (B, h, w, N).
-      hole: bool (B, h, w, 1), True = the cell is to be filled.
     """
     chex.assert_equal_shape([decoder, encoder])
     chex.assert_type(hole, bool)
@@ -52,10 +47,7 @@ def hole_cells(mask: jax.Array, stride: int, *, rule: str = "any") -> jax.Array:
     - share: log2(stride) times the mean over 4x4 windows with stride 2 and zero padding, above 5/16
       (original).
 
-    Args:
-      mask: bool (B, H, W, 1), True = observed.
-      stride: pixels per cell, a power of two that divides H and W.
-      rule: of HOLE_RULES.
+    `stride` is pixels per cell, a power of two that divides H and W.
     """
     chex.assert_rank(mask, 4)
     chex.assert_type(mask, bool)

@@ -46,9 +46,7 @@ class ContextEncoder(base.Inpainter):
         fields.check_choice(self, "region", REGIONS)
         fields.check_range(self, "bottleneck", 1)
         if len(self.widths) < 2:
-            raise UserError(
-                f"config.model.widths is {tuple(self.widths)}; give at least two, one for each halving."
-            )
+            raise UserError(f"config.model.widths is {self.widths}; give at least two, one for each halving.")
         super().__post_init__()
 
     def setup(self):
@@ -62,8 +60,7 @@ class ContextEncoder(base.Inpainter):
             raw = self.network(base.with_hole(image, mask), train=train)
         else:
             inside = base.to_inside(image, mask).astype(jnp.float32)
-            quarter = image.shape[1] // 4
-            centre = slice(quarter, 3 * quarter)
+            centre = slice(image.shape[1] // 4, 3 * image.shape[1] // 4)
             raw = inside.at[:, centre, centre].set(self.network(inside, train=train))
         return base.Inpainting(prediction=base.from_inside(raw), raw=raw)
 

@@ -52,13 +52,14 @@ class _Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        size, glorot = (self.kernel_size,) * 2, nn.initializers.xavier_uniform()
         conv = nn.Conv(
             self.features,
-            (self.kernel_size, self.kernel_size),
-            strides=self.stride,
+            size,
+            self.stride,
             kernel_dilation=self.dilation,
-            kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            kernel_init=glorot,
         )
         return self.activation(conv(x))
 
@@ -97,9 +98,7 @@ class _TwoStages(base.Inpainter):
         if self.width % 2:
             raise UserError(f"config.model.width is {self.width}; give an even number.")
         if len(self.dilations) != 4 or min(self.dilations) < 1:
-            raise UserError(
-                f"config.model.dilations are {tuple(self.dilations)}; give four numbers of at least 1."
-            )
+            raise UserError(f"config.model.dilations is {self.dilations}; give four numbers of at least 1.")
         super().__post_init__()
 
     def setup(self):
