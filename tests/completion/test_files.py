@@ -23,6 +23,15 @@ def read(path):
     return np.asarray(Image.open(path))
 
 
+def write_pair(tmp_path, image, mask):
+    write(tmp_path / "in.png", image)
+    write(tmp_path / "mask.png", mask * np.uint8(255))
+
+
+def run_pair(model, tmp_path, **options):
+    return run(model, tmp_path, "mask.png", source="in.png", **options)
+
+
 def run(
     model,
     tmp_path,
@@ -59,9 +68,8 @@ def answers_of(stem):
 @pytest.mark.parametrize("size", SIZES)
 def test_file_keeps_observed_pixels_bit_for_bit(colour_model, tmp_path, size):
     image, mask = random_image(11, 14, 3), random_mask(11, 14)
-    write(tmp_path / "in.png", image)
-    write(tmp_path / "mask.png", mask * np.uint8(255))
-    assert run(colour_model, tmp_path, "mask.png", source="in.png", size=size) == []
+    write_pair(tmp_path, image, mask)
+    assert run_pair(colour_model, tmp_path, size=size) == []
     assert written(tmp_path) == answers_of("in")
     for name in ("in_sample_1.png", "in_sample_2.png", "in_mean.png"):
         answer = read(tmp_path / "out" / name)
@@ -87,16 +95,6 @@ def test_an_extended_picture_is_completed_around_itself(colour_model, tmp_path, 
     assert read(tmp_path / "out/in_uncertainty.png")[12:].all()
 
 
-def test_invert_mask(model, tmp_path):
-    image, mask = random_image(8, 8), left_half(8, 8)
-    write(tmp_path / "in.png", image)
-    write(tmp_path / "mask.png", mask * np.uint8(255))
-    run(model, tmp_path, "mask.png", source="in.png", invert_mask=True)
-    answer = read(tmp_path / "out/in_mean.png")
-    np.testing.assert_array_equal(answer[~mask], image[~mask])
-    assert (answer[mask] != image[mask]).any()
-
-
 @pytest.mark.parametrize("invert_mask", [False, True])
 def test_alpha_channel_is_the_mask(colour_model, tmp_path, invert_mask):
     image = random_image(8, 8, 4)
@@ -106,11 +104,8 @@ def test_alpha_channel_is_the_mask(colour_model, tmp_path, invert_mask):
     write(tmp_path / "in/b.png", image[..., :3])
     failures = run(colour_model, tmp_path, invert_mask=invert_mask)
     assert [path for path, _ in failures] == [str(tmp_path / "in/b.png")]
-    assert (
-        "no alpha channel" in failures[0][1]
-        and "no b_mask.png beside it" in failures[0][1]
-        and "--mask" in failures[0][1]
-    )
+    facts = ("no alpha channel", "no b_mask.png beside it", "--mask")
+    assert all(fact in failures[0][1] for fact in facts)
     assert written(tmp_path) == answers_of("a")
     answer = read(tmp_path / "out/a_mean.png")
     np.testing.assert_array_equal(answer[mask], image[mask])
@@ -121,12 +116,12 @@ def test_grey_stays_grey_and_a_grey_model_says_that_colours_are_lost(model, colo
     grey = write(tmp_path / "in.png", random_image(8, 8))
     mask = left_half(8, 8)
     write(tmp_path / "mask.png", mask * np.uint8(255))
-    run(colour_model, tmp_path, "mask.png", source="in.png")
+    run_pair(colour_model, tmp_path)
     answer = read(tmp_path / "out/in_mean.png")
     np.testing.assert_array_equal(answer[mask], read(grey)[mask])
     write(tmp_path / "in.png", random_image(8, 8, 3))
     assert "do not keep" not in caplog.text
-    run(model, tmp_path, "mask.png", source="in.png")
+    run_pair(model, tmp_path)
     assert read(tmp_path / "out/in_mean.png").shape == (8, 8)
     assert "in.png: the answers do not keep colours" in caplog.text
 
@@ -138,7 +133,7 @@ def test_sixteen_bits_exif_and_profile_are_in_the_written_file(colour_model, tmp
     picture = Image.fromarray(image)
     picture.save(tmp_path / "in.png", exif=exif, icc_profile=b"a profile", dpi=(300, 300))
     write(tmp_path / "mask.png", mask * np.uint8(255))
-    run(colour_model, tmp_path, "mask.png", source="in.png")
+    run_pair(colour_model, tmp_path)
     with Image.open(tmp_path / "out/in_mean.png") as answer:
         assert answer.mode == "I;16" and answer.info["icc_profile"] == b"a profile"
         assert answer.getexif()[0x010E] == "a description"
@@ -148,20 +143,23 @@ def test_sixteen_bits_exif_and_profile_are_in_the_written_file(colour_model, tmp
     assert len(set(values[~mask] % 257)) > 1  # the answer has 16 bits, too
 
 
-def test_the_log_states_the_share_what_is_strange_and_what_was_written(model, tmp_path, caplog):
-    write(tmp_path / "in.png", random_image(8, 8))
-    mask = np.zeros((8, 8), np.uint8)
-    mask[0, :5] = 255
-    write(tmp_path / "mask.png", mask)
+def test_a_mask_may_be_inverted_and_the_log_says_what_is_strange_and_what_was_written(
+    model, tmp_path, caplog
+):
+    image, mask = random_image(8, 8), np.arange(64).reshape(8, 8) < 5
+    write_pair(tmp_path, image, mask)
     with caplog.at_level(logging.INFO, "ifanp_jax"):
-        run(model, tmp_path, "mask.png", source="in.png")
+        run_pair(model, tmp_path)
     assert "92.2 % of in.png is to be completed: is the mask inverted? Then give --invert_mask" in caplog.text
     assert f"Wrote {', '.join(answers_of('in')[:2])}, " in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, "ifanp_jax"):
-        run(model, tmp_path, "mask.png", source="in.png", invert_mask=True)
+        run_pair(model, tmp_path, invert_mask=True)
     assert "7.8 % of in.png is to be completed." in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    answer = read(tmp_path / "out/in_mean.png")
+    np.testing.assert_array_equal(answer[~mask], image[~mask])
+    assert (answer[mask] != image[mask]).any()
 
 
 def test_a_mask_beside_the_picture(model, tmp_path):
@@ -177,14 +175,13 @@ def test_a_mask_beside_the_picture(model, tmp_path):
 
 def test_a_classical_method_gives_the_same_files_and_may_stand_beside_a_model(colour_model, tmp_path):
     image, mask = random_image(8, 8, 3), random_mask(8, 8)
-    write(tmp_path / "in.png", image)
-    write(tmp_path / "mask.png", mask * np.uint8(255))
+    write_pair(tmp_path, image, mask)
     nearest = methods.ClassicalMethod("nearest")
-    assert run(nearest, tmp_path, "mask.png", source="in.png") == []
+    assert run_pair(nearest, tmp_path) == []
     assert written(tmp_path) == ["in_completed.png", "in_mean.png", "in_preview.png", "in_sample_1.png"]
     alone = read(tmp_path / "out/in_mean.png")
     np.testing.assert_array_equal(alone[mask], image[mask])
-    run(colour_model, tmp_path, "mask.png", source="in.png", compared={"nearest": nearest})
+    run_pair(colour_model, tmp_path, compared={"nearest": nearest})
     assert written(tmp_path) == sorted([*answers_of("in"), "in_nearest.png"])
     np.testing.assert_array_equal(read(tmp_path / "out/in_nearest.png"), alone)
 
@@ -264,16 +261,22 @@ def test_names_that_clash_keep_their_suffix(model, tmp_path):
 
 
 def test_answers_that_cannot_be_written_are_failures(model, tmp_path):
-    write(tmp_path / "in.png", random_image(8, 8))
-    write(tmp_path / "mask.png", left_half(8, 8) * np.uint8(255))
+    write_pair(tmp_path, random_image(8, 8), left_half(8, 8))
     (tmp_path / "out/in_mean.png").mkdir(parents=True)
-    ((path, reason),) = run(model, tmp_path, "mask.png", source="in.png")
+    ((path, reason),) = run_pair(model, tmp_path)
     assert path == str(tmp_path / "in.png") and "cannot be written" in reason
+    for place in ("out/in_mean.png/file", "in.png"):  # below a file, and a file
+        (tmp_path / "out/in_mean.png/file").touch()
+        with pytest.raises(UserError, match="output"):
+            run_pair(model, tmp_path, output=place)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_what_cannot_be_used_for_any_picture(model, tmp_path):
+    write(tmp_path / "in/a.png", random_image(8, 8))
+    write(tmp_path / "out/a.png", random_image(8, 8))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("hello")
+    for options, message in (
         ({"source": "nothing"}, "There is no input .*nothing"),
         ({"source": "empty"}, "There is no picture to complete below"),
         ({"source": "out"}, "output .* is the input folder itself"),
@@ -283,20 +286,6 @@ def test_answers_that_cannot_be_written_are_failures(model, tmp_path):
         ({"mask": "text.png"}, "is not a picture"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"size": "small"}, "size is 'small'"),
-    ],
-)
-def test_what_cannot_be_used_for_any_picture(model, tmp_path, options, message):
-    write(tmp_path / "in/a.png", random_image(8, 8))
-    write(tmp_path / "out/a.png", random_image(8, 8))
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(UserError, match=message):
-        run(model, tmp_path, **options)
-
-
-@pytest.mark.parametrize("place", ["out", "out/below"])
-def test_output_that_is_a_file(model, tmp_path, place):
-    write(tmp_path / "in/a.png", random_image(8, 8))
-    (tmp_path / "out").write_text("hello")
-    with pytest.raises(UserError, match="output"):
-        run(model, tmp_path, output=place)
+    ):
+        with pytest.raises(UserError, match=message):
+            run(model, tmp_path, **options)

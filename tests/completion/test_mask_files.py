@@ -26,6 +26,13 @@ def test_a_good_mask_raises_no_doubt(tmp_path):
 def test_the_picture_itself_and_grey_are_told(tmp_path):
     (warning,) = mask_files.read(write(tmp_path / "m.png", PICTURE), PICTURE).warnings
     assert "is the picture itself" in warning
+    change = np.where(left_half(8, 8), 1, -1)[..., None]  # as another file format makes it
+    near = np.clip(PICTURE.astype(int) + change, 0, 255).astype(np.uint8)
+    (warning,) = mask_files.read(write(tmp_path / "m.png", near), PICTURE).warnings
+    assert "is the picture itself" in warning
+    far = (PICTURE // 5 + 200).astype(np.uint8)
+    (warning,) = mask_files.read(write(tmp_path / "m.png", far), PICTURE // 5).warnings
+    assert "is grey" in warning
     grey = np.where(left_half(8, 8), np.uint8(255), np.uint8(100))
     mask = mask_files.read(write(tmp_path / "m.png", grey), PICTURE)
     assert "50.0 % of the mask" in mask.warnings[0] and "128 count as white" in mask.warnings[0]
@@ -71,20 +78,16 @@ def test_masks_are_no_pictures_to_complete():
     assert mask_files.list_beside(names) == {"a_mask.png"}
 
 
-@pytest.mark.parametrize(
-    ("missing", "line", "warning"),
-    [
-        (0, "0.0 % of a.png is to be completed.", "the answers are the picture itself"),
-        (1, "0.01 % of a.png is to be completed.", None),
-        (1230, "12.3 % of a.png is to be completed.", None),
-        (9100, "91.0 % of a.png is to be completed.", "is the mask inverted? --invert_mask"),
-        (9999, "99.990 % of a.png is to be completed.", "is the mask inverted? --invert_mask"),
-        (10000, "100.0 % of a.png is to be completed.", "from nothing: is the mask inverted? --invert_mask"),
-    ],
-)
-def test_the_share(missing, line, warning):
-    observed = np.ones(10000, bool)
-    observed[:missing] = False
-    found, warnings = mask_files.describe(observed.reshape(100, 100), "a.png", remedy="--invert_mask")
-    assert found == line
-    assert (warning is None and not warnings) or warning in warnings[0]
+def test_the_share():
+    for missing, share, warning in (
+        (0, "0.0 %", "the answers are the picture itself"),
+        (1, "0.01 %", None),
+        (1230, "12.3 %", None),
+        (9100, "91.0 %", "is the mask inverted? --invert_mask"),
+        (9999, "99.990 %", "is the mask inverted? --invert_mask"),
+        (10000, "100.0 %", "from nothing: is the mask inverted? --invert_mask"),
+    ):
+        observed = np.arange(10000).reshape(100, 100) >= missing
+        found, warnings = mask_files.describe(observed, "a.png", remedy="--invert_mask")
+        assert found == f"{share} of a.png is to be completed."
+        assert (warning is None and not warnings) or warning in warnings[0]

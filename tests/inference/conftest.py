@@ -8,6 +8,8 @@ from ifanp_jax.inference.model import Model
 from ifanp_jax.inference.sizes import Limits
 from tests import helpers, tiny
 
+TILED_FIELDS = {"latent_dim": 0, "widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,), "sigma": 0.2}
+
 
 def make_completion_model(name="image_np.IFANP", *, image_shape=(8, 8, 1), **fields):
     """A `Model` of a tiny model with random variables."""
@@ -33,8 +35,7 @@ def colour_model():
 
 def make_tiled_model():
     """A model for pictures of any size, with tiles of 32 pixels of which the middle 16 count."""
-    fields = {"latent_dim": 0, "widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,), "sigma": 0.2}
-    model = make_completion_model("multiscale_np.MultiscaleNP", image_shape=(32, 32, 3), **fields)
+    model = make_completion_model("multiscale_np.MultiscaleNP", image_shape=(32, 32, 3), **TILED_FIELDS)
     return dataclasses.replace(model, limits=Limits(tile_sides=(32,)))
 
 

@@ -7,13 +7,14 @@ from ifanp_jax.inference.model import Model
 from tests import helpers, tiny
 
 SHAPE = (6, 8, 3)
-NUM_SAMPLES = 3
+NUM_SAMPLES = 2
 FIELDS = {  # what a name alone does not decide
-    "image_np.IFANP_LPA": {"lpa_learned_scale": True},
-    "image_np.IFANP_SENet": {"likelihood": "per_pixel"},
-    "image_np.IFANP_GCA": {"gca_blocks": 2, "gca_heads": 2},
-    "image_np.IFANP": {"likelihood": "learned"},
+    "image_np.IFANP": {"likelihood": "learned", "lpa_learned_scale": True},
+    "multiscale_np.MultiscaleNP": {"widths": (4, 6), "down_blocks": (1, 1), "up_blocks": (1,)},
+    "vae.VAE": {"likelihood": "per_pixel"},
 }
+# One for each kind of network and likelihood; inpainters are exported in tests/inpainters.
+MODELS = ("image_np.IFANP", "multiscale_np.MultiscaleNP", "point_np.ANP", "point_np.CNP", "vae.VAE")
 
 
 def make_trained(name, *, image_shape=SHAPE):

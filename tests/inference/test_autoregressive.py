@@ -11,6 +11,7 @@ from ifanp_jax.models.base import Completion, ImageModel
 
 B, H, W, C = 2, 4, 5, 3
 FACTOR = np.array([[0.05, 0, 0], [0.04, 0.02, 0], [0.04, 0.01, 0.02]], np.float32)
+KEY = jax.random.key(3)
 
 
 class ContextMean(ImageModel):
@@ -40,6 +41,11 @@ def data():
     return image, jax.random.bernoulli(jax.random.key(1), 0.3, (B, H, W, 1))
 
 
+def complete(image, mask, *, num_samples=2, rounds=4, temperature=1.0, **fields):
+    options = {"num_samples": num_samples, "rounds": rounds, "temperature": temperature}
+    return autoregressive.complete_by_rounds(KEY, ContextMean(**fields), {}, image, mask, **options)
+
+
 def density(error, kind):
     full = FACTOR.astype(np.float64) @ FACTOR.T
     full = full if kind == "cholesky" else np.diag(np.diag(full))
@@ -48,19 +54,16 @@ def density(error, kind):
 
 def test_ranks_number_the_unobserved_pixels_in_one_order(data):
     _, mask = data
-    rank = np.asarray(autoregressive.rank_unobserved(jax.random.key(0), mask))
-    for image in range(B):
-        hidden = ~np.asarray(mask[image])
-        np.testing.assert_array_equal(np.sort(rank[image][hidden]), np.arange(hidden.sum()))
-        assert np.all(rank[image][~hidden] == -1)
-    both = np.asarray(~mask).all(axis=0)
-    order = [np.argsort(rank[image][both]) for image in range(B)]
-    np.testing.assert_array_equal(*order)
+    rank, hidden = np.asarray(autoregressive.rank_unobserved(KEY, mask)), ~np.asarray(mask)
+    for ranks, missing in zip(rank, hidden, strict=True):
+        np.testing.assert_array_equal(np.sort(ranks[missing]), np.arange(missing.sum()))
+        assert np.all(ranks[~missing] == -1)
+    np.testing.assert_array_equal(*(np.argsort(ranks[hidden.all(axis=0)]) for ranks in rank))
 
 
-def expect_density(image, mask, targets, key, num_rounds, kind):
+def expect_density(image, mask, targets, num_rounds, kind):
     """The joint density of the targets, pixel by pixel in the order of the key; (B,)."""
-    rank = np.asarray(autoregressive.rank_unobserved(jax.random.split(key)[0], ~targets))[..., 0]
+    rank = np.asarray(autoregressive.rank_unobserved(jax.random.split(KEY)[0], ~targets))[..., 0]
     expected = np.zeros(B)
     for b in range(B):
         values, known = np.asarray(image[b], np.float64), np.asarray(mask[b, :, :, 0])
@@ -74,111 +77,68 @@ def expect_density(image, mask, targets, key, num_rounds, kind):
     return expected
 
 
-@pytest.mark.parametrize("num_rounds", [1, 2, 5, 40])  # 40: more rounds than unobserved pixels
 @pytest.mark.parametrize("kind", ["cholesky", "scale"])
-def test_joint_density_is_the_product_over_the_order(data, num_rounds, kind):
+def test_joint_density_is_the_product_over_the_order(data, kind):
     image, mask = data
-    key = jax.random.key(3)
-    (actual,) = autoregressive.log_probs_by_rounds(
-        key, ContextMean(kind=kind), {}, image, mask, rounds=num_rounds
-    )
-    expected = expect_density(image, mask, ~mask, key, num_rounds, kind)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    for rounds in (1, 2, 5, 40):  # 40: more rounds than unobserved pixels
+        found = autoregressive.log_probs_by_rounds(
+            KEY, ContextMean(kind=kind), {}, image, mask, rounds=rounds
+        )
+        expected = expect_density(image, mask, ~mask, rounds, kind)
+        np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 
 def test_some_targets_leave_the_other_pixels_unobserved_and_a_floor_widens(data):
     image, mask = data
-    key = jax.random.key(3)
     targets = ~mask & (jnp.arange(W)[None, None, :, None] < 3)
-    low, high = autoregressive.log_probs_by_rounds(
-        key, ContextMean(kind="scale"), {}, image, mask, rounds=3, targets=targets, floors=(0.0, 0.5)
-    )
-    expected = expect_density(image, mask, targets, key, 3, "scale")
-    np.testing.assert_allclose(low, expected, rtol=1e-4)
+    options = {"rounds": 3, "targets": targets, "floors": (0.0, 0.5)}
+    low, high = autoregressive.log_probs_by_rounds(KEY, ContextMean(kind="scale"), {}, image, mask, **options)
+    np.testing.assert_allclose(low, expect_density(image, mask, targets, 3, "scale"), rtol=1e-4)
     count = np.asarray(targets).sum(axis=(1, 2, 3)) * C
     cap = -0.5 * np.log(2 * np.pi * 0.5**2) * count  # errors of 0.2 and less, a deviation of 0.5
     np.testing.assert_array_less(high, cap)
     np.testing.assert_allclose(high, cap, atol=0.1 * count.max())
 
 
-def test_without_noise_every_round_takes_the_mean(data):
+def test_noise_has_the_temperature_and_the_last_round_none(data):
     image, mask = data
-    out = autoregressive.complete_by_rounds(
-        jax.random.key(3), ContextMean(), {}, image, mask, num_samples=2, rounds=4, temperature=0.0
-    )
-    chex.assert_shape(out, (2, B, H, W, C))
+    cold = complete(image, mask, temperature=0.0)
+    chex.assert_shape(cold, (2, B, H, W, C))
     mean = jnp.sum(image * mask, axis=(1, 2), keepdims=True) / jnp.sum(mask, axis=(1, 2), keepdims=True)
-    expected = jnp.where(mask, image, mean)
-    np.testing.assert_allclose(out, jnp.broadcast_to(expected, out.shape), atol=1e-6)
-
-
-def test_the_models_own_temperature_multiplies_the_callers(data):
-    image, mask = data
-    draw = lambda own, asked: autoregressive.complete_by_rounds(  # noqa: E731
-        jax.random.key(3),
-        ContextMean(temperature=own),
-        {},
-        image,
-        mask,
-        num_samples=2,
-        rounds=4,
-        temperature=asked,
+    expected = jnp.broadcast_to(jnp.where(mask, image, mean), cold.shape)
+    np.testing.assert_allclose(cold, expected, atol=1e-6)
+    one = complete(image, mask, rounds=1)
+    np.testing.assert_array_equal(one, complete(image, mask, rounds=1, temperature=0.0))
+    np.testing.assert_allclose(one, expected, atol=1e-6)
+    # The model's own temperature multiplies the caller's.
+    own = complete(image, mask, temperature=1.5, kind="scale")
+    halved = ContextMean(kind="scale", temperature=0.5)
+    halved = autoregressive.complete_by_rounds(
+        KEY, halved, {}, image, mask, num_samples=2, rounds=4, temperature=3.0
     )
-    np.testing.assert_allclose(draw(0.5, 1.5), draw(1.0, 0.75), atol=1e-6)
-    assert np.abs(draw(0.5, 1.0) - draw(1.0, 1.0)).max() > 0.01
+    np.testing.assert_allclose(own, halved, atol=1e-6)
+    assert np.abs(own - complete(image, mask, kind="scale")).max() > 0.01
 
 
-def test_one_round_is_the_direct_prediction(data):
-    image, mask = data
-    one, none = (
-        autoregressive.complete_by_rounds(
-            jax.random.key(3),
-            ContextMean(),
-            {},
-            image,
-            mask,
-            num_samples=1,
-            rounds=1,
-            temperature=t,
-        )
-        for t in (1.0, 0.0)
-    )
-    np.testing.assert_array_equal(one, none)
-
-
-def test_samples_have_the_covariance_of_the_model():
-    image = jnp.full((1, 32, 32, C), 0.5)
-    mask = jnp.zeros((1, 32, 32, 1), bool).at[0, 0, 0].set(True)
-    out = autoregressive.complete_by_rounds(
-        jax.random.key(3), ContextMean(), {}, image, mask, num_samples=8, rounds=2
-    )
-    drawn = np.asarray(out[:, 0]).reshape(8, -1, C)
-    # Of two rounds the first draws the share 0.5^1.5 around the one observed pixel, the last takes one mean.
-    first = np.concatenate([x[x[:, 0] != np.median(x[:, 0])] for x in drawn])
-    assert len(first) == 8 * (round(1023 * 0.5**1.5) + 1)  # and the observed pixel
-    covariance = np.cov(first.T)
-    np.testing.assert_allclose(covariance, FACTOR @ FACTOR.T, atol=2e-4)
-    assert np.std(out, axis=0).max() > 0.01
-
-
-def test_each_round_draws_noise_of_its_own():
+def test_samples_have_the_covariance_of_the_model_and_each_round_draws_noise_of_its_own():
     image, mask = jnp.full((1, 32, 32, C), 0.5), jnp.zeros((1, 32, 32, 1), bool).at[0, 0, 0].set(True)
-    key = jax.random.key(3)
-    out = autoregressive.complete_by_rounds(
-        key, ContextMean(kind="scale"), {}, image, mask, num_samples=1, rounds=3
+    drawn = np.asarray(complete(image, mask, num_samples=8, rounds=3)[:, 0]) - 0.5
+    order_key, round_key = jax.random.split(KEY)
+    rank = np.stack(
+        [autoregressive.rank_unobserved(k, mask)[0, ..., 0] for k in jax.random.split(order_key, 8)]
     )
-    rank = autoregressive.rank_unobserved(jax.random.split(jax.random.split(key)[0], 1)[0], mask)[0, ..., 0]
-    ends = [round(1023 * autoregressive.share_known(r, 3)) for r in range(2)]
-    first = (rank >= 0) & (rank < ends[0])
-    second = (rank >= ends[0]) & (rank < ends[1])
+    ends = [round(1023 * (r / 3) ** 1.5) for r in range(4)]
+    first, second, last = (
+        (rank >= low) & (rank < high) for low, high in zip(ends[:-1], ends[1:], strict=True)
+    )
+    np.testing.assert_allclose(np.cov(drawn[first].T), FACTOR @ FACTOR.T, atol=3e-4)
+    assert np.ptp(drawn[0][last[0]], axis=0).max() == 0  # one mean
     # Each round draws its own noise, not that of the other.
-    noise_keys = [jax.random.split(jax.random.fold_in(jax.random.split(key)[1], r))[0] for r in range(2)]
-    noise = [np.asarray(jax.random.normal(k, (1, 1, 32, 32, C)))[0, 0] for k in noise_keys]
-    drawn = np.asarray(out[0, 0]) - 0.5
-    for pixels, own, other in ((first, noise[0], noise[1]), (second, noise[1], noise[0])):
-        values = drawn[pixels].ravel()
-        assert np.corrcoef(values, own[pixels].ravel())[0, 1] > 0.9
-        assert abs(np.corrcoef(values, other[pixels].ravel())[0, 1]) < 0.3
+    keys = [jax.random.split(jax.random.fold_in(round_key, r))[0] for r in range(2)]
+    noise = [np.asarray(jax.random.normal(k, (1, 8, 32, 32, C)))[0] @ FACTOR.T for k in keys]
+    for pixels, own, other in ((first, *noise), (second, *noise[::-1])):
+        assert np.corrcoef(drawn[pixels].ravel(), own[pixels].ravel())[0, 1] > 0.9
+        assert abs(np.corrcoef(drawn[pixels].ravel(), other[pixels].ravel())[0, 1]) < 0.1
 
 
 def test_of_a_t_the_noise_is_that_of_its_core():
@@ -187,8 +147,7 @@ def test_of_a_t_the_noise_is_that_of_its_core():
     np.testing.assert_allclose(color(scale=scale), 0.1)
     # The Normal with the quartiles of a t of 4 degrees of freedom and unit variance.
     core = stats.t.ppf(0.75, 4) * np.sqrt(2 / 4) / stats.norm.ppf(0.75)
-    found = color(scale=scale, distribution="student_t")
-    np.testing.assert_allclose(found, 0.1 * core, rtol=1e-3)
+    np.testing.assert_allclose(color(scale=scale, distribution="student_t"), 0.1 * core, rtol=1e-3)
     factor = np.broadcast_to(FACTOR, (2, 3, 3))
     found = color(scale=scale, cholesky=factor, distribution="student_t")
     np.testing.assert_allclose(found, np.tile(core * FACTOR.sum(axis=1), (2, 1)), rtol=1e-3)
@@ -196,25 +155,15 @@ def test_of_a_t_the_noise_is_that_of_its_core():
 
 def test_an_answer_depends_on_its_image_alone(data):
     image, mask = data
-    complete = lambda x, m: autoregressive.complete_by_rounds(  # noqa: E731
-        jax.random.key(3), ContextMean(), {}, x, m, num_samples=3, rounds=4
-    )
     together, alone = complete(image, mask), complete(image[1:], mask[1:])
     np.testing.assert_allclose(together[:, 1:], alone, atol=1e-6)
-    np.testing.assert_array_equal(
-        jnp.where(mask, together, 0), jnp.broadcast_to(jnp.where(mask, image, 0), together.shape)
-    )
-    poisoned = jnp.where(mask, image, jnp.nan)
-    np.testing.assert_array_equal(complete(poisoned, mask), together)
+    kept = jnp.broadcast_to(jnp.where(mask, image, 0), together.shape)
+    np.testing.assert_array_equal(jnp.where(mask, together, 0), kept)
+    np.testing.assert_array_equal(complete(jnp.where(mask, image, jnp.nan), mask), together)
 
 
 def test_a_model_without_a_scale_and_no_rounds_are_refused(data):
-    image, mask = data
     with pytest.raises(UserError, match="scale"):
-        autoregressive.log_probs_by_rounds(
-            jax.random.key(0), ContextMean(kind="none"), {}, image, mask, rounds=2
-        )
+        autoregressive.log_probs_by_rounds(KEY, ContextMean(kind="none"), {}, *data, rounds=2)
     with pytest.raises(UserError, match="at least 1"):
-        autoregressive.complete_by_rounds(
-            jax.random.key(0), ContextMean(), {}, image, mask, num_samples=1, rounds=0
-        )
+        complete(*data, rounds=0)

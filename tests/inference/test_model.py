@@ -48,37 +48,32 @@ def assert_same(first, second, **tolerance):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), **tolerance)
 
 
-@pytest.mark.parametrize(
-    ("image_shape", "mask_shape", "batch"),
-    [
+@pytest.mark.parametrize("size", SIZES)
+def test_forms(model, size):
+    for image_shape, mask_shape, batch in (
         ((8, 8), (8, 8), ()),
         ((8, 8, 1), (8, 8, 1), ()),
         ((2, 8, 8, 1), (2, 8, 8, 1), (2,)),
         ((2, 8, 8, 1), (2, 8, 8), (2,)),
         ((2, 8, 8, 1), (8, 8), (2,)),
         ((1, 8, 8, 1), (8, 8, 1), (1,)),
-    ],
-)
-@pytest.mark.parametrize("size", SIZES)
-def test_forms(model, image_shape, mask_shape, batch, size):
-    image, mask = random_image(*image_shape), random_mask(*mask_shape)
-    result = model.complete(image, mask, num_samples=2, size=size)
-    assert result.samples.shape == result.raw_samples.shape == (2, *batch, 8, 8, 1)
-    assert result.mean.shape == result.uncertainty.shape == (*batch, 8, 8, 1)
-    observed = np.broadcast_to(mask if mask.shape[-1] == 1 else mask[..., None], result.mean.shape)
-    truth = (image.reshape(result.mean.shape) / np.float32(255))[observed]
-    for name in NAMES:
-        values = getattr(result, name)
-        assert type(values) is np.ndarray and values.dtype == np.float32
-        assert values.min() >= 0 and np.isfinite(values).all()
-    for kept in (*result.samples, result.mean):
-        assert kept.max() <= 1
-        np.testing.assert_array_equal(kept[observed], truth)
-    assert (result.uncertainty[observed] == 0).all() and (result.uncertainty[~observed] > 0).all()
-    np.testing.assert_array_equal(
-        np.broadcast_to(~observed, result.samples.shape) * (result.samples - result.raw_samples), 0
-    )
-    assert (result.raw_samples[:, observed] != truth).any()
+    ):
+        image, mask = random_image(*image_shape), random_mask(*mask_shape)
+        result = model.complete(image, mask, num_samples=2, size=size)
+        assert result.samples.shape == result.raw_samples.shape == (2, *batch, 8, 8, 1)
+        assert result.mean.shape == result.uncertainty.shape == (*batch, 8, 8, 1)
+        observed = np.broadcast_to(mask if mask.shape[-1] == 1 else mask[..., None], result.mean.shape)
+        truth = (image.reshape(result.mean.shape) / np.float32(255))[observed]
+        for name in NAMES:
+            values = getattr(result, name)
+            assert type(values) is np.ndarray and values.dtype == np.float32
+            assert values.min() >= 0 and np.isfinite(values).all()
+        for kept in (*result.samples, result.mean):
+            assert kept.max() <= 1
+            np.testing.assert_array_equal(kept[observed], truth)
+        assert (result.uncertainty[observed] == 0).all() and (result.uncertainty[~observed] > 0).all()
+        assert (result.samples == result.raw_samples)[:, ~observed].all()
+        assert (result.raw_samples[:, observed] != truth).any()
 
 
 def test_uncertainty_is_the_total_deviation(model):
@@ -90,36 +85,36 @@ def test_uncertainty_is_the_total_deviation(model):
     np.testing.assert_allclose(result.uncertainty, np.where(mask, 0, expected), rtol=1e-3)
 
 
+def test_without_a_scale_the_uncertainty_is_the_spread_of_the_samples():
+    model, image, mask = make_echo("image", (8, 8, 3)), random_image(8, 8, 3), random_mask(8, 8)
+    for size in SIZES:
+        result = model.complete(image, mask, num_samples=3, size=size)
+        assert result.samples.shape == (3, 8, 8, 3) and (result.uncertainty == 0).all()
+        np.testing.assert_array_equal(result.raw_samples[0], result.raw_samples[2])
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_without_a_scale_the_uncertainty_is_the_spread_of_the_samples(size):
-    image, mask = random_image(8, 8, 3), random_mask(8, 8)
-    result = make_echo("image", (8, 8, 3)).complete(image, mask, num_samples=3, size=size)
-    assert result.samples.shape == (3, 8, 8, 3) and (result.uncertainty == 0).all()
-    np.testing.assert_array_equal(result.raw_samples[0], result.raw_samples[2])
+def test_other_sizes_and_unobserved_values_are_never_read(colour_model, size):
+    for shape in ((11, 14), (1, 6)):
+        image, mask = random_image(*shape, 3), left_half(*shape)
+        expected = colour_model.complete(image, mask, num_samples=2, size=size)
+        assert expected.samples.shape == (2, *shape, 3)
+        truth = np.stack([image[mask] / np.float32(255)] * 2)
+        np.testing.assert_array_equal(expected.samples[:, mask], truth)
+        assert all(np.isfinite(getattr(expected, name)).all() for name in NAMES)
+        for value in (np.nan, np.inf, -7.0):
+            hidden = np.where(mask[..., None], image / np.float32(255), np.float32(value))
+            assert_same(colour_model.complete(hidden, mask, num_samples=2, size=size), expected, rtol=0)
 
 
-def test_uint8_equals_float(model):
+def test_uint8_equals_float_and_the_trained_size_of_a_trained_image_is_its_own(model):
     image, mask = random_image(8, 8), random_mask(8, 8)
     expected = model.complete(image, mask, num_samples=2)
     for dtype in (np.float32, np.float64):
         scaled = (image / 255).astype(dtype)
         assert_same(model.complete(scaled, mask, num_samples=2), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("shape", [(11, 14), (1, 6)])
-def test_other_sizes(colour_model, shape, size):
-    image, mask = random_image(*shape, 3), left_half(*shape)
-    result = colour_model.complete(image, mask, num_samples=2, size=size)
-    assert result.samples.shape == (2, *shape, 3)
-    np.testing.assert_array_equal(result.samples[:, mask], np.stack([image[mask] / np.float32(255)] * 2))
-    assert all(np.isfinite(getattr(result, name)).all() for name in NAMES)
-
-
-def test_trained_size_of_a_trained_image_is_its_own(model):
-    image, mask = random_image(8, 8), random_mask(8, 8)
-    own = model.complete(image, mask, num_samples=2)
-    assert_same(model.complete(image, mask, num_samples=2, size="trained"), own, rtol=1e-6, atol=1e-6)
+    trained = model.complete(image, mask, num_samples=2, size="trained")
+    assert_same(trained, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_trained_size_sees_the_mean_of_the_observed_pixels(model):
@@ -158,44 +153,24 @@ def test_trained_size_warns_where_no_coarse_pixel_is_observed(model, caplog):
     assert "nothing of the image is used" in caplog.text
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_unobserved_values_are_never_read(colour_model, size):
-    image, mask = random_image(11, 14, 3) / np.float32(255), left_half(11, 14)
-    expected = colour_model.complete(image, mask, num_samples=2, size=size)
-    for value in (np.nan, np.inf, -7.0):
-        hidden = np.where(mask[..., None], image, np.float32(value))
-        assert_same(colour_model.complete(hidden, mask, num_samples=2, size=size), expected, rtol=0)
-
-
-def test_empty_and_full_masks(model):
+def test_masks_at_the_ends_and_seeds(model):
     image = random_image(8, 8)
     empty = model.complete(image, np.zeros((8, 8), bool), num_samples=2)
     assert all(np.isfinite(getattr(empty, name)).all() for name in NAMES)
     full = model.complete(image, np.ones((8, 8), bool), num_samples=2)
     np.testing.assert_array_equal(full.mean[..., 0], image / np.float32(255))
-
-
-def test_seed(model):
-    image, mask = random_image(8, 8), left_half(8, 8)
-    first = model.complete(image, mask, num_samples=2, seed=3)
-    assert_same(model.complete(image, mask, num_samples=2, seed=3), first, rtol=0)
-    other = model.complete(image, mask, num_samples=2, seed=4)
+    first, again, other = (model.complete(image, left_half(8, 8), num_samples=2, seed=x) for x in (3, 3, 4))
+    assert_same(again, first, rtol=0)
     assert (first.raw_samples != other.raw_samples).any()
     assert (first.raw_samples[0] != first.raw_samples[1]).any()
 
 
-def test_neighbours_do_not_matter(model):
-    images, masks = random_image(5, 8, 8, 1), random_mask(5, 8, 8, 1)
-    batch = model.complete(images, masks, num_samples=2)
-    for index in range(5):
-        alone = model.complete(images[index], masks[index], num_samples=2)
-        np.testing.assert_allclose(alone.samples, batch.samples[:, index], atol=1e-5)
-        np.testing.assert_allclose(alone.uncertainty, batch.uncertainty[index], atol=1e-5)
-
-
-def test_calls_of_bounded_size(model):
-    images, masks = random_image(5, 8, 8, 1), random_mask(5, 8, 8, 1)
+def test_neighbours_and_the_size_of_calls_do_not_matter(model):
+    images, masks = random_image(3, 8, 8, 1), random_mask(3, 8, 8, 1)
     whole = model.complete(images, masks, num_samples=2)
+    alone = model.complete(images[1], masks[1], num_samples=2)
+    np.testing.assert_allclose(alone.samples, whole.samples[:, 1], atol=1e-5)
+    np.testing.assert_allclose(alone.uncertainty, whole.uncertainty[1], atol=1e-5)
 
     def complete(**limits):
         return dataclasses.replace(model, limits=Limits(**limits)).complete(images, masks, num_samples=2)
@@ -203,7 +178,7 @@ def test_calls_of_bounded_size(model):
     assert_same(complete(positions_at_once=2 * 2 * 64), whole, rtol=1e-4, atol=1e-5)
     assert_same(complete(num_bytes=1), whole, rtol=1e-4, atol=1e-5)
     by_sample = complete(positions_at_once=64)
-    assert by_sample.samples.shape == (2, 5, 8, 8, 1)
+    assert by_sample.samples.shape == (2, 3, 8, 8, 1)
     assert len({sample.tobytes() for sample in by_sample.raw_samples}) == 2
 
 
@@ -218,9 +193,8 @@ def test_a_second_call_compiles_nothing():
 IMAGE, MASK = np.zeros((8, 8), np.uint8), np.ones((8, 8), bool)
 
 
-@pytest.mark.parametrize(
-    ("image", "mask", "options", "message"),
-    [
+def test_bad_arguments(model):
+    cases = [
         (np.zeros((8, 8, 3), np.uint8), MASK, {}, r"has shape \(8, 8, 3\) but this model takes \(H, W, 1\)"),
         (np.zeros((2, 1, 8, 8, 1), np.uint8), MASK, {}, "has shape"),
         (np.zeros((0, 8, 1), np.uint8), np.ones((0, 8), bool), {}, "at least one pixel"),
@@ -237,9 +211,14 @@ IMAGE, MASK = np.zeros((8, 8), np.uint8), np.ones((8, 8), bool)
         (IMAGE, MASK, {"num_samples": 2.0}, "num_samples is 2.0 but must be"),
         (IMAGE, MASK, {"seed": -1}, "seed is -1 but must be"),
         (IMAGE, MASK, {"size": "huge"}, "size is 'huge' but must be"),
-    ],
-)
-def test_bad_arguments(model, image, mask, options, message):
-    with pytest.raises(UserError, match=message) as caught:
-        model.complete(image, mask, **options)
-    assert str(caught.value).count("\n") == 0
+        (IMAGE, MASK, {"rounds": 0}, "rounds is 0 but must be a whole number of at least 1"),
+        (IMAGE, MASK, {"rounds": 2.0}, "rounds is 2.0 but must be"),
+        (IMAGE, MASK, {"temperature": -0.1}, "temperature is -0.1 but must be a number of at least 0"),
+        (IMAGE, MASK, {"temperature": float("nan")}, "temperature is nan but"),
+        (IMAGE, MASK, {"temperature": "hot"}, "temperature is 'hot' but"),
+        (IMAGE, MASK, {"uncertainty": "both"}, 'uncertainty is \'both\' but must be "heads" or "samples"'),
+    ]
+    for image, mask, options, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            model.complete(image, mask, **options)
+        assert str(caught.value).count("\n") == 0

@@ -108,6 +108,10 @@ def test_samples_by_rounds(tiled_model):
     assert np.abs(cold.samples - cold.mean).max() < np.abs(first.samples - first.mean).max()
     own = dataclasses.replace(tiled_model, module=tiled_model.module.clone(temperature=0.0))
     np.testing.assert_array_equal(own.complete(image, mask, num_samples=2, rounds=3).samples, cold.samples)
+    for observed in (True, False):
+        result = tiled_model.complete(image, np.full(SIZE, observed), num_samples=2, rounds=2)
+        assert np.isfinite(result.samples).all() and np.isfinite(result.uncertainty).all()
+        assert (result.mean == image / np.float32(255)).all() == observed
 
 
 def test_a_deep_hole_is_completed_coarse_to_fine(tiled_model, caplog):
@@ -153,12 +157,3 @@ def test_the_log_says_what_was_chosen(tiled_model, caplog):
     with caplog.at_level(logging.INFO, "ifanp_jax"):
         cut(tiled_model, 64).complete(image, mask, num_samples=2, rounds=3)
     assert "Each answer is drawn in 3 rounds, 7 tiles in all." in caplog.text
-
-
-@pytest.mark.parametrize("observed", [True, False])
-def test_everything_and_nothing_observed(tiled_model, observed):
-    image = random_image(*SIZE, 3)
-    result = tiled_model.complete(image, np.full(SIZE, observed), num_samples=2, rounds=2)
-    assert np.isfinite(result.samples).all() and np.isfinite(result.uncertainty).all()
-    if observed:
-        np.testing.assert_array_equal(result.mean, image / np.float32(255))

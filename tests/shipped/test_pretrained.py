@@ -82,9 +82,9 @@ def test_the_card_has_its_sections_and_its_numbers(folder):
     assert (folder / "tiny.md").read_text().splitlines() == lines
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_what_cannot_be_packed(model, evaluation, folder, tmp_path):
+    shutil.copy(folder / "tiny.md", tmp_path)
+    for change, message in (
         ({"name": "Tiny 1"}, "give small letters"),
         ({"licence": ""}, "--licence is missing"),
         ({"licence": "MIT"}, "does not name the licence 'MIT'"),
@@ -92,12 +92,9 @@ def test_the_card_has_its_sections_and_its_numbers(folder):
         ({"name": "other"}, "other.md cannot be read"),
         ({"recipe": "digits_multiscale"}, "lacks fields of the run"),
         ({"recipe": "none"}, "is no file and no shipped configuration"),
-    ],
-)
-def test_what_cannot_be_packed(model, evaluation, folder, tmp_path, change, message):
-    shutil.copy(folder / "tiny.md", tmp_path)
-    with pytest.raises(UserError, match=message):
-        packing.pack(model, evaluation, IMAGE[None], tmp_path, dataclasses.replace(REQUEST, **change))
+    ):
+        with pytest.raises(UserError, match=message):
+            packing.pack(model, evaluation, IMAGE[None], tmp_path, dataclasses.replace(REQUEST, **change))
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -111,29 +108,21 @@ def test_float16_is_refused_where_it_changes_the_numbers(model, monkeypatch):
         rounding.choose(model, images, dtype="float16")
 
 
-@pytest.mark.parametrize("place", ["tensor", "header", "end"])
-def test_a_damaged_file_is_one_sentence(folder, tmp_path, place):
-    content = bytearray((folder / "tiny.safetensors").read_bytes())
-    if place == "tensor":
-        content[-10] ^= 1
-    elif place == "header":
-        content = content.replace(b'"licence":"CC0"', b'"licence":"CC1"')
-    else:
-        del content[-1]
+def test_damaged_files_and_unknown_names(folder, tmp_path, monkeypatch):
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read" if place == "end" else "is damaged: its SHA-256"):
+    content = (folder / "tiny.safetensors").read_bytes()
+    path.write_bytes(content.replace(b'"licence":"CC0"', b'"licence":"CC1"'))
+    with pytest.raises(UserError, match="is damaged: its SHA-256"):
         ifanp_jax.from_pretrained(str(path))
-
-
-def test_other_files_and_unknown_names(tmp_path):
-    path = tmp_path / "other.safetensors"
-    safetensors.numpy.save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(UserError, match="has format None but this version"):
-        ifanp_jax.from_pretrained(path)
     with pytest.raises(UserError, match=r"There is no model 'none'; .* ifanp_jax\.load") as caught:
         ifanp_jax.from_pretrained("none")
     assert all(name in str(caught.value) for name in ifanp_jax.list_pretrained())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^photos is no folder .*from_pretrained\('photos'\)"):
+        ifanp_jax.load("photos")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="holds no run"):
+        ifanp_jax.load("photos")
 
 
 def test_the_licence_is_said_once(folder, tmp_path, caplog):
@@ -141,11 +130,8 @@ def test_the_licence_is_said_once(folder, tmp_path, caplog):
     for _ in range(2):
         ifanp_jax.from_pretrained(path)
     (said,) = [record for record in caplog.records if "Licence of tiny" in record.message]
-    assert (
-        said.levelname == "WARNING"
-        and said.message.startswith("For tests alone. ")
-        and "tiny.md" in said.message
-    )
+    assert said.levelname == "WARNING" and "tiny.md" in said.message
+    assert said.message.startswith("For tests alone. ")
 
 
 FEW = (
@@ -190,26 +176,37 @@ def test_the_command_line_packs_a_training_with_its_own_evaluation(tmp_path):
         packing.load(workdir)
 
 
-if not shipped.list_names():
-
-    def test_shipped_models():
-        pytest.skip("no weights are shipped yet")
+ANSWERS = {  # three missing values of the mean, the mean of the others, and that of the uncertainty
+    "photos": (0.525967, 0.718926, 0.669612, 0.486463, 0.007583),
+    "mnist28": (0.506753, 0.644532, 0.474412, 0.587748, 0.208762),
+    "celeba32_faces": (0.542086, 0.742548, 0.552189, 0.491283, 0.027527),
+}
 
 
 @pytest.mark.parametrize("name", shipped.list_names())
-def test_a_shipped_model_loads_names_its_licence_and_completes(name):
+def test_a_shipped_model_names_its_licence_and_what_it_answers_stays_as_it_is(name):
     model = ifanp_jax.from_pretrained(name)
     record = model.about
     assert record["name"] == name and record["licence"]
     text = card.read(shipped.FOLDER / f"{name}.md", licence=record["licence"])
     assert record["sha256"] in text and "## Results" in text
     assert not any(record["config"].count(place) for place in ("/root", "/work", "/home", "/tmp"))
-    h, w, c = model.image_shape
-    image = np.random.default_rng(0).random((h, w, c), np.float32)
-    mask = helpers.random_mask(h, w)
-    mean = model.complete(image, mask, num_samples=1, rounds=1).mean
-    np.testing.assert_array_equal(mean[mask], image[mask])
-    assert mean.min() >= 0 and mean.max() <= 1
+    (h, w), c = (min(side, 40) for side in model.image_shape[:2]), model.image_shape[-1]
+    y, x = np.mgrid[:h, :w] / 8
+    waves = [0.5 + 0.3 * np.sin(y + (channel + 1) * x / 2) for channel in range(c)]
+    image, mask = np.stack(waves, axis=-1), (np.arange(h * w) * 7919 % 101 < 40).reshape(h, w)
+    result = model.complete(image.astype(np.float32), mask, num_samples=2, rounds=1)
+    np.testing.assert_array_equal(result.mean[mask], image[mask].astype(np.float32))
+    missing = np.argwhere(~mask)[[0, 100, 300]]
+    found = [result.mean[row, column, 0] for row, column in missing]
+    found += [result.mean[~mask].mean(), result.uncertainty[~mask].mean()]
+    np.testing.assert_allclose(found, ANSWERS[name], atol=1e-5)
+    # It fits the configuration that its card names.
+    config = presets.load(re.search(r"--config=(\w+)", record["command"])[1])
+    config.train.init_from = name
+    new = runs.make(config, model.image_shape)
+    taken = init_from.take_variables(jax.random.key(0), new, init_from.read_source(name))
+    assert {leaf.dtype for leaf in jax.tree.leaves(taken)} == {np.dtype("float32")}
 
 
 def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(model, folder, tmp_path):
@@ -227,44 +224,3 @@ def test_a_training_starts_from_a_shipped_model_a_training_or_an_export(model, f
         init_from.read_source("nothing")
     with pytest.raises(UserError, match=r"holds no run"):
         init_from.read_source(str(tmp_path))
-
-
-def test_load_says_how_a_shipped_model_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        UserError, match=r"^photos is no folder but a shipped model; .*from_pretrained\('photos'\)"
-    ):
-        ifanp_jax.load("photos")
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="holds no run"):
-        ifanp_jax.load("photos")
-
-
-@pytest.mark.parametrize("name", shipped.list_names())
-def test_a_shipped_model_fits_the_configuration_that_its_card_names(name):
-    stored = init_from.read_source(name)
-    config = presets.load(re.search(r"--config=(\w+)", stored.about["command"])[1])
-    config.train.init_from = name
-    found = init_from.take_variables(jax.random.key(0), runs.make(config, stored.image_shape), stored)
-    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
-
-
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("photos", (0.525967, 0.718926, 0.669612, 0.486463, 0.007583)),
-        ("mnist28", (0.506753, 0.644532, 0.474412, 0.587748, 0.208762)),
-        ("celeba32_faces", (0.542086, 0.742548, 0.552189, 0.491283, 0.027527)),
-    ],
-)
-def test_what_a_shipped_model_answers_stays_as_it_is(name, values):
-    model = ifanp_jax.from_pretrained(name)
-    (h, w), c = (min(side, 40) for side in model.image_shape[:2]), model.image_shape[-1]
-    y, x = np.mgrid[:h, :w] / 8
-    waves = [0.5 + 0.3 * np.sin(y + (channel + 1) * x / 2) for channel in range(c)]
-    mask = (np.arange(h * w) * 7919 % 101 < 40).reshape(h, w)
-    result = model.complete(np.stack(waves, axis=-1).astype(np.float32), mask, num_samples=2, rounds=1)
-    missing = np.argwhere(~mask)[[0, 100, 300]]
-    found = [result.mean[row, column, 0] for row, column in missing]
-    found += [result.mean[~mask].mean(), result.uncertainty[~mask].mean()]
-    np.testing.assert_allclose(found, values, atol=1e-5)

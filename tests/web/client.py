@@ -82,14 +82,10 @@ async def send(app, method, path, *, body=b"", headers=None, left=None, reads=Tr
         "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value is not None],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
-        "state": {},
     }
     try:
         await app(scope, receive, write)
-    except (
-        RuntimeError,
-        GoneError,
-    ):  # for the server's log, after the answer
+    except (RuntimeError, GoneError):  # for the server's log, after the answer
         if not answer.status:
             raise
     return answer

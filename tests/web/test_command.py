@@ -34,7 +34,7 @@ DRIVER = shutil.which("chromedriver")
 def server(tmp_path_factory):
     """The process and its port; the last test of this file ends it."""
     folder = tmp_path_factory.mktemp("serve") / "model"
-    export.write(exports.make_trained("image_np.IFNP"), folder, num_samples=1)
+    export.write(exports.make_trained("point_np.CNP"), folder, num_samples=1)
     command = [sys.executable, "-m", "ifanp_jax.main", "serve", f"--workdir={folder}", "--port=0"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(helpers.ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
