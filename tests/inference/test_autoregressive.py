@@ -1,3 +1,5 @@
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -128,9 +130,7 @@ def test_samples_have_the_covariance_of_the_model_and_each_round_draws_noise_of_
         [autoregressive.rank_unobserved(k, mask)[0, ..., 0] for k in jax.random.split(order_key, 8)]
     )
     ends = [round(1023 * (r / 3) ** 1.5) for r in range(4)]
-    first, second, last = (
-        (rank >= low) & (rank < high) for low, high in zip(ends[:-1], ends[1:], strict=True)
-    )
+    first, second, last = ((rank >= low) & (rank < high) for low, high in itertools.pairwise(ends))
     np.testing.assert_allclose(np.cov(drawn[first].T), FACTOR @ FACTOR.T, atol=3e-4)
     assert np.ptp(drawn[0][last[0]], axis=0).max() == 0  # one mean
     # Each round draws its own noise, not that of the other.
