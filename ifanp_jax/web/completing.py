@@ -42,8 +42,10 @@ class Complete:
         job.token = fields.get("job", b"").decode("utf-8", "replace")
         if job.token and not TOKEN.fullmatch(job.token):
             raise HTTPException(400, "job must have 8 to 64 letters, digits, - or _.")
-        answer = lambda: self.answers.answer(fields, on_progress=job.note_progress)  # noqa: E731
-        work = lambda: json.dumps(answer()).encode()  # noqa: E731
+
+        def work():
+            return json.dumps(self.answers.answer(fields, on_progress=job.note_progress)).encode()
+
         return await self.jobs.run(job, work, seconds=settings.answer_seconds, receive=request.receive)
 
 
