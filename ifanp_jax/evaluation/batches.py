@@ -31,7 +31,7 @@ def measure(
     Returns:
       (N, ...) by name.
     """
-    mesh = device_mesh.make_local_mesh()
+    mesh = device_mesh.make_mesh(devices=jax.local_devices())
     variables = jax.device_put(variables, device_mesh.replicated(mesh))
     batch_size = max(1, batch_size // mesh.size) * mesh.size
     found = []

@@ -48,7 +48,7 @@ def initialize(
     if arguments is None:
         cores.make_devices()
     else:
-        _join(heartbeat_seconds, **arguments)
+        _join(arguments, heartbeat_seconds)
 
 
 def plan_join(
@@ -57,9 +57,9 @@ def plan_join(
     """What `jax.distributed.initialize` is to be told; None = this process works alone.
 
     Args:
-      coordinator: as for `initialize`.
-      num_processes: as for `initialize`.
-      process_id: as for `initialize`.
+      coordinator: as for `initialize`, like the next two.
+      num_processes: of the run.
+      process_id: of this one.
       environ: like `os.environ`.
       is_tpu_vm: whether this machine may be part of a TPU pod.
 
@@ -86,18 +86,13 @@ def plan_join(
 
 
 def has_several_processes(environ: Mapping[str, str]) -> bool:
-    """Whether the environment says that this process was started as one of several.
-
-    Args:
-      environ: like `os.environ`: Slurm steps, Open MPI, and TPU slices on GKE are known.
-    """
+    """Whether Slurm, Open MPI or GKE (a TPU slice) started this process as one of several."""
     counts = [environ.get(name, "") for name in NUM_PROCESSES_VARIABLES]
-    if any(count.isdigit() and int(count) > 1 for count in counts):
-        return True
-    return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+    is_one_of_several = any(count.isdigit() and int(count) > 1 for count in counts)
+    return is_one_of_several or "," in environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
-def _join(heartbeat_seconds, **arguments):
+def _join(arguments, heartbeat_seconds):
     where = f" at {arguments['coordinator_address']}" if arguments else ""
     late = (
         f"Not all processes of this run came together{where} within {JOIN_SECONDS} s; start every one of "
@@ -154,11 +149,6 @@ def make_mesh(*, devices: list[jax.Device] | None = None, batch_size: int = 0) -
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def make_local_mesh() -> Mesh:
-    """The mesh of the devices of this process, for work that each process does alone."""
-    return make_mesh(devices=jax.local_devices())
-
-
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
@@ -171,9 +161,9 @@ def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises a UserError when the devices cannot share a batch equally."""
-    if batch_size % mesh.size:
-        lower, higher = batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size
-        nearest = " or ".join(str(size) for size in (lower, higher) if size)
+    if excess := batch_size % mesh.size:
+        lower = batch_size - excess
+        nearest = " or ".join(str(size) for size in (lower, lower + mesh.size) if size)
         raise UserError(
             f"config.train.batch_size is {batch_size} but {mesh.size} devices share a batch equally; choose "
             f"{nearest}."
@@ -208,30 +198,17 @@ def local_rows(batch_size: int, mesh: Mesh) -> slice:
 
 
 def put_local_rows(images: np.ndarray, mesh: Mesh, *, axis: int) -> jax.Array:
-    """Makes an array split along `axis` of the rows that each process read.
-
-    Args:
-      images: the `local_rows` of this process along `axis`.
-      mesh: from `make_mesh`.
-      axis: of the batch.
-
-    Returns:
-      The whole array, every row on its device.
-    """
+    """Makes the whole array, split along `axis`, of the `local_rows` that each process read."""
     num_rows = images.shape[axis] * mesh.size // len(mesh.local_devices)
     shape = (*images.shape[:axis], num_rows, *images.shape[axis + 1 :])
     return jax.make_array_from_process_local_data(batched(mesh, axis=axis), images, shape)
 
 
-def make_gather(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns `gather(images, index) -> images[index]`, a batch split over the devices, for use in `jit`."""
-
-    def gather(images, index):
-        # Every device computes every index: that is less than sending them.
-        index = jax.lax.with_sharding_constraint(index, replicated(mesh))
-        return jax.lax.with_sharding_constraint(images[index], batched(mesh))
-
-    return gather
+def gather(images: jax.Array, index: jax.Array, mesh: Mesh) -> jax.Array:
+    """`images[index]` in a program: a batch that the devices of the mesh share."""
+    # Every device computes every index: that is less than sending them.
+    index = jax.lax.with_sharding_constraint(index, replicated(mesh))
+    return jax.lax.with_sharding_constraint(images[index], batched(mesh))
 
 
 def agree(value: int) -> int:
@@ -241,31 +218,26 @@ def agree(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
 
 
-def make_vote(mesh: Mesh) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
-    """Returns `vote(wishes) -> wishes`: of each wish, a number, the largest among all processes.
+def make_find_largest(mesh: Mesh) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    """Returns `find_largest(numbers)`: of each number the largest among all processes.
 
-    Each process calls it after every dispatch.
-
-    Accelerators answer one dispatch late, so that nothing waits (first with zeros); all processes get the
-    same answer.
-
-    Args:
-      mesh: from `make_mesh`.
+    Each process calls it after every dispatch. Accelerators answer one dispatch late, so that nothing waits
+    (first with zeros); all processes get the same answer.
     """
     if jax.process_count() == 1:
-        return lambda wishes: wishes
+        return lambda numbers: numbers
     largest = jax.jit(lambda rows: rows.max(axis=0), out_shardings=replicated(mesh))
     is_late = jax.default_backend() != "cpu"  # processes on CPUs must not overlap what they compute
     answers = []
 
-    def vote(wishes):
-        rows = np.tile(np.asarray(wishes, np.int32), (len(mesh.local_devices), 1))
+    def find_largest(numbers):
+        rows = np.tile(np.asarray(numbers, np.int32), (len(mesh.local_devices), 1))
         answers.append(largest(put_local_rows(rows, mesh, axis=0)))
         if len(answers) <= is_late:
-            return (0,) * len(wishes)
+            return (0,) * len(numbers)
         return tuple(np.asarray(answers.pop(0)).tolist())
 
-    return vote
+    return find_largest
 
 
 def first_copy(tree: Any) -> Any:
@@ -282,13 +254,7 @@ def device_bytes(device: jax.Device) -> int:
 
 
 def check_memory(compiled: jax.stages.Compiled, batch_size: int, mesh: Mesh) -> None:
-    """Raises a UserError when a compiled step will not fit on its devices.
-
-    Args:
-      compiled: the training step.
-      batch_size: images of a step, over all devices.
-      mesh: of the devices.
-    """
+    """Raises a UserError when a compiled step of `batch_size` images in all will not fit on its devices."""
     device, analysis = mesh.local_devices[0], compiled.memory_analysis()
     if analysis is None or not (device.platform == "cpu" or device.memory_stats()):
         return  # nothing is known

@@ -17,14 +17,11 @@ EXTRAS = {
 
 
 def require(extra: str, purpose: str) -> None:
-    """Refuses what cannot work to its end, before anything is computed.
+    """Raises a UserError where a package of an extra is missing, before anything is computed.
 
     Args:
       extra: of EXTRAS.
       purpose: what needs it, as the beginning of a sentence.
-
-    Raises:
-      UserError: a package of the extra is missing; the sentence says how it is installed.
     """
     missing = next((name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None), None)
     if missing is not None:

@@ -26,14 +26,8 @@ def count(function: Callable, *args) -> int:
     """Counts the operations of matrix products and convolutions, two per multiply-add; nothing is run.
 
     All else (activations, sums, random numbers) is left out, as in the usual model FLOPs. Every iteration of
-    a scan counts, recomputation in a backward pass too; the body of a `while` loop counts once.
-
-    Args:
-      function: traceable.
-      *args: arrays, or their shapes and dtypes.
-
-    Returns:
-      Operations of one call.
+    a scan counts, recomputation in a backward pass too; the body of a `while` loop counts once. `args` are
+    arrays, or their shapes and dtypes.
     """
     return sum(product.flops for product in list_products(function, *args))
 
@@ -64,8 +58,8 @@ def _list_equation(equation, scope) -> list[Product]:
         case "cond":
             branches = [_list_jaxpr(branch.jaxpr, scope) for branch in params["branches"]]
             return max(branches, key=lambda products: sum(product.flops for product in products))
-    inner = [jaxpr for value in params.values() for jaxpr in _inner_jaxprs(value)]
-    return [product for jaxpr in inner for product in _list_jaxpr(jaxpr, scope)]
+    inner = [getattr(value, "jaxpr", value) for value in params.values()]
+    return [product for one in inner if isinstance(one, core.Jaxpr) for product in _list_jaxpr(one, scope)]
 
 
 def _make_product(equation, scope, num_terms):
@@ -73,9 +67,3 @@ def _make_product(equation, scope, num_terms):
     outputs = equation.outvars[0].aval.size
     inputs = sum(variable.aval.size for variable in equation.invars)
     return Product(scope, 2 * outputs * num_terms, inputs + outputs)
-
-
-def _inner_jaxprs(value):
-    if isinstance(value, core.ClosedJaxpr):
-        return [value.jaxpr]
-    return [value] if isinstance(value, core.Jaxpr) else []

@@ -71,18 +71,8 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
 
 @contextlib.contextmanager
 def deadline(seconds: float, message: str) -> Iterator[None]:
-    """Ends the process with `PASSING_STATUS` when what is inside takes longer; JAX would end it with a dump.
-
-    Args:
-      seconds: allowed.
-      message: one sentence.
-    """
-
-    def end():
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        os._exit(PASSING_STATUS)
-
-    timer = threading.Timer(seconds, end)
+    """Ends the process with this message when what is inside takes longer; JAX would end it with a dump."""
+    timer = threading.Timer(seconds, _end, (message,))
     timer.daemon = True
     timer.start()
     try:
@@ -96,9 +86,6 @@ def await_watch(error: Exception) -> None:
 
     Where nobody is, it was an error of this process: then the process ends here, with its traceback. Does
     nothing where there is one process.
-
-    Args:
-      error: that was raised.
     """
     if _watch is None:
         return
@@ -113,39 +100,20 @@ def exit_alone(status: int) -> None:
     """Ends one of several processes without waiting for the others, which then notice it.
 
     Python's own exit would wait for them in JAX. Does nothing where there is one process.
-
-    Args:
-      status: exit status.
     """
     if _watch is not None:
         sys.stderr.flush()
         os._exit(status)
 
 
-class Store:
-    """Short texts by name, the same for all processes of a run."""
-
-    def __init__(self, client: Any):
-        """Wraps JAX's client."""
-        self._client = client
-
-    def write(self, key: str, value: str) -> None:
-        """Sets a text; may wait for the network."""
-        self._client.key_value_set(key, value, allow_overwrite=True)
-
-    def read(self, folder: str) -> dict[str, str]:
-        """All texts below a name, by the last part of theirs; may wait for the network."""
-        return {key.rpartition("/")[2]: value for key, value in self._client.key_value_dir_get(folder)}
-
-
-def find_store() -> Store | None:
-    """The store of this run after `jax.distributed.initialize`; None where this JAX does not have it."""
+def find_store() -> Any | None:
+    """The client of this run's store after `jax.distributed.initialize`; None where this JAX has none."""
     try:
         from jax._src import distributed
 
         client = distributed.global_state.client
         if callable(client.key_value_set) and callable(client.key_value_dir_get):
-            return Store(client)
+            return client
     except (ImportError, AttributeError):
         pass
     return None
@@ -156,7 +124,7 @@ class Watch:
 
     def __init__(
         self,
-        store: Store,
+        store: Any,
         *,
         index: int,
         num_processes: int,
@@ -164,16 +132,7 @@ class Watch:
         stall_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Starts now.
-
-        Args:
-          store: that all processes share.
-          index: of this process.
-          num_processes: of the run.
-          heartbeat_seconds: as in `watch`.
-          stall_seconds: as in `watch`.
-          clock: seconds.
-        """
+        """Starts now, in process `index`; `store` is the client that `find_store` gives."""
         self._store, self.index, self._clock = store, index, clock
         self.heartbeat_seconds, self._stall_seconds = heartbeat_seconds, stall_seconds
         others = [other for other in range(num_processes) if other != index]
@@ -189,11 +148,11 @@ class Watch:
         """Tells the others that this process is alive, at this step, and hears of them."""
         self._count += 1
         try:
-            self._store.write(f"{KEY}/{self.index}", f"{self._count} {step}")
+            self._tell(f"{self._count} {step}")
             if self.is_closed:
                 return self.close()  # it must stay the last word
-            for name, beat in self._store.read(KEY).items():
-                other = int(name)
+            for key, beat in self._store.key_value_dir_get(KEY):
+                other = int(key.rpartition("/")[2])
                 if other != self.index and beat != self._beats[other]:
                     self._beats[other], self._seen[other] = beat, self._clock()
             self._answered = self._clock()
@@ -201,11 +160,7 @@ class Watch:
             logger.debug("The coordinator does not answer: %s", error)
 
     def find_trouble(self, step: str) -> str | None:
-        """Why the run cannot go on, or None.
-
-        Args:
-          step: of this process now; "0" while no step is due.
-        """
+        """Why the run cannot go on, or None; `step` is that of this process, "0" while none is due."""
         now = self._clock()
         if step != self._step:
             self._step, self._step_since = step, now
@@ -229,9 +184,12 @@ class Watch:
         """Tells the others that this process ends as it should."""
         self.is_closed = True
         try:
-            self._store.write(f"{KEY}/{self.index}", DONE)
+            self._tell(DONE)
         except Exception:
             logger.debug("The coordinator is gone already.")
+
+    def _tell(self, text):
+        self._store.key_value_set(f"{KEY}/{self.index}", text, allow_overwrite=True)
 
 
 def _send(watch):
@@ -245,10 +203,13 @@ def _look(watch):
         time.sleep(watch.heartbeat_seconds / BEATS)
         trouble = watch.find_trouble(_progress)
         if trouble and not watch.is_closed:
-            print(
-                f"error: {trouble} (heartbeat {watch.heartbeat_seconds:g} s, process {watch.index}); the "
-                "last checkpoint is whole: start all processes again with the same command.",
-                file=sys.stderr,
-                flush=True,
+            _end(
+                f"{trouble} (heartbeat {watch.heartbeat_seconds:g} s, process {watch.index}); the last "
+                "checkpoint is whole: start all processes again with the same command."
             )
-            os._exit(PASSING_STATUS)
+
+
+def _end(message):
+    """Ends this process, which may be started again."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(PASSING_STATUS)

@@ -54,22 +54,18 @@ def deferred() -> Iterator[None]:
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
     """Like `deferred`, but the process goes on after it: a server has nothing to save and ends with 0."""
-    _set_deferred(True)
+    global _is_deferred
+    _is_deferred = True
     try:
         yield
     finally:
-        _set_deferred(False)
+        with _lock:  # a signal that is being noted still counts as deferred
+            _is_deferred = False
 
 
 def exit_status(number: int) -> int:
     """What the process ends with after this signal."""
     return 128 + number
-
-
-def _set_deferred(value):
-    global _is_deferred
-    with _lock:
-        _is_deferred = value
 
 
 def _watch(reader):

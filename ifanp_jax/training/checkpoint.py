@@ -32,7 +32,7 @@ from ifanp_jax.version import __version__
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 1  # of the records of checkpoints and of `run.json`
 RECORD_FILE = "checkpoint.json"
 ARRAYS_FOLDER = "state"
 LOCK_FILE = ".lock"  # beside the folder of the checkpoints
@@ -58,7 +58,7 @@ class Checkpoints:
         """Opens `workdir/checkpoints`.
 
         Args:
-          workdir: of the run.
+          workdir: made where missing.
           num_kept: newest steps kept.
           keep_every: steps that are a multiple of it are kept as well; 0 = none.
           is_writer: only a training may write: that removes what an interrupted save left.
@@ -144,14 +144,11 @@ class Checkpoints:
     def restore(
         self, abstract_state: Any, sharding: jax.sharding.Sharding
     ) -> tuple[Any, dict[str, Any]] | None:
-        """Restores the newest step that is whole.
+        """The state of the newest step that is whole, and its record; None where nothing was ever saved.
 
         Args:
           abstract_state: shapes and dtypes, from `jax.eval_shape`.
           sharding: of every array.
-
-        Returns:
-          The state and what `save` took as `record`; None where nothing was ever saved.
 
         Raises:
           UserError: when no step is whole, or its arrays are not those of the state.
@@ -218,11 +215,9 @@ class Checkpoints:
         self._remove_old()
 
     def _remove_old(self):
-        steps = sorted(self._list_steps())
-        kept = set(steps[-self._num_kept :])
-        if self._keep_every:
-            kept |= {step for step in steps if step % self._keep_every == 0}
-        for step in set(steps) - kept:
+        for step in self._list_steps()[: -self._num_kept]:
+            if self._keep_every and step % self._keep_every == 0:
+                continue
             # Renamed first: half removed it would look damaged.
             unfinished = self._directory / f"unfinished_removal_{step}"
             try:
@@ -233,12 +228,10 @@ class Checkpoints:
 
     def _agree_on_step(self):
         """The step that process 0 found whole, in every process; None where nothing was ever saved."""
-        problem = None
-        step = _NONE
+        problem, step = None, _NONE
         if device_mesh.is_first_process():
             try:
-                found = self._find_whole_step()
-                step = _NONE if found is None else found
+                step = self._find_whole_step()
             except (UserError, OSError) as error:
                 problem, step = error, _FAILED
         step = device_mesh.agree(step)
@@ -249,26 +242,22 @@ class Checkpoints:
         return None if step == _NONE else step
 
     def _find_whole_step(self):
+        """The newest step that is whole, or `_NONE`; damaged ones before it are set aside."""
         problems = {}
-        for step in sorted(self._list_steps(), reverse=True):
+        for step in reversed(self._list_steps()):
             problem = checksums.find_damage(self._path(step), required=(RECORD_FILE,))
             if problem is None:
                 for damaged, reason in problems.items():
                     self._set_aside(damaged, reason)
                 return step
             problems[step] = problem
-        if problems:
+        if problems or any(self._directory.glob("damaged_*")):
             listed = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
             raise UserError(
-                f"No checkpoint in {self._directory} is whole ({listed}); put a good copy back, or choose "
-                "another workdir to start anew."
+                f"{self._directory} holds damaged checkpoints only ({listed or 'set aside'}); put a good "
+                "copy back as step_N, or choose another workdir to start anew."
             )
-        if any(self._directory.glob("damaged_*")):
-            raise UserError(
-                f"{self._directory} holds damaged checkpoints only; put a good copy back as step_N, or "
-                "choose another workdir to start anew."
-            )
-        return None
+        return _NONE
 
     def _set_aside(self, step, reason):
         path = self._path(step)
@@ -283,9 +272,8 @@ class Checkpoints:
         logger.warning("Step %d is damaged: %s; it was set aside as %s.", step, reason, target)
 
     def _list_steps(self):
-        names = [path.name for path in self._directory.iterdir()] if self._directory.is_dir() else []
-        matches = [STEP_NAME.fullmatch(name) for name in names]
-        return {int(match[1]) for match in matches if match}
+        matches = [STEP_NAME.fullmatch(path.name) for path in self._directory.glob("step_*")]
+        return sorted(int(match[1]) for match in matches if match)
 
     def _path(self, step):
         return self._directory / f"step_{step}"
@@ -295,7 +283,7 @@ class Checkpoints:
         code = _file_system_code(error)
         if code is None:
             return None
-        steps = sorted(self._list_steps())
+        steps = self._list_steps()
         last = f"the last one on disk is step {steps[-1]}" if steps else "there is none on disk yet"
         return errors.of_file(
             code,
@@ -334,22 +322,23 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def _versions():
-    return {
-        "ifanp_jax": __version__,
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "orbax": orbax.checkpoint.__version__,
-    }
+    modules = {"jax": jax, "flax": flax, "orbax": orbax.checkpoint}
+    return {"ifanp_jax": __version__} | {name: module.__version__ for name, module in modules.items()}
 
 
 def _read_record(path):
     record = json.loads((path / RECORD_FILE).read_text())
-    if record["format"] != FORMAT:
-        raise UserError(
-            f"{path} has format {record['format']}, but this version reads {FORMAT}: take the version of the "
-            "package that wrote it."
-        )
+    check_format(path, record["format"])
     return record
+
+
+def check_format(path: pathlib.Path, number: int) -> None:
+    """Raises a UserError where a record is of another version's format."""
+    if number != FORMAT:
+        raise UserError(
+            f"{path} has format {number}, but this version reads {FORMAT}: take the version of the package "
+            "that wrote it."
+        )
 
 
 def _check_arrays(path, record, tree):

@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-from collections.abc import Callable
 
 from ifanp_jax.files import hash_file
 
@@ -27,18 +26,8 @@ def flush(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def find_damage(
-    folder: pathlib.Path,
-    *,
-    required: tuple[str, ...] = (),
-    hash_file: Callable[[pathlib.Path], str] = hash_file,
-) -> str | None:
-    """Compares a folder with its checksums.
-
-    Args:
-      folder: with `SHA256SUMS`.
-      required: names of files that must be there.
-      hash_file: path -> SHA-256.
+def find_damage(folder: pathlib.Path, *, required: tuple[str, ...] = ()) -> str | None:
+    """Compares a folder with its `SHA256SUMS`; the files `required` must be there.
 
     Returns:
       One phrase that names the file and what is wrong with it; None where all is whole.
@@ -47,7 +36,7 @@ def find_damage(
       OSError: when reading fails for another reason than a bad disk.
     """
     try:
-        return _compare(folder, required, hash_file)
+        return _compare(folder, required)
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
     except OSError as error:
@@ -58,7 +47,7 @@ def find_damage(
         return f"{folder / FILE_NAME} is no list of checksums"
 
 
-def _compare(folder, required, hash_file):
+def _compare(folder, required):
     text = (folder / FILE_NAME).read_bytes().decode("utf-8", "replace")
     expected = dict(reversed(line.split("  ", 1)) for line in text.split("\n")[:-1])
     files = _list_files(folder)

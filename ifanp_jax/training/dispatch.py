@@ -43,11 +43,7 @@ class Streams(NamedTuple):
 
 
 def make_streams(seed: int) -> Streams:
-    """Splits the seed of a run.
-
-    Args:
-      seed: in [0, 2^32).
-    """
+    """Splits the seed of a run, in [0, 2^32)."""
     init, rest = jax.random.split(jax.random.key(seed))
     data, noise = jax.random.split(rest)
     order, masks = jax.random.split(data)
@@ -82,8 +78,8 @@ def choose_steps_per_dispatch(run: Run, periods: tuple[int, ...]) -> int:
     It follows from the operations of a step, not from a clock, so that a run is cut alike each time.
 
     Args:
-      run: with its state, or the shapes and dtypes of it.
-      periods: steps at which a dispatch must end; 0 = never.
+      run: of its state only shapes and dtypes count.
+      periods: as of `list_dispatches`.
     """
     if run.config.train.steps_per_dispatch:
         return run.config.train.steps_per_dispatch
@@ -97,7 +93,7 @@ def fit_steps(step_flops: float, periods: tuple[int, ...]) -> int:
 
     Args:
       step_flops: operations of a step on each device.
-      periods: steps at which a dispatch must end; 0 = never.
+      periods: as of `list_dispatches`.
     """
     most = max(1, min(MAX_STEPS_PER_DISPATCH, round(DISPATCH_FLOPS / step_flops), *filter(None, periods)))
     # A divisor leaves no remainder, which would be compiled for itself.
@@ -106,11 +102,7 @@ def fit_steps(step_flops: float, periods: tuple[int, ...]) -> int:
 
 
 def count_step_flops(run: Run) -> int:
-    """Operations of one training step on the whole batch: matrix products and convolutions.
-
-    Args:
-      run: with its state, or the shapes and dtypes of it.
-    """
+    """Operations of a step on the whole batch; of the run's state only shapes and dtypes count."""
     n, b, (h, w, c) = run.step.num_batches, run.config.train.batch_size, run.image_shape
     batches = sampling.Batch(
         image=jax.ShapeDtypeStruct((n, b, h, w, c), jnp.float32),
@@ -122,13 +114,8 @@ def count_step_flops(run: Run) -> int:
 def make_sampler(streams: Streams, config: ConfigDict, num_images: int) -> tuple[Callable, Callable]:
     """Returns `list_indices(number) -> uint32 (B,)` and `make_batch(images, number) -> Batch`.
 
-    The images of batch `number`, uint8 (B, H, W, C), are those at its indices, wherever they are kept: on the
-    device or read by the host. Crops, flips and contexts are made on the device.
-
-    Args:
-      streams: of the run.
-      config: the whole configuration.
-      num_images: images per epoch.
+    The images of batch `number`, uint8 (B, H, W, C), are those at its indices among `num_images` per epoch,
+    wherever they are kept. Crops, flips and contexts are made on the device.
     """
     list_indices = functools.partial(
         sampling.batch_indices, streams.order, num_images=num_images, batch_size=config.train.batch_size
@@ -158,25 +145,26 @@ def make_train_steps(
     are those of each step, (num_steps,). How steps are cut into dispatches changes rounding at most.
 
     Args:
-      streams: of the run.
-      run: its configuration, model and step.
-      mesh: of the devices.
-      num_images: training images, N.
+      streams: of the seed.
+      run: its state is not used.
+      mesh: of all devices.
+      num_images: N.
       is_streamed: `images` are then the steps' own, uint8 (num_steps * num_batches, B, H, W, C) from
         `streaming.stream`; otherwise all of them, uint8 (M, H, W, C) with M >= N, from
         `device_mesh.put_rows`.
     """
     list_indices, make_batch = make_sampler(streams, run.config, num_images)
-    gather = device_mesh.make_gather(mesh)
     num_batches = run.step.num_batches
+    replicated, batched = device_mesh.replicated(mesh), device_mesh.batched(mesh)
 
     def make_batches(step, images, step_images):
         batches = []
         for index in range(num_batches):
             number = step * num_batches + index
-            chosen = step_images[index] if is_streamed else gather(images, list_indices(number))
-            batch = make_batch(chosen, number)
-            batches.append(jax.lax.with_sharding_constraint(batch, device_mesh.batched(mesh)))
+            chosen = (
+                step_images[index] if is_streamed else device_mesh.gather(images, list_indices(number), mesh)
+            )
+            batches.append(jax.lax.with_sharding_constraint(make_batch(chosen, number), batched))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
 
     def train_steps(state, images, num_steps):
@@ -191,7 +179,6 @@ def make_train_steps(
         is_cpu = jax.default_backend() == "cpu"
         return jax.lax.scan(step, state, by_step, length=num_steps, unroll=is_cpu)
 
-    replicated = device_mesh.replicated(mesh)
     return jax.jit(
         sharing.announced(train_steps, mesh),
         static_argnums=2,
@@ -211,33 +198,31 @@ def must_stream(config: ConfigDict, images: np.ndarray, mesh: jax.sharding.Mesh)
 
 def make_feed(
     streams: Streams,
-    config: ConfigDict,
+    run: Run,
     images: np.ndarray,
     dispatches: Iterable[tuple[int, int]],
     *,
     mesh: jax.sharding.Mesh,
     is_streamed: bool,
-    num_batches: int = 1,
 ) -> Iterator[tuple[tuple[int, int], jax.Array]]:
     """Yields each dispatch with the images that `train_steps` takes.
 
     Args:
-      streams: of the run.
-      config: the whole configuration.
+      streams: of the seed.
+      run: its state is not used.
       images: the training images, uint8 (N, H, W, C) in host memory.
       dispatches: from `list_dispatches`.
-      mesh: of the devices.
+      mesh: of all devices.
       is_streamed: whether the host reads them batch after batch.
-      num_batches: of a step.
     """
     if not is_streamed:
         resident = device_mesh.put_rows(images, mesh)
         yield from ((one, resident) for one in dispatches)
         return
     logger.info("The training images are streamed from the host.")
-    list_indices, _ = make_sampler(streams, config, len(images))
-    dispatches = list(dispatches)
-    rows = device_mesh.local_rows(config.train.batch_size, mesh)
+    list_indices, _ = make_sampler(streams, run.config, len(images))
+    dispatches, num_batches = list(dispatches), run.step.num_batches
+    rows = device_mesh.local_rows(run.config.train.batch_size, mesh)
     numbers = [(first * num_batches, num_steps * num_batches) for first, num_steps in dispatches]
     batches = streaming.stream(images, list_indices, numbers, rows=rows)
     for one, batch in zip(dispatches, batches, strict=True):
@@ -245,13 +230,7 @@ def make_feed(
 
 
 def with_memory_check(train_steps: Callable, batch_size: int, mesh: jax.sharding.Mesh) -> Callable:
-    """Compiles `train_steps` at its first call for each number of steps, and checks that it will fit.
-
-    Args:
-      train_steps: from `make_train_steps`.
-      batch_size: images of a step, over all devices.
-      mesh: of the devices.
-    """
+    """Compiles `train_steps` at its first call for each number of steps, and checks that it will fit."""
     programs = {}
 
     def checked_steps(state, images, num_steps):
@@ -264,12 +243,7 @@ def with_memory_check(train_steps: Callable, batch_size: int, mesh: jax.sharding
 
 
 def run_dispatches(train_steps: Callable, state: Any, feed: Iterable) -> Iterator[tuple[int, int, Any, Any]]:
-    """Runs the feed, waiting for no result.
-
-    Args:
-      train_steps: from `make_train_steps`.
-      state: donated.
-      feed: from `make_feed`.
+    """Runs the feed, waiting for no result; the state is donated.
 
     Yields:
       Steps done before the dispatch, its number of steps, the state (which the next dispatch consumes) and

@@ -22,14 +22,11 @@ ADVICE = "or choose another config.train.init_from"
 
 
 def read_source(name: str) -> Model:
-    """Reads the model that `config.train.init_from` names.
+    """Reads the model that `config.train.init_from` names; a UserError where it cannot be read.
 
     Args:
       name: of a shipped model, or the path of a file, of an export's folder or of a training's. A folder
         called as a shipped model is "./NAME".
-
-    Raises:
-      UserError: when there is none of these, or it cannot be read.
     """
     names, path = shipped.list_names(), pathlib.Path(name).expanduser()
     if name in names:
@@ -110,15 +107,11 @@ def _explain(run, source, differing) -> str:
             f"configuration's file, --config=FILE:{model}, {ADVICE}."
         )
     if c != shape[-1]:
-        return (
-            f"{said} takes images of {c} channels but these have {shape[-1]}; set config.data.channels={c}, "
-            f"{ADVICE}."
-        )
+        facts = f"{said} takes images of {c} channels but these have {shape[-1]}"
+        return f"{facts}; set config.data.channels={c}, {ADVICE}."
     if differing:
-        return (
-            f"{said} has other arrays than this model ({'; '.join(differing)}); set these fields "
-            f"as there, {ADVICE}."
-        )
+        facts = f"{said} has other arrays than this model ({'; '.join(differing)})"
+        return f"{facts}; set these fields as there, {ADVICE}."
     return (
         f"{said} is for images of {h}x{w} pixels, on which the parameters of {model} depend, but these have "
         f"{shape[0]}x{shape[1]}; set config.data.image_size={h}, {ADVICE}."

@@ -40,15 +40,11 @@ class MetricLog:
     ):
         """Opens the logs of `workdir` to go on after the steps of `run`; only the first process writes.
 
-        Args:
-          run: with its state.
-          workdir: of the run.
-          record: of the checkpoint that the run goes on from; {} at the start.
-          clock: seconds.
+        `record` is that of the checkpoint that the run goes on from; {} at the start.
         """
         is_first = device_mesh.is_first_process()
         self._run, self._train, self._clock = run, run.config.train, clock
-        self._writer = MetricWriter(workdir, step=run.num_steps_done, is_writer=is_first)
+        self._writer = MetricWriter(workdir, step=run.num_steps_done) if is_first else None
         self._progress = Progress(
             self._train.num_steps, step=run.num_steps_done, is_shown=is_first, clock=clock
         )
@@ -79,18 +75,21 @@ class MetricLog:
         if self._pending:
             self._write_dispatch(*self._pending)
         self._pending = None
-        self._writer.flush()
+        if self._writer:
+            self._writer.flush()
 
     def write(self, step: int, row: dict[str, float]) -> None:
-        """Writes a row of other numbers."""
-        self._writer.write(step, row)
+        """Writes a row of numbers."""
+        if self._writer:
+            self._writer.write(step, row)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         self._progress.close()
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     def _write_dispatch(self, first, metrics):
         metrics = jax.device_get(metrics)
@@ -114,7 +113,8 @@ class MetricLog:
         self._progress.advance(num_steps)
 
     def _write_row(self, step):
-        averages = _average(self._window)
+        names = self._window[0]
+        averages = {name: float(np.mean([row[name] for row in self._window])) for name in names}
         row = {f"train/{name}": value for name, value in averages.items()}
         row["train/learning_rate"] = float(self._run.step.schedule(step - 1))
         row["train/seconds"] = self._training_seconds
@@ -123,7 +123,7 @@ class MetricLog:
             steps_per_second = len(self._step_seconds) / sum(self._step_seconds)
             row["train/steps_per_second"] = steps_per_second
             row["train/images_per_second"] = steps_per_second * self._train.batch_size
-        self._writer.write(step, row)
+        self.write(step, row)
         self._progress.show(step, self._run.step.show(averages), steps_per_second, self._train.batch_size)
         self._window, self._step_seconds = [], []
 
@@ -134,26 +134,15 @@ def is_due(step: int, period: int, num_steps: int) -> bool:
 
 
 def check_finite(step: int, metrics: dict[str, float], run: Run) -> None:
-    """Raises a UserError for the first metric that must be finite and is not.
-
-    Args:
-      step: that the metrics are of.
-      metrics: of one step.
-      run: its step says which of them must be finite.
-    """
-    for name in run.step.finite_metrics:
+    """Raises a UserError for the first metric of a step that must be finite and is not."""
+    finite = run.step.finite_metrics
+    for name in finite:
         if not math.isfinite(metrics[name]):
-            facts = ", ".join(
-                f"{other} {metrics[other]}" for other in run.step.finite_metrics if other != name
-            )
+            facts = ", ".join(f"{other} {metrics[other]}" for other in finite if other != name)
             raise UserError(
                 f"The {name} is {metrics[name]} at step {step} ({facts}, seed {run.config.seed}); "
                 f"{run.step.remedy}, and go on from the last checkpoint in the workdir."
             )
-
-
-def _average(window: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in window])) for name in window[0]}
 
 
 def _three_digits(value: float) -> str:
@@ -172,14 +161,7 @@ class Progress:
         is_shown: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Starts the bar.
-
-        Args:
-          num_steps: of the whole training.
-          step: done so far.
-          is_shown: of several processes only one shows it.
-          clock: seconds.
-        """
+        """Starts the bar of a training of `num_steps`; of several processes only one shows it."""
         from tqdm import tqdm
 
         self._num_steps, self._is_shown, self._clock = num_steps, is_shown, clock
@@ -198,14 +180,7 @@ class Progress:
         self._bar.update(num_steps)
 
     def show(self, step: int, text: str, steps_per_second: float, batch_size: int) -> None:
-        """Shows the newest row and the speed, which leaves compilation out.
-
-        Args:
-          step: steps done.
-          text: of the row, from `Step.show`.
-          steps_per_second: over the steps of the row; 0 = not known yet.
-          batch_size: images of a step.
-        """
+        """Shows the newest row and the speed, which leaves compilation out; 0 = not known yet."""
         if steps_per_second:
             left = (self._num_steps - step) / steps_per_second
             steps, images = map(_three_digits, (steps_per_second, steps_per_second * batch_size))

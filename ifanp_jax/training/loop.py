@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 MAX_BATCH_POSITION = 2**32  # positions in the data are uint32
 
 Validate = Callable[[Run], dict[str, float]]
-ReadSource = Callable[[str], Model]
 
 
 def run(
@@ -39,7 +38,7 @@ def run(
     *,
     allowed_changes: Sequence[str] = (),
     validate: Validate | None = None,
-    read_source: ReadSource = init_from.read_source,
+    read_source: Callable[[str], Model] = init_from.read_source,
     wrap_steps: Callable[[Callable], Callable] = lambda train_steps: train_steps,
 ) -> Run:
     """Trains to `config.train.num_steps`, from the newest checkpoint of `workdir` or from the start.
@@ -91,26 +90,15 @@ def run(
 
 
 class Request(NamedTuple):
-    """What the processes of a run ask for after a dispatch.
+    """What the processes of a run ask for after a dispatch, in numbers, so that they agree on the largest.
 
     Attributes:
       signal: number of the signal that ends the run; 0 = none.
-      must_save: whether a checkpoint is wanted now.
+      must_save: 1 where a checkpoint is wanted now.
     """
 
-    signal: int
-    must_save: bool
-
-
-def make_agree(mesh: jax.sharding.Mesh) -> Callable[[Request], Request]:
-    """Returns `agree(request) -> Request`: what any process asks for; each calls it after every dispatch."""
-    vote = device_mesh.make_vote(mesh)
-
-    def agree(request):
-        signal, must_save = vote((request.signal, int(request.must_save)))
-        return Request(signal=signal, must_save=bool(must_save))
-
-    return agree
+    signal: int = 0
+    must_save: int = 0
 
 
 class Saver:
@@ -126,17 +114,26 @@ class Saver:
           minutes: between two checkpoints at most; 0 = never.
         """
         self._checkpoints, self._record = checkpoints, record
-        self._agree, self._clock = make_agree(mesh), SaveClock(minutes)
+        self._find_largest, self._clock = device_mesh.make_find_largest(mesh), SaveClock(minutes)
 
     def ask(self) -> Request:
-        """What any process asks for after this dispatch."""
+        """What any process asks for after this dispatch; each of them calls it."""
         must_save = self._clock.is_late() or self._checkpoints.must_save_again()
-        return self._agree(Request(signals.received(), must_save))
+        return Request(*self._find_largest((signals.received(), int(must_save))))
 
     def save(self, run: Run, log: MetricLog) -> None:
-        """Saves the state of a run and what its log goes on from."""
+        """Saves the state of a run and what its log goes on from.
+
+        Raises:
+          UserError: when a value is not finite: such a state must not replace one that can be used.
+        """
         step = run.num_steps_done
-        check_finite_state(step, run)
+        if not is_finite(run.state):
+            raise UserError(
+                f"The parameters or the optimiser's state are not finite after step {step} (seed "
+                f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
+                "checkpoint in the workdir."
+            )
         self._checkpoints.save(step, run.state, self._record | log.record)
         self._clock.restart()
 
@@ -145,33 +142,28 @@ class SaveClock:
     """Says when the last checkpoint is too old; only the first process does."""
 
     def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic):
-        """Starts now.
-
-        Args:
-          minutes: between two checkpoints at most; 0 = never.
-          clock: seconds.
-        """
+        """Starts now; `minutes` lie between two checkpoints at most, 0 = never."""
         self._seconds, self._clock = 60 * minutes, clock
         self.restart()
 
     def restart(self) -> None:
-        """A checkpoint was made, or wished for."""
+        """A checkpoint was made, or asked for."""
         self._saved_at = self._clock()
 
     def is_late(self) -> bool:
-        """Whether a checkpoint is wanted; asked once, since several processes answer a dispatch later."""
+        """Whether a checkpoint is wanted; said once, since several processes answer a dispatch later."""
         is_late = self._seconds > 0 and self._clock() - self._saved_at > self._seconds
-        if is_late and device_mesh.is_first_process():
-            self.restart()
-            return True
-        return False
+        if not (is_late and device_mesh.is_first_process()):
+            return False
+        self.restart()
+        return True
 
 
 def _do_steps(
     current: Run, dispatches: Iterable, log: MetricLog, saver: Saver, validate: Validate | None
 ) -> tuple[Run, Request]:
     """The run after its last dispatch, and the request that ended it."""
-    config, request = current.config.train, Request(signal=0, must_save=False)
+    config, request = current.config.train, Request()
     for first, count, state, metrics in dispatches:
         step, current = first + count, dataclasses.replace(current, state=state)
         # 1. The metrics of the dispatch before, while the device does this one.
@@ -202,7 +194,9 @@ def _make_checked(config, workdir, dataset, mesh, allowed_changes) -> Run:
     runs.check_same_run(workdir, config, image_shape, allowed_changes=allowed_changes)
     new = runs.make(config, image_shape)
     check_length(config, new.step.num_batches)
-    check_masks(config, image_shape)
+    # Drawn in the abstract: a mask file of another size is told before anything is written.
+    sample_mask, shape = masks.make_sampler(config.mask), (config.train.batch_size, *image_shape[:2])
+    jax.eval_shape(lambda key: sample_mask(key, shape), jax.random.key(0))
     return new
 
 
@@ -215,16 +209,13 @@ def _begin(key, new, checkpoints, mesh, read_source) -> tuple[Run, dict]:
         out_shardings=replicated,
     )
     restored = checkpoints.restore(jax.eval_shape(make_state, key, None), replicated)
-    state, old_record = restored or (make_state(key, _read_variables(key, new, read_source)), {})
+    if restored:
+        state, old_record = restored
+    else:
+        name = new.config.train.init_from
+        given = init_from.take_variables(key, new, read_source(name)) if name else None  # None = drawn
+        state, old_record = make_state(key, given), {}
     return dataclasses.replace(new, state=state), old_record
-
-
-def _read_variables(key, new, read_source):
-    """What the model starts with where `config.train.init_from` says it; None = drawn."""
-    name = new.config.train.init_from
-    if not name:
-        return None
-    return init_from.take_variables(key, new, read_source(name))
 
 
 def _tell_start(run, workdir, dataset, mesh):
@@ -261,26 +252,10 @@ def _make_steps(run, dataset, mesh, streams):
         periods=periods,
     )
     is_streamed = dispatch.must_stream(config, dataset.train, mesh)
-    train_steps = dispatch.make_train_steps(
-        streams, run, mesh=mesh, num_images=len(dataset.train), is_streamed=is_streamed
-    )
-    feed = dispatch.make_feed(
-        streams,
-        config,
-        dataset.train,
-        dispatches,
-        mesh=mesh,
-        is_streamed=is_streamed,
-        num_batches=run.step.num_batches,
-    )
+    options = {"mesh": mesh, "is_streamed": is_streamed}
+    train_steps = dispatch.make_train_steps(streams, run, num_images=len(dataset.train), **options)
+    feed = dispatch.make_feed(streams, run, dataset.train, dispatches, **options)
     return dispatch.with_memory_check(train_steps, config.train.batch_size, mesh), feed
-
-
-def check_masks(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
-    """Draws masks in the abstract: a mask file of another size is told before anything is written."""
-    sample_mask = masks.make_sampler(config.mask)
-    shape = (config.train.batch_size, *image_shape[:2])
-    jax.eval_shape(lambda key: sample_mask(key, shape), jax.random.key(0))
 
 
 def check_length(config: ConfigDict, num_batches: int) -> None:
@@ -294,19 +269,9 @@ def check_length(config: ConfigDict, num_batches: int) -> None:
         )
 
 
-def check_finite_state(step: int, run: Run) -> None:
-    """A state that cannot be used must not replace one that can."""
-    if not is_finite(run.state):
-        raise UserError(
-            f"The parameters or the optimiser's state are not finite after step {step} (seed "
-            f"{run.config.seed}), so they are not saved; {run.step.remedy}, and go on from the last "
-            "checkpoint in the workdir."
-        )
-
-
 @jax.jit
 def is_finite(tree: Any) -> jax.Array:
-    """Whether every value of a tree of arrays is finite, as a bool scalar."""
+    """Whether every value of a tree of arrays is finite."""
     return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
 

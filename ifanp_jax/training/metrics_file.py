@@ -17,11 +17,8 @@ class MetricWriter:
     Rows after `step` are dropped when it opens, so that a resumed run leaves neither gap nor double.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, step: int, is_writer: bool = True):
-        """Opens the logs of `workdir` to go on after `step`; of several processes only one is the writer."""
-        self._is_writer = is_writer
-        if not is_writer:
-            return
+    def __init__(self, workdir: str | pathlib.Path, *, step: int):
+        """Opens the logs of `workdir` to go on after `step`."""
         self._path = pathlib.Path(workdir) / METRICS_FILE
         rows = [row for row in read_metrics(workdir) if row["step"] <= step]
         files.write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -30,8 +27,6 @@ class MetricWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one row; names are `split/name`."""
-        if not self._is_writer:
-            return
         with self._naming_the_place():
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
@@ -39,16 +34,14 @@ class MetricWriter:
 
     def flush(self) -> None:
         """Hands everything to the file system: what a checkpoint counts on must outlive a kill."""
-        if self._is_writer:
-            with self._naming_the_place():
-                self._events.flush()
+        with self._naming_the_place():
+            self._events.flush()
 
     def close(self) -> None:
         """Flushes both."""
-        if self._is_writer:
-            with self._naming_the_place():
-                self._file.close()
-                self._events.close()
+        with self._naming_the_place():
+            self._file.close()
+            self._events.close()
 
     @contextlib.contextmanager
     def _naming_the_place(self):
@@ -96,11 +89,8 @@ class _EventFile:
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict]:
     """Reads the rows of `metrics.jsonl`; a line cut off by a crash is left out."""
-    path = pathlib.Path(workdir) / METRICS_FILE
-    rows = []
+    path, rows = pathlib.Path(workdir) / METRICS_FILE, []
     for line in path.read_text().splitlines() if path.exists() else []:
-        try:
+        with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            continue
     return rows

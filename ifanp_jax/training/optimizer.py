@@ -1,6 +1,5 @@
 """The optimiser of a training, from its configuration."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,10 +22,7 @@ def make_optimizer(config) -> optax.GradientTransformation:
     """The optimiser that `config.optimizer` names, after clipping where `max_grad_norm` is positive.
 
     "adam" is AdamW where `weight_decay` is positive. "muon" is Muon (Jordan et al., 2024) for kernels, which
-    weight decay then concerns alone, and Adam for the rest.
-
-    Args:
-      config: the fields of `config.train`.
+    weight decay then concerns alone, and Adam for the rest; `config` = the fields of `config.train`.
     """
     clip = optax.clip_by_global_norm(config.max_grad_norm) if config.max_grad_norm > 0 else optax.identity()
     schedule = learning_rate_schedule(config)
@@ -39,7 +35,7 @@ def make_optimizer(config) -> optax.GradientTransformation:
         adam_learning_rate=lambda step: config.adam_share * schedule(step),
         muon_weight_dimension_numbers=_stack_axes,
     )
-    return optax.chain(clip, _on_stacks(muon, is_kernel))
+    return optax.chain(clip, _on_stacks(muon))
 
 
 def is_kernel(params: Any) -> Any:
@@ -59,9 +55,7 @@ def is_kernel(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(is_one, params)
 
 
-def _on_stacks(
-    inner: optax.GradientTransformation, is_kernel: Callable[[Any], Any]
-) -> optax.GradientTransformation:
+def _on_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """An optimiser whose kernels of one shape are one array, which the devices of a program share.
 
     Muon makes an orthogonal matrix of each kernel by products. Every device would do that for all of them;
@@ -69,40 +63,32 @@ def _on_stacks(
 
     Args:
       inner: sees {"kernels": {shape: (n, ...)}, "rest": [...]}; it must treat the n kernels one by one.
-      is_kernel: params -> the same tree of bool.
-
-    Returns:
-      The transformation for the tree as it is.
     """
 
     def init(params):
-        return inner.init(_stack(params, is_kernel(params)))
+        return inner.init(_stack(params))
 
     def update(updates, state, params):
-        which = is_kernel(params)
-        stacked, state = inner.update(_stack(updates, which), state, _stack(params, which))
-        return _unstack(stacked, updates, which), state
+        stacked, state = inner.update(_stack(updates), state, _stack(params))
+        return _unstack(stacked, updates), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _stack(tree, is_kernel):
+def _stack(tree):
     rest, groups = [], {}
-    for x, stacks in zip(jax.tree.leaves(tree), jax.tree.leaves(is_kernel), strict=True):
+    for x, stacks in zip(jax.tree.leaves(tree), jax.tree.leaves(is_kernel(tree)), strict=True):
         (groups.setdefault(_shape_name(x), []) if stacks else rest).append(x)
     # XLA would else cut the stack where it pleases, and send parts of kernels to and fro.
     whole = {name: sharing.replicate(jnp.stack(group)) for name, group in groups.items()}
     return {"kernels": {name: sharing.split(stack) for name, stack in whole.items()}, "rest": rest}
 
 
-def _unstack(stacked, like, is_kernel):
+def _unstack(stacked, like):
     rest = iter(stacked["rest"])
     kernels = {name: iter(sharing.replicate(group)) for name, group in stacked["kernels"].items()}
-    leaves, structure = jax.tree.flatten(like)
-    which = jax.tree.leaves(is_kernel)
-    return structure.unflatten(
-        next(kernels[_shape_name(x)]) if stacks else next(rest)
-        for x, stacks in zip(leaves, which, strict=True)
+    return jax.tree.map(
+        lambda x, stacks: next(kernels[_shape_name(x)]) if stacks else next(rest), like, is_kernel(like)
     )
 
 
@@ -122,11 +108,7 @@ def _stack_axes(tree):
 def update_average(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     """Moves an average of the parameters on: decay * average + (1 - decay) * params.
 
-    Args:
-      average: tree like `params`, or None where none is kept.
-      params: after the update.
-      decay: in [0, 1).
-      step: optimiser steps done before; the decay warms up with it.
+    It stays None where none is kept. The decay warms up with `step`, the optimiser steps done before.
     """
     if average is None:
         return None

@@ -20,7 +20,6 @@ from ifanp_jax.training import checkpoint, steps
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 FILE_NAME = "run.json"
 
 
@@ -113,13 +112,9 @@ def parse_record(record: dict[str, Any]) -> tuple[ConfigDict, tuple[int, int, in
 
 
 def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
-    """Writes `run.json`, whole or not at all.
-
-    Raises:
-      UserError: when the folder cannot be written.
-    """
+    """Writes `run.json`, whole or not at all; a UserError where the folder cannot be written."""
     path = pathlib.Path(workdir) / FILE_NAME
-    text = json.dumps({"format": FORMAT} | make_record(config, image_shape), indent=2)
+    text = json.dumps({"format": checkpoint.FORMAT} | make_record(config, image_shape), indent=2)
     try:
         files.write_whole(path, text + "\n")
     except OSError as error:
@@ -133,11 +128,7 @@ def write(workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[in
 def open_checkpoints(
     workdir: str | pathlib.Path, config: ConfigDict, *, is_writer: bool
 ) -> checkpoint.Checkpoints:
-    """Opens the checkpoints of a working directory; a writer makes the directory where it is missing.
-
-    Raises:
-      UserError: when it cannot be made.
-    """
+    """Opens the checkpoints of a working directory; a UserError where it is missing and cannot be made."""
     try:
         return checkpoint.Checkpoints(
             workdir,
@@ -161,20 +152,18 @@ def read(workdir: str | pathlib.Path) -> tuple[ConfigDict, tuple[int, int, int]]
         return None
     try:
         record = json.loads(path.read_text())
-        if record["format"] == FORMAT:
-            return parse_record(record)
+        checkpoint.check_format(path, record["format"])
+        return parse_record(record)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or choose another workdir.") from None
-    raise UserError(
-        f"{path} has format {record['format']}, but this version reads {FORMAT}: take the version of the "
-        "package that wrote it."
-    )
 
 
 def check_same_model(
     workdir: str | pathlib.Path, config: ConfigDict, image_shape: tuple[int, int, int] | None
 ) -> None:
-    """Refuses to go on in the working directory of another model or other images.
+    """Refuses to go on in a working directory of another model or other images.
 
     Args:
       workdir: may be new.
@@ -184,14 +173,14 @@ def check_same_model(
     Raises:
       UserError: that lists the differing fields old -> new.
     """
-    previous = _read_begun(workdir)
-    if previous is None:
+    begun = _read_begun(workdir)
+    if begun is None:
         return
-    old_config, old_shape = previous
-    differing = configuration.changes(
-        ConfigDict({"model": old_config.model, "ema": old_config.train.ema_decay > 0}),
-        ConfigDict({"model": config.model, "ema": config.train.ema_decay > 0}),
+    old_config, old_shape = begun
+    of_model = (
+        ConfigDict({"model": one.model, "ema": one.train.ema_decay > 0}) for one in (old_config, config)
     )
+    differing = configuration.changes(*of_model)
     if image_shape is not None and tuple(image_shape) != old_shape:
         differing.append(f"image shape: {old_shape} -> {tuple(image_shape)}")
     if differing:
@@ -211,20 +200,17 @@ def check_same_run(
     """Refuses to go on with a run under another configuration.
 
     Args:
-      workdir: may be new.
+      workdir: as of `check_same_model`, like the next two.
       config: what is asked for now.
       image_shape: (H, W, C) of the images now.
       allowed_changes: fields that may differ, see `configuration.changes`; never those of the model; None =
         none, whatever the command line says.
-
-    Raises:
-      UserError: that lists the differing fields old -> new.
     """
     check_same_model(workdir, config, image_shape)
-    previous = _read_begun(workdir)
-    if previous is None:
+    begun = _read_begun(workdir)
+    if begun is None:
         return
-    changes = configuration.changes(previous[0], config, allowed=allowed_changes or ())
+    changes = configuration.changes(begun[0], config, allowed=allowed_changes or ())
     if changes:
         names = ",".join(line.partition(":")[0] for line in changes)
         advice = "" if allowed_changes is None else f", or go on with --allow_config_change={names}"
@@ -232,7 +218,7 @@ def check_same_run(
             f"{workdir} holds a run of another configuration ({'; '.join(changes)}); set these "
             f"fields back or choose another workdir{advice}."
         )
-    for line in configuration.differences(previous[0], config):
+    for line in configuration.differences(begun[0], config):
         logger.info("Goes on with another %s", line)
 
 
@@ -247,14 +233,11 @@ def check_same_images(
     """Refuses to go on with other images, wherever they lie.
 
     Args:
-      workdir: of the run.
-      old: record of its checkpoint, or another with what `dataset.describe_images` said then.
-      new: record with `dataset.describe_images` of now.
+      workdir: named in the message.
+      old: record with what `dataset.describe_images` said then.
+      new: the same of now.
       part: which images they are, "training" or "held-out".
       allowed_changes: "data" allows it; None = never, whatever the command line says.
-
-    Raises:
-      UserError: when they differ.
     """
     names = ("num_images", "sha256_of_some_images")
     if "data" in (allowed_changes or ()) or all(old[name] == new[name] for name in names):

@@ -15,8 +15,8 @@ from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import dispatch, loop, runs
 from tests import tiny
 
-NUM_STEPS = 20
-DEVICE_COUNTS = (1, 2, 4)
+NUM_STEPS = 6
+DEVICE_COUNTS = (1, 4)
 
 
 def make_config(**overrides):
@@ -35,7 +35,7 @@ def train_on(mesh, config, images):
     train_steps = dispatch.make_train_steps(streams, run, mesh=mesh, num_images=len(images))
     dispatches = [(step, 1) for step in range(NUM_STEPS)]
     losses = []
-    for _, resident in dispatch.make_feed(streams, config, images, dispatches, mesh=mesh, is_streamed=False):
+    for _, resident in dispatch.make_feed(streams, run, images, dispatches, mesh=mesh, is_streamed=False):
         state, metrics = train_steps(state, resident, 1)
         losses.append(float(metrics["loss"][0]))  # also waits: fake devices deadlock when dispatches overlap
     return flatten(state.params), np.array(losses)
@@ -52,7 +52,7 @@ def check_rows(mesh):
     assert not np.any(put[len(images) :])
 
     index = np.array([9, 0, 3, 3, 7, 1, 8, 2])
-    gathered = jax.jit(device_mesh.make_gather(mesh))(put, index)
+    gathered = jax.jit(lambda images, index: device_mesh.gather(images, index, mesh))(put, index)
     np.testing.assert_array_equal(gathered, images[index])
     assert [shard.data.shape[0] for shard in gathered.addressable_shards] == [8 // mesh.size] * mesh.size
 
@@ -93,13 +93,12 @@ def run_training(process_id, num_processes, coordinator, *tasks):
 
 
 def check_agreement(index, num_processes):
-    """All hear the largest of each wish, and what the first process says."""
+    """All hear the largest of each number, and what the first process says."""
     mesh = device_mesh.make_mesh()
     last = num_processes - 1
-    assert device_mesh.make_vote(mesh)((index, last - index, 0)) == (last, last, 0)
-    agree = loop.make_agree(mesh)
-    assert agree(loop.Request(0, index == last)) == loop.Request(0, True)
-    assert agree(loop.Request(15 if index == 0 else 0, False)) == loop.Request(15, False)
+    find_largest = device_mesh.make_find_largest(mesh)
+    assert find_largest((index, last - index, 0)) == (last, last, 0)
+    assert find_largest((15 if index == 0 else 0, int(index == last))) == (15, 1)
     assert device_mesh.agree(index + 7) == 7
 
 

@@ -22,34 +22,32 @@ from tests.helpers import ROOT, read_rows
 from tests.runtime import mesh_worker
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, False),
-        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, True),
-        ({"SLURM_STEP_NUM_TASKS": ""}, False),
-        ({"SLURM_STEP_NUM_TASKS": "many"}, False),
-        ({"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, False),  # a batch script, itself one process
-        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({"TPU_WORKER_HOSTNAMES": ""}, False),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
-        ({"TPU_WORKER_HOSTNAMES": "host-0,host-1"}, True),
-    ],
-)
-def test_several_processes_are_known_by_the_environment(environ, expected):
-    assert device_mesh.has_several_processes(environ) is expected
+def test_several_processes_are_known_by_the_environment():
+    several = (
+        {"SLURM_STEP_NUM_TASKS": "4"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"},
+        {"TPU_WORKER_HOSTNAMES": "host-0,host-1"},
+    )
+    alone = (
+        {},
+        *({"SLURM_STEP_NUM_TASKS": value} for value in ("1", "", "many")),
+        {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"},  # a batch script, itself one process
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+        *({"TPU_WORKER_HOSTNAMES": value} for value in ("", "localhost")),
+    )
+    assert [environ for environ in several if not device_mesh.has_several_processes(environ)] == []
+    assert [environ for environ in alone if device_mesh.has_several_processes(environ)] == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+    id: int
+    platform: str = "gpu"
 
 
 def test_the_devices_of_a_process_stand_side_by_side():
-    class Device:
-        platform = "gpu"
-
-        def __init__(self, process_index, id):
-            self.process_index, self.id, self.slice_index = process_index, id, process_index
-
     devices = [Device(1, 2), Device(0, 0), Device(1, 3), Device(0, 1)]
     mesh = device_mesh.make_mesh(devices=devices)
     assert [device.id for device in mesh.devices.flat] == [0, 1, 2, 3]
@@ -61,20 +59,12 @@ def plan(coordinator="", num_processes=0, process_id=-1, environ=None, is_tpu_vm
     )
 
 
-def test_one_process_joins_nothing():
-    assert plan() is None
-    assert plan("localhost:1234", 1, 0) is None
-
-
-def test_processes_join_as_told_wherever_they_run():
+def test_processes_join_as_told_or_as_jax_finds_them():
+    assert plan() is None and plan("localhost:1234", 1, 0) is None
     expected = {"coordinator_address": "localhost:1234", "num_processes": 3, "process_id": 2}
     assert plan("localhost:1234", 3, 2) == expected
     assert plan("localhost:1234", 3, 2, environ={"SLURM_STEP_NUM_TASKS": "4"}, is_tpu_vm=True) == expected
-
-
-def test_processes_of_a_cluster_or_a_pod_are_found_by_jax():
-    assert plan(environ={"SLURM_STEP_NUM_TASKS": "4"}) == {}
-    assert plan(is_tpu_vm=True) == {}
+    assert plan(environ={"SLURM_STEP_NUM_TASKS": "4"}) == plan(is_tpu_vm=True) == {}
 
 
 def test_jax_is_given_longer_than_the_own_watch(monkeypatch):
@@ -87,41 +77,35 @@ def test_jax_is_given_longer_than_the_own_watch(monkeypatch):
     assert call["process_id"] == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"coordinator": "localhost:1234"}, "are not complete; give all three"),
-        ({"num_processes": 2}, "are not complete"),
-        ({"process_id": 0}, "are not complete"),
-        ({"num_processes": 2, "process_id": 0}, "are not complete"),
-        ({"coordinator": "localhost:1234", "num_processes": 2}, "are not complete"),
-        ({"coordinator": "localhost:1234", "process_id": 0}, "are not complete"),
-        ({"coordinator": "localhost", "num_processes": 2, "process_id": 0}, "give host:port"),
-        ({"coordinator": "localhost:1234", "num_processes": 2, "process_id": 2}, "must be below"),
-    ],
-)
-def test_arguments_that_cannot_be_right_are_told_in_one_sentence(arguments, message):
-    with pytest.raises(UserError, match=message) as caught:
-        plan(**arguments)
-    text = str(caught.value)
-    assert text.endswith(".") and text.count(". ") == 0 and "\n" not in text
+def test_arguments_that_cannot_be_right_are_told_in_one_sentence():
+    address = "localhost:1234"
+    for *arguments, message in (
+        (address, 0, -1, "are not complete"),
+        ("", 2, -1, "are not complete"),
+        ("", 0, 0, "are not complete"),
+        ("", 2, 0, "are not complete"),
+        (address, 2, -1, "are not complete"),
+        (address, 0, 0, "are not complete"),
+        ("localhost", 2, 0, "give host:port"),
+        (address, 2, 2, "must be below"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            plan(*arguments)
+        text = str(caught.value)
+        assert text.endswith(".") and text.count(". ") == 0 and "\n" not in text
 
 
-def test_one_process_gets_what_it_wishes():
-    vote = device_mesh.make_vote(device_mesh.make_mesh())
-    assert vote((15, 0)) == (15, 0)
+def test_one_process_gets_what_it_asks_for():
+    assert device_mesh.make_find_largest(device_mesh.make_mesh())((15, 0)) == (15, 0)
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "nearest"), [(10, "8 or 12"), (3, "4"), (5, "4 or 8"), (4, None), (64, None)]
-)
-def test_a_batch_that_devices_cannot_share_names_its_neighbours(batch_size, nearest):
+def test_a_batch_that_devices_cannot_share_names_its_neighbours():
     mesh = types.SimpleNamespace(size=4)
-    if nearest is None:
+    for batch_size in (4, 64):
         device_mesh.check_batch_size(batch_size, mesh)
-        return
-    with pytest.raises(UserError, match=rf"is {batch_size} but 4 devices .* choose {nearest}\.$"):
-        device_mesh.check_batch_size(batch_size, mesh)
+    for batch_size, nearest in ((10, "8 or 12"), (3, "4"), (5, "4 or 8")):
+        with pytest.raises(UserError, match=rf"is {batch_size} but 4 devices .* choose {nearest}\.$"):
+            device_mesh.check_batch_size(batch_size, mesh)
 
 
 def test_the_mesh_has_one_axis_over_all_devices():
@@ -130,19 +114,12 @@ def test_the_mesh_has_one_axis_over_all_devices():
     assert mesh.devices.tolist() == jax.devices()
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
-    process_index: int
-    id: int
-    platform: str
-
-
-@pytest.mark.parametrize(("batch_size", "count"), [(64, 4), (9, 3), (6, 3), (2, 2), (7, 1)])
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_cpu_devices_are_as_many_as_share_the_batch_and_accelerators_all(batch_size, count, platform):
-    devices = [Device(process_index=0, id=i, platform=platform) for i in range(4)]
-    mesh = device_mesh.make_mesh(devices=devices, batch_size=batch_size)
-    assert mesh.devices.tolist() == devices[: count if platform == "cpu" else 4]
+def test_cpu_devices_are_as_many_as_share_the_batch_and_accelerators_all():
+    for batch_size, count in ((64, 4), (9, 3), (6, 3), (2, 2), (7, 1)):
+        for platform, expected in (("cpu", count), ("gpu", 4)):
+            devices = [Device(process_index=0, id=i, platform=platform) for i in range(4)]
+            mesh = device_mesh.make_mesh(devices=devices, batch_size=batch_size)
+            assert mesh.devices.tolist() == devices[:expected]
 
 
 def test_rows_are_put_and_gathered_on_one_device():
@@ -184,20 +161,14 @@ def wait_for(*workers):
         pytest.fail("\n".join(errors))
 
 
-@pytest.fixture(scope="module")
-def steps_by_devices(tmp_path_factory):
-    path = tmp_path_factory.mktemp("steps") / "results.npz"
+def test_several_devices_train_as_one(tmp_path):
+    path = tmp_path / "results.npz"
     wait_for(start_worker("steps", path, num_devices=max(mesh_worker.DEVICE_COUNTS)))
-    return dict(np.load(path))
-
-
-@pytest.mark.parametrize("count", mesh_worker.DEVICE_COUNTS[1:])
-def test_several_devices_train_as_one(steps_by_devices, count):
-    one, several = (steps_by_devices[f"losses_{number}"] for number in (1, count))
-    assert len(np.unique(one)) == mesh_worker.NUM_STEPS  # each step had a batch of its own
-    np.testing.assert_allclose(several, one, rtol=1e-5)
-    one, several = (steps_by_devices[f"params_{number}"] for number in (1, count))
-    np.testing.assert_allclose(several, one, rtol=0, atol=1e-5)
+    found = np.load(path)
+    assert len(np.unique(found["losses_1"])) == mesh_worker.NUM_STEPS  # each step had a batch of its own
+    for count in mesh_worker.DEVICE_COUNTS[1:]:
+        np.testing.assert_allclose(found[f"losses_{count}"], found["losses_1"], rtol=1e-5)
+        np.testing.assert_allclose(found[f"params_{count}"], found["params_1"], rtol=0, atol=1e-5)
 
 
 def free_port():
@@ -219,8 +190,8 @@ def forget_after(step, workdir):
 def workdirs(tmp_path_factory):
     """Runs of one process with two devices and of two processes with a device each.
 
-    The third, streamed, goes on with two processes where one process made the first steps. Those that are
-    "started" start from the parameters of the first.
+    One, streamed, goes on with two processes where one process made the first steps. Those that are "started"
+    start from the parameters of the first.
     """
     path = tmp_path_factory.mktemp("processes")
     tasks = [f"{path}/one=device", f"{path}/one_started=device={path}/one"]
@@ -228,34 +199,31 @@ def workdirs(tmp_path_factory):
     shutil.copytree(path / "one", path / "two_resumed")
     forget_after(3, path / "two_resumed")
     coordinator = f"127.0.0.1:{free_port()}"
-    tasks = [f"{path}/two=device", f"{path}/two_resumed=stream", f"{path}/two_started=device={path}/one"]
-    wait_for(
-        *(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)),
-    )
+    tasks = [f"{path}/two_resumed=stream", f"{path}/two_started=device={path}/one"]
+    wait_for(*(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)))
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("two", "one"), ("two_resumed", "one"), ("two_started", "one_started")]
-)
-def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs, name, expected):
-    two, one = (runs.load(workdirs / directory).state for directory in (name, expected))
-    assert int(two.step) == 6
-    chex.assert_trees_all_equal(two, one)
-    rows = read_rows(workdirs / name)
-    assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
-    # A process validates alone, by all of its devices: two round otherwise than one.
-    for row, other in zip(rows, read_rows(workdirs / expected), strict=True):
-        chex.assert_trees_all_close(row, other, rtol=1e-6 if "val/psnr" in row else 0)
+def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs):
+    for name, expected in (("two_resumed", "one"), ("two_started", "one_started")):
+        two, one = (runs.load(workdirs / directory).state for directory in (name, expected))
+        assert int(two.step) == 6
+        chex.assert_trees_all_equal(two, one)
+        rows = read_rows(workdirs / name)
+        assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
+        # A process validates alone, by all of its devices: two round otherwise than one.
+        for row, other in zip(rows, read_rows(workdirs / expected), strict=True):
+            chex.assert_trees_all_close(row, other, rtol=1e-6 if "val/psnr" in row else 0)
 
 
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, tmp_path):
-    shutil.copytree(workdirs / "two", tmp_path / "run")
+    source = workdirs / "two_started"
+    shutil.copytree(source, tmp_path / "run")
     forget_after(3, tmp_path / "run")
-    config, dataset = mesh_worker.make_config(), tiny.digits()
+    config, dataset = runs.read(source)[0], tiny.digits()
     validate = validation.make_validation(config, dataset)
     run = loop.run(config, tmp_path / "run", dataset, validate=validate)
-    chex.assert_trees_all_close(run.state.params, runs.load(workdirs / "two").state.params, rtol=0, atol=1e-5)
-    rows, expected = read_rows(tmp_path / "run"), read_rows(workdirs / "two")
+    chex.assert_trees_all_close(run.state.params, runs.load(source).state.params, rtol=0, atol=1e-5)
+    rows, expected = read_rows(tmp_path / "run"), read_rows(source)
     assert rows[:1] == expected[:1]  # those up to the checkpoint are left as they were
     chex.assert_trees_all_close(rows, expected, rtol=1e-4)

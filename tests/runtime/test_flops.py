@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,61 +15,43 @@ X, W = jax.ShapeDtypeStruct((3, 4), jnp.float32), jax.ShapeDtypeStruct((4, 5), j
 PRODUCT = 2 * 3 * 4 * 5  # of X @ W
 
 
-@pytest.mark.parametrize(
-    ("subscripts", "shapes", "multiply_adds"),
-    [
+def test_matrix_products_take_two_operations_per_multiply_add():
+    for subscripts, shapes, multiply_adds in (
         ("ij,jk->ik", [(3, 4), (4, 5)], 3 * 4 * 5),
         ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)], 2 * 3 * 4 * 5),
         ("bhij,bkij->hk", [(2, 3, 4, 5), (2, 6, 4, 5)], 2 * 3 * 4 * 5 * 6),
         ("i,i->", [(7,), (7,)], 7),
-    ],
-)
-def test_matrix_products_take_two_operations_per_multiply_add(subscripts, shapes, multiply_adds):
-    arrays = [jnp.zeros(shape) for shape in shapes]
-    assert flops.count(lambda x, y: jnp.einsum(subscripts, x, y), *arrays) == 2 * multiply_adds
+    ):
+        arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        assert flops.count(functools.partial(jnp.einsum, subscripts), *arrays) == 2 * multiply_adds
 
 
-@pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize(("stride", "out_size"), [(1, (8, 10)), (2, (4, 5))])
-@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")])
-def test_convolutions_take_the_kernel_at_every_output_position(groups, stride, out_size, layout):
+def convolution(*, stride=1, groups, layout=("NHWC", "HWIO", "NHWC")):
+    options = {"dimension_numbers": layout, "feature_group_count": groups}
+    return lambda image, kernel: lax.conv_general_dilated(image, kernel, (stride, stride), "SAME", **options)
+
+
+def test_convolutions_take_the_kernel_at_every_output_position():
     b, inputs, outputs = 2, 6, 12
-    image_shape, kernel_shape = (b, 8, 10, inputs), (3, 5, inputs // groups, outputs)
-    if layout[0] == "NCHW":
-        image_shape, kernel_shape = (b, inputs, 8, 10), (outputs, inputs // groups, 3, 5)
-
-    def convolve(image, kernel):
-        return lax.conv_general_dilated(
-            image,
-            kernel,
-            (stride, stride),
-            "SAME",
-            dimension_numbers=layout,
-            feature_group_count=groups,
-        )
-
-    h, w = out_size
-    counted = flops.count(convolve, jnp.zeros(image_shape), jnp.zeros(kernel_shape))
-    assert counted == 2 * b * h * w * outputs * 3 * 5 * (inputs // groups)
+    layouts = (("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"))
+    for groups, (stride, h, w), layout in itertools.product((1, 2, 6), ((1, 8, 10), (2, 4, 5)), layouts):
+        shapes = (b, 8, 10, inputs), (3, 5, inputs // groups, outputs)
+        if layout[0] == "NCHW":
+            shapes = (b, inputs, 8, 10), (outputs, inputs // groups, 3, 5)
+        arrays = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+        counted = flops.count(convolution(stride=stride, groups=groups, layout=layout), *arrays)
+        assert counted == 2 * b * h * w * outputs * 3 * 5 * (inputs // groups)
 
 
-@pytest.mark.parametrize("groups", [1, 6])
-def test_the_gradient_of_a_convolution_takes_three_times_the_forward(groups):
-    image, kernel = jnp.zeros((2, 8, 8, 6)), jnp.zeros((3, 3, 6 // groups, 6))
+def test_the_gradient_of_a_convolution_takes_three_times_the_forward():
+    for groups in (1, 6):
+        arrays = jnp.zeros((2, 8, 8, 6)), jnp.zeros((3, 3, 6 // groups, 6))
 
-    def loss(image, kernel):
-        out = lax.conv_general_dilated(
-            image,
-            kernel,
-            (1, 1),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-        return jnp.sum(out**2)
+        def loss(image, kernel, groups=groups):
+            return jnp.sum(convolution(groups=groups)(image, kernel) ** 2)
 
-    forward = flops.count(loss, image, kernel)
-    assert flops.count(jax.value_and_grad(loss, argnums=(0, 1)), image, kernel) == 3 * forward > 0
+        gradient = jax.value_and_grad(loss, argnums=(0, 1))
+        assert flops.count(gradient, *arrays) == 3 * flops.count(loss, *arrays) > 0
 
 
 def test_a_scan_counts_every_iteration():
@@ -87,11 +71,13 @@ def test_a_while_loop_counts_once():
     assert flops.count(repeat, X, jnp.zeros((4, 4))) == 2 * 3 * 4 * 4
 
 
-@pytest.mark.parametrize("is_first_larger", [True, False])
-def test_a_condition_counts_its_larger_branch(is_first_larger):
-    branches = (lambda x, w: (x @ w) @ w.T, lambda x, w: x)
-    branches = branches if is_first_larger else branches[::-1]
-    assert flops.count(lambda x, w: lax.cond(x[0, 0] > 0, *branches, x, w), X, W) == 2 * PRODUCT
+def test_a_condition_counts_its_larger_branch():
+    large, small = lambda x, w: (x @ w) @ w.T, lambda x, w: x
+    for pair in ((large, small), (small, large)):
+        choose = functools.partial(
+            lambda first, second, x, w: lax.cond(x[0, 0] > 0, first, second, x, w), *pair
+        )
+        assert flops.count(choose, X, W) == 2 * PRODUCT
 
 
 def product(x, w):
@@ -104,24 +90,16 @@ def product_with_own_gradient(x, w):
     return multiply(x, w)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        product,
-        jax.jit(product),
-        jax.checkpoint(product),
-        product_with_own_gradient,
-        jax.jit(jax.jit(product)),
-    ],
-    ids=["plain", "jit", "checkpoint", "custom_vjp", "nested_jit"],
-)
-def test_a_linear_layer_and_its_gradient_are_counted_within_other_functions(function):
-    def loss(x, w):
-        return jnp.sum(function(x, w) ** 2)
+def test_a_linear_layer_and_its_gradient_are_counted_within_other_functions():
+    own = product_with_own_gradient
+    for function in (product, jax.jit(product), jax.checkpoint(product), own, jax.jit(jax.jit(product))):
 
-    assert flops.count(loss, X, W) == PRODUCT
-    assert flops.count(jax.value_and_grad(loss, argnums=1), X, W) in (2 * PRODUCT, 3 * PRODUCT)
-    assert flops.count(jax.grad(loss, argnums=(0, 1)), X, W) == 3 * PRODUCT
+        def loss(x, w, function=function):
+            return jnp.sum(function(x, w) ** 2)
+
+        assert flops.count(loss, X, W) == PRODUCT
+        assert flops.count(jax.value_and_grad(loss, argnums=1), X, W) in (2 * PRODUCT, 3 * PRODUCT)
+        assert flops.count(jax.grad(loss, argnums=(0, 1)), X, W) == 3 * PRODUCT
 
 
 def test_recomputation_in_the_backward_pass_counts():

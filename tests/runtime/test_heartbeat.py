@@ -11,13 +11,13 @@ class Store(dict):
 
     is_gone = False
 
-    def write(self, key, value):
+    def key_value_set(self, key, value, *, allow_overwrite):
         if self.is_gone:
             raise RuntimeError("connection lost")
         self[key] = value
 
-    def read(self, folder):
-        return {key.rpartition("/")[2]: value for key, value in self.items()}
+    def key_value_dir_get(self, folder):
+        return list(self.items())
 
 
 class Clock:
@@ -111,15 +111,15 @@ with socket.socket() as listener:
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=1, process_id=0)
 store = heartbeat.find_store()
 for value in ("first", "second"):
-    store.write("folder/0", value)
-store.write("folder/1", "other")
-print(store.read("folder"))
+    store.key_value_set("folder/0", value, allow_overwrite=True)
+store.key_value_set("folder/1", "other")
+print(dict(store.key_value_dir_get("folder")))
 """
 
 
 def test_jax_still_has_the_key_value_store():
     result = run_python("-c", CONNECT)
-    assert result.stdout.strip() == "{'0': 'second', '1': 'other'}", (
+    assert result.stdout.strip() == "{'folder/0': 'second', 'folder/1': 'other'}", (
         "jax.distributed.global_state.client.key_value_set or key_value_dir_get are not what they were; "
         f"adapt {heartbeat.__file__}: {result.stderr}"
     )

@@ -1,6 +1,5 @@
 """Signals, in processes of their own; what trainings do then is in test_reliability.py."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -38,14 +37,9 @@ with signals.deferred():
 
 
 def start(body):
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE.replace("{body}", body)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", CODE.replace("{body}", body)]
+    process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
     assert process.stdout.readline() == "ready\n", process.communicate()[1]
     return process
 

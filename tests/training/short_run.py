@@ -44,15 +44,9 @@ def fail(workdir, *arguments, prefix=(), environ=None, **overrides):
     """Runs the command line with `make_config`, to an error of one sentence, which it returns."""
     fields = [f"--config.{name}={value}" for name, value in (tiny.FIELDS | FIELDS | overrides).items()]
     command = [sys.executable, "-m", "ifanp_jax.main", "--config=configs/digits_ifanp.py", *fields]
-    result = subprocess.run(
-        [*prefix, *command, f"--workdir={workdir}", *arguments],
-        cwd=helpers.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | (environ or {}),
-    )
+    environ = os.environ | {"JAX_PLATFORMS": "cpu"} | (environ or {})
+    options = {"cwd": helpers.ROOT, "env": environ, "capture_output": True, "text": True, "timeout": 600}
+    result = subprocess.run([*prefix, *command, f"--workdir={workdir}", *arguments], check=False, **options)
     assert result.returncode == 1, result.stderr
     assert LINES.fullmatch(result.stderr), result.stderr
     return result.stderr.splitlines()[-1]
@@ -87,13 +81,22 @@ def record_launches(launched):
     return wrap
 
 
-def stop_at(step, *, error=KeyboardInterrupt):
+def after_each(change):
+    """Wraps `train_steps` so that they end with `change(state, metrics)`."""
+
+    def wrap(train_steps):
+        return lambda *arguments: change(*train_steps(*arguments))
+
+    return wrap
+
+
+def stop_at(step):
     """Wraps `train_steps`: raises in place of the dispatch that would begin at that step."""
 
     def wrap(train_steps):
         def stopping(state, *arguments):
             if state.step == step:
-                raise error
+                raise KeyboardInterrupt
             return train_steps(state, *arguments)
 
         return stopping

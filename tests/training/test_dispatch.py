@@ -1,11 +1,11 @@
 """Steps cut into dispatches, and where their images live."""
 
 import dataclasses
+import itertools
 import types
 
 import jax
 import numpy as np
-import pytest
 
 from configs import celeba_ifanp
 from ifanp_jax.runtime import device_mesh
@@ -13,10 +13,15 @@ from ifanp_jax.training import dispatch, runs
 from tests import tiny
 
 
-@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7, 100])
-@pytest.mark.parametrize("periods", [(), (0, 0), (5,), (4, 6), (3, 0), (1, 9), (50, 7)])
-@pytest.mark.parametrize(("start", "end"), [(0, 24), (5, 31), (8, 8), (9, 8)])
-def test_dispatches_hold_every_step_once_and_end_at_every_period(start, end, periods, steps_per_dispatch):
+def test_dispatches_hold_every_step_once_and_end_at_every_period():
+    every_periods = ((), (0, 0), (5,), (4, 6), (3, 0), (1, 9), (50, 7))
+    for (start, end), periods, steps_per_dispatch in itertools.product(
+        ((0, 24), (5, 31), (8, 8), (9, 8)), every_periods, (1, 3, 7, 100)
+    ):
+        check_dispatches(start, end, periods, steps_per_dispatch)
+
+
+def check_dispatches(start, end, periods, steps_per_dispatch):
     dispatches = list(
         dispatch.list_dispatches(start, end, steps_per_dispatch=steps_per_dispatch, periods=periods)
     )
@@ -60,9 +65,8 @@ def test_an_accelerator_makes_fewer_steps_per_dispatch_of_larger_batches(monkeyp
     assert all(500 % number == 0 for number in numbers)
 
 
-@pytest.mark.parametrize(
-    ("most", "periods", "expected"),
-    [
+def test_steps_per_dispatch_divide_the_periods_where_that_costs_little():
+    for most, periods, expected in (
         (70, (500, 0, 1000), 50),  # a divisor of both, at least half of what fits
         (70, (100, 150), 50),
         (70, (100, 0), 50),
@@ -70,22 +74,20 @@ def test_an_accelerator_makes_fewer_steps_per_dispatch_of_larger_batches(monkeyp
         (70, (30, 1000), 30),  # never beyond a period; 10 would divide both but is less than half
         (1e9, (100_000, 0), dispatch.MAX_STEPS_PER_DISPATCH),
         (0.01, (500, 500), 1),  # one step is more than a dispatch should hold
-    ],
-)
-def test_steps_per_dispatch_divide_the_periods_where_that_costs_little(most, periods, expected):
-    assert dispatch.fit_steps(dispatch.DISPATCH_FLOPS / most, periods) == expected
+    ):
+        assert dispatch.fit_steps(dispatch.DISPATCH_FLOPS / most, periods) == expected
 
 
-@pytest.mark.parametrize(("num_bytes", "expected"), [(4 * 1000, False), (4 * 1000 - 8, True)])
-def test_images_are_streamed_where_they_exceed_their_share_of_memory(monkeypatch, num_bytes, expected):
-    monkeypatch.setattr(device_mesh, "device_bytes", lambda device: num_bytes)
+def test_images_are_streamed_where_they_exceed_their_share_of_memory(monkeypatch):
     mesh, images = device_mesh.make_mesh(), np.zeros((10, 10, 10, 1), np.uint8)
     assert dispatch.RESIDENT_FRACTION == 0.25
-    assert dispatch.must_stream(tiny.make_config(), images, mesh) is expected
-    # A choice in the configuration wins.
-    for placement in ("device", "stream"):
-        config = tiny.make_config(**{"data.placement": placement})
-        assert dispatch.must_stream(config, images, mesh) is (placement == "stream")
+    for num_bytes, expected in ((4 * 1000, False), (4 * 1000 - 8, True)):
+        monkeypatch.setattr(device_mesh, "device_bytes", lambda device, size=num_bytes: size)
+        assert dispatch.must_stream(tiny.make_config(), images, mesh) is expected
+        # A choice in the configuration wins.
+        for placement in ("device", "stream"):
+            config = tiny.make_config(**{"data.placement": placement})
+            assert dispatch.must_stream(config, images, mesh) is (placement == "stream")
 
 
 def test_devices_add_up_their_memory(monkeypatch):

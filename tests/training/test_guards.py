@@ -13,16 +13,7 @@ import pytest
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import device_mesh
 from ifanp_jax.training import metrics_file, runs
-from tests.training.short_run import fail, list_steps, record_launches, train
-
-
-def poison(change):
-    """Wraps `train_steps` so that they end with `change(state, metrics)`."""
-
-    def wrap(train_steps):
-        return lambda *arguments: change(*train_steps(*arguments))
-
-    return wrap
+from tests.training.short_run import after_each, list_steps, record_launches, train
 
 
 @pytest.mark.parametrize(
@@ -43,7 +34,7 @@ def test_a_loss_that_is_not_finite_stops_within_a_dispatch(workdir, tmp_path, fi
     launched = []
 
     def wrap_steps(train_steps):
-        return record_launches(launched)(poison(spoil_from)(train_steps))
+        return record_launches(launched)(after_each(spoil_from)(train_steps))
 
     with pytest.raises(UserError, match=rf"loss is nan at step {first_bad} \(grad_norm .*, seed 0\)"):
         train(tmp_path / "bad", wrap_steps=wrap_steps, **{"train.steps_per_dispatch": steps_per_dispatch})
@@ -63,7 +54,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, part):
         return state.replace(**{part: jax.tree.map(lambda x: x + value, getattr(state, part))}), metrics
 
     with pytest.raises(UserError, match=r"not finite after step 4 \(seed 0\), so they are not saved"):
-        train(tmp_path, wrap_steps=poison(spoil_part))
+        train(tmp_path, wrap_steps=after_each(spoil_part))
     assert list_steps(tmp_path) == {2}
     state = runs.load(tmp_path).state
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
@@ -71,9 +62,11 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, part):
 
 def test_a_diverging_run_ends_in_one_sentence(tmp_path):
     overrides = {"train.learning_rate": 1e30, "train.max_grad_norm": 0.0, "train.num_steps": 50}
-    message = fail(tmp_path / "run", **overrides)
-    assert re.search(r"The (loss|grad_norm) is (nan|inf) at step \d+ \(\w+ .*, seed 0\)", message)
-    assert "lower config.train.learning_rate" in message
+    with pytest.raises(
+        UserError, match=r"The (loss|grad_norm) is (nan|inf) at step \d+ \(\w+ .*, seed 0\)"
+    ) as caught:
+        train(tmp_path / "run", **overrides)
+    assert "lower config.train.learning_rate" in str(caught.value)
 
 
 def test_a_batch_that_the_devices_cannot_share_ends_before_the_run(tmp_path, monkeypatch):

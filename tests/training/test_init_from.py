@@ -17,10 +17,6 @@ from tests.training import short_run
 FIELDS = short_run.FIELDS | {"train.num_steps": 4, "train.ema_decay": 0.9, "train.init_from": "there"}
 
 
-class StoppedError(Exception):
-    """In place of a kill."""
-
-
 def make_source(config, image_shape, *, step=7):
     """What a shipped model is: variables of normal numbers, without an optimiser."""
     module = runs.make(config, image_shape).module
@@ -30,7 +26,7 @@ def make_source(config, image_shape, *, step=7):
 
 def train(config, workdir, source, *, dataset=None, wrap_steps=lambda steps: steps):
     return loop.run(
-        config, workdir, dataset or tiny.digits(), read_source=lambda name: source, wrap_steps=wrap_steps
+        config, workdir, dataset or tiny.digits(), read_source=lambda _: source, wrap_steps=wrap_steps
     )
 
 
@@ -41,11 +37,11 @@ def first_state(config, workdir, source, *, dataset=None):
     def stop(train_steps):
         def stopping(state, *_):
             states.append(jax.device_get(state))
-            raise StoppedError
+            raise KeyboardInterrupt
 
         return stopping
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(KeyboardInterrupt):
         train(config, workdir, source, dataset=dataset, wrap_steps=stop)
     return states[0]
 
@@ -86,8 +82,8 @@ def test_a_resumed_run_never_reads_it_and_ends_bit_for_bit_the_same(source, tmp_
     config = tiny.make_config(**FIELDS)
     expected = train(config, tmp_path / "uninterrupted", source)
 
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", source, wrap_steps=short_run.stop_at(3, error=StoppedError))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", source, wrap_steps=short_run.stop_at(3))
 
     def refuse(name):
         raise AssertionError(name)
@@ -156,50 +152,27 @@ def test_a_deeper_model_takes_the_blocks_there_are_and_answers_as_before(caplog)
         )
 
 
-CNP, VAE = tiny.make_model_config("point_np.CNP"), tiny.make_model_config("vae.VAE", num_halvings=1)
-
-
-@pytest.mark.parametrize(
-    ("there", "here", "image_shape", "message"),
-    [
+def test_a_model_that_does_not_fit_is_one_sentence():
+    cnp, vae = tiny.make_model_config("point_np.CNP"), tiny.make_model_config("vae.VAE", num_halvings=1)
+    for there, here, image_shape, facts in (
         (
-            CNP,
+            cnp,
             tiny.make_model_config("image_np.IFNP"),
             (8, 8, 1),
-            "config.train.init_from=there is point_np.CNP but this training is of image_np.IFNP; name that "
-            "model behind the configuration's file, --config=FILE:point_np.CNP, or choose another "
-            "config.train.init_from.",
+            ("is point_np.CNP but this training is of image_np.IFNP", "--config=FILE:point_np.CNP"),
         ),
-        (
-            CNP,
-            CNP,
-            (8, 8, 3),
-            "config.train.init_from=there takes images of 1 channels but these have 3; set "
-            "config.data.channels=1, or choose another config.train.init_from.",
-        ),
-        (
-            CNP,
-            tiny.make_model_config("point_np.CNP", width=4),
-            (8, 8, 1),
-            "config.train.init_from=there has other arrays than this model (model.width: 8 -> 4); "
-            "set these fields as there, or choose another config.train.init_from.",
-        ),
-        (
-            VAE,
-            VAE,
-            (12, 12, 1),
-            "config.train.init_from=there is for images of 8x8 pixels, on which the parameters of vae.VAE "
-            "depend, but these have 12x12; set config.data.image_size=8, or choose another "
-            "config.train.init_from.",
-        ),
-    ],
-)
-def test_a_model_that_does_not_fit_is_one_sentence(there, here, image_shape, message):
-    configs = [tiny.make_config(**{"train.init_from": "there"}) for _ in range(2)]
-    for config, model in zip(configs, (there, here), strict=True):
-        with config.unlocked():
-            config.model = model
-    source = make_source(configs[0], (8, 8, 1))
-    with pytest.raises(UserError) as caught:
-        init_from.take_variables(jax.random.key(0), runs.make(configs[1], image_shape), source)
-    assert str(caught.value) == message
+        (cnp, cnp, (8, 8, 3), ("images of 1 channels but these have 3", "config.data.channels=1")),
+        (cnp, tiny.make_model_config("point_np.CNP", width=4), (8, 8, 1), ("(model.width: 8 -> 4)",)),
+        (vae, vae, (12, 12, 1), ("8x8 pixels", "but these have 12x12", "config.data.image_size=8")),
+    ):
+        configs = [tiny.make_config(**{"train.init_from": "there"}) for _ in range(2)]
+        for config, model in zip(configs, (there, here), strict=True):
+            with config.unlocked():
+                config.model = model
+        source = make_source(configs[0], (8, 8, 1))
+        with pytest.raises(UserError) as caught:
+            init_from.take_variables(jax.random.key(0), runs.make(configs[1], image_shape), source)
+        message = str(caught.value)
+        assert message.startswith("config.train.init_from=there ")
+        assert message.endswith(", or choose another config.train.init_from.")
+        assert all(fact in message for fact in facts), message

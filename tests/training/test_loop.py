@@ -12,6 +12,7 @@ from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import evaluate, scores
 from ifanp_jax.training import loop, metrics_file, runs
 from tests import helpers, tiny
+from tests.training import short_run
 
 
 class KilledError(Exception):
@@ -22,18 +23,16 @@ def validate(run):
     return {"val/psnr": float(run.num_steps_done)}
 
 
+FIELDS = {"model.name": "image_np.IFNP", "model.width": 4, "model.latent_dim": 2, "model.encoder_depth": 0}
+
+
+def make_config(**overrides):
+    return tiny.make_config(**FIELDS | overrides)
+
+
 def train(workdir, dataset=None, *, wrap_steps=lambda steps: steps, **overrides):
-    config = tiny.make_config(**overrides)
+    config = make_config(**overrides)
     return loop.run(config, workdir, dataset or tiny.digits(), validate=validate, wrap_steps=wrap_steps)
-
-
-def after_each(change):
-    """Wraps `train_steps` so that they end with `change(state, metrics)`."""
-
-    def wrap(train_steps):
-        return lambda *arguments: change(*train_steps(*arguments))
-
-    return wrap
 
 
 def kill_after(step):
@@ -42,7 +41,7 @@ def kill_after(step):
             raise KilledError
         return state, metrics
 
-    return after_each(change)
+    return short_run.after_each(change)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +55,17 @@ def assert_same(workdir, run, uninterrupted):
     assert helpers.read_rows(workdir) == helpers.read_rows(uninterrupted[0])
 
 
-@pytest.mark.parametrize("placement", ["device", "stream"])
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted, placement):
-    overrides = {"data.placement": placement}
-    # The schedule depends on num_steps, so the first part must be cut off, not configured shorter.
-    with pytest.raises(KilledError):
-        train(tmp_path, wrap_steps=kill_after(4), **overrides)
-    assert runs.load(tmp_path).num_steps_done == 3
-    assert_same(tmp_path, train(tmp_path, **overrides), uninterrupted)
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted):
+    for placement in ("device", "stream"):
+        workdir, overrides = tmp_path / placement, {"data.placement": placement}
+        # The schedule depends on num_steps, so the first part must be cut off, not configured shorter.
+        with pytest.raises(KilledError):
+            train(workdir, wrap_steps=kill_after(4), **overrides)
+        assert runs.load(workdir).num_steps_done == 3
+        before = metrics_file.read_metrics(workdir)[0]["train/seconds"]
+        assert_same(workdir, train(workdir, **overrides), uninterrupted)
+        rows = metrics_file.read_metrics(workdir)
+        assert before < next(row["train/seconds"] for row in rows if row["step"] == 6)  # it goes on counting
 
 
 def test_a_resumed_run_keeps_what_is_between_two_rows(tmp_path, uninterrupted):
@@ -74,20 +76,19 @@ def test_a_resumed_run_keeps_what_is_between_two_rows(tmp_path, uninterrupted):
     assert_same(tmp_path, train(tmp_path, **overrides), uninterrupted)
 
 
-# 3 do not divide the validation's period: dispatches of 3, 1 and 2 steps, with a row in the midst of one.
-# 2 do not divide the checkpoints' period: dispatches of 2, 1, 1 and 2 steps.
-@pytest.mark.parametrize(("placement", "num_steps"), [("device", 3), ("stream", 2)])
-def test_steps_in_one_dispatch_equal_steps_one_by_one_bit_for_bit(
-    tmp_path, uninterrupted, placement, num_steps
-):
-    run = train(tmp_path, **{"train.steps_per_dispatch": num_steps, "data.placement": placement})
-    assert_same(tmp_path, run, uninterrupted)
+def test_steps_in_one_dispatch_equal_steps_one_by_one_bit_for_bit(tmp_path, uninterrupted):
+    # 3 do not divide the validation's period: dispatches of 3, 1 and 2 steps, with a row in the midst of one.
+    # 2 do not divide the checkpoints' period: dispatches of 2, 1, 1 and 2 steps.
+    for placement, num_steps in (("device", 3), ("stream", 2)):
+        workdir = tmp_path / placement
+        run = train(workdir, **{"train.steps_per_dispatch": num_steps, "data.placement": placement})
+        assert_same(workdir, run, uninterrupted)
 
 
 def test_the_accelerators_scan_equals_steps_one_by_one_up_to_rounding(tmp_path, uninterrupted, monkeypatch):
     # A loop on the device, not unrolled: on a CPU its convolutions are rounded otherwise.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    run = train(tmp_path, **{"train.steps_per_dispatch": 3})
+    run = train(tmp_path, **{"train.steps_per_dispatch": 2})
     chex.assert_trees_all_close(run.variables, uninterrupted[1].variables, atol=1e-5)
     rows, expected_rows = helpers.read_rows(tmp_path), helpers.read_rows(uninterrupted[0])
     for row, expected in zip(rows, expected_rows, strict=True):
@@ -109,7 +110,7 @@ def test_metrics_are_fetched_when_the_next_dispatch_is_under_way(tmp_path, monke
     device_get = jax.device_get
     monkeypatch.setattr(jax, "device_get", recorded_get)
     overrides = {"train.log_every": 1, "train.checkpoint_every": 4, "train.validate_every": 0}
-    train(tmp_path, wrap_steps=after_each(record), **overrides, **{"train.num_steps": 5})
+    train(tmp_path, wrap_steps=short_run.after_each(record), **overrides, **{"train.num_steps": 5})
     assert events == [
         ("launch", 1),
         ("launch", 2),
@@ -139,26 +140,17 @@ def test_metrics_have_the_promised_names(uninterrupted):
     assert rows[2] == {"step": 4, "val/psnr": 4.0}
 
 
-def test_the_time_of_a_training_goes_on_counting(tmp_path):
-    with pytest.raises(KilledError):
-        train(tmp_path, wrap_steps=kill_after(4))
-    before = [row["train/seconds"] for row in metrics_file.read_metrics(tmp_path) if "train/seconds" in row]
-    train(tmp_path)
-    rows = metrics_file.read_metrics(tmp_path)
-    assert before[0] < next(row["train/seconds"] for row in rows if row["step"] == 6)
-
-
 def test_load_restores_the_run(uninterrupted):
     workdir, trained = uninterrupted
     run = runs.load(workdir)
     chex.assert_trees_all_equal(run.state, trained.state)
     assert run.image_shape == (8, 8, 1) and run.module == trained.module
-    assert run.config.to_dict() == tiny.make_config().to_dict()
+    assert run.config.to_dict() == make_config().to_dict()
 
 
 def test_another_model_in_the_same_workdir_is_refused(uninterrupted):
-    with pytest.raises(UserError, match=r"model.name: image_np.IFANP -> image_np.IFNP"):
-        train(uninterrupted[0], **{"model.name": "image_np.IFNP"})
+    with pytest.raises(UserError, match=r"model.name: image_np.IFNP -> image_np.IFANP"):
+        train(uninterrupted[0], **{"model.name": "image_np.IFANP"})
 
 
 def test_loading_without_a_run_is_one_sentence(tmp_path):
@@ -182,13 +174,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
         return state, metrics | {"loss": metrics["loss"] + jnp.where(state.step > 4, jnp.nan, 0.0)}
 
     with pytest.raises(UserError, match=r"loss is nan at step 5 \(grad_norm [\d.]+, seed 0\)"):
-        train(tmp_path, wrap_steps=after_each(poison))
+        train(tmp_path, wrap_steps=short_run.after_each(poison))
     assert runs.load(tmp_path).num_steps_done == 3
 
 
 def test_seed_decides_the_run(tmp_path, uninterrupted):
     same = train(tmp_path / "same")
-    chex.assert_trees_all_equal(same.state, uninterrupted[1].state)
+    assert_same(tmp_path / "same", same, uninterrupted)
     other = train(tmp_path / "other", seed=1)
     leaves = zip(jax.tree.leaves(other.variables), jax.tree.leaves(same.variables), strict=True)
     assert any((a != b).any() for a, b in leaves)
@@ -209,18 +201,15 @@ def test_a_short_training_beats_interpolation(tmp_path):
 def test_a_clock_that_is_late_saves_once(tmp_path):
     times = iter([0.0, 59.0, 61.0, 62.0, 200.0, 201.0])
     clock = loop.SaveClock(1.0, clock=lambda: next(times))
-    assert [clock.is_late() for _ in range(2)] == [False, True]  # the clock restarts, which reads it again
-    assert [clock.is_late() for _ in range(1)] == [True]
+    assert [clock.is_late() for _ in range(3)] == [False, True, True]  # a restart reads the clock again
     assert not loop.SaveClock(0.0, clock=lambda: 1e9).is_late()
 
 
 def test_a_checkpoint_is_saved_when_the_last_one_is_too_old(tmp_path):
     overrides = {"train.checkpoint_every": 100, "train.num_checkpoints": 9}
-    train(tmp_path / "often", **overrides, **{"train.checkpoint_minutes": 1e-9})
-    names = {path.name for path in (tmp_path / "often/checkpoints").iterdir()}
-    assert names == {f"step_{step}" for step in range(1, 7)}
-    train(tmp_path / "seldom", **overrides, **{"train.checkpoint_minutes": 0.0})
-    assert [path.name for path in (tmp_path / "seldom/checkpoints").iterdir()] == ["step_6"]
+    for minutes, expected in ((1e-9, {1, 2, 3, 4, 5, 6}), (0.0, {6})):
+        train(tmp_path / f"{minutes}", **overrides, **{"train.checkpoint_minutes": minutes})
+        assert short_run.list_steps(tmp_path / f"{minutes}") == expected
 
 
 def test_a_run_that_would_see_too_many_images_is_refused(tmp_path):

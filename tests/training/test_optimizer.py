@@ -43,12 +43,12 @@ def test_schedule_warms_up_linearly_and_ends_at_zero_on_a_cosine():
     np.testing.assert_allclose(rates[4:], cosine, atol=1e-7)
 
 
-@pytest.mark.parametrize(("num_steps", "warmup_steps"), [(1, 100), (2, 100), (10, 0), (10, 8)])
-def test_short_trainings_still_reach_the_peak(num_steps, warmup_steps):
-    schedule = optimizer.learning_rate_schedule(make_config(num_steps=num_steps, warmup_steps=warmup_steps))
-    rates = [float(schedule(step)) for step in range(num_steps)]
-    assert max(rates) == pytest.approx(0.1)
-    assert float(schedule(max(num_steps, 2))) == pytest.approx(0.0, abs=1e-8)
+def test_short_trainings_still_reach_the_peak():
+    for num_steps, warmup_steps in ((1, 100), (2, 100), (10, 0), (10, 8)):
+        config = make_config(num_steps=num_steps, warmup_steps=warmup_steps)
+        schedule = optimizer.learning_rate_schedule(config)
+        assert max(float(schedule(step)) for step in range(num_steps)) == pytest.approx(0.1)
+        assert float(schedule(max(num_steps, 2))) == pytest.approx(0.0, abs=1e-8)
 
 
 def test_without_decay_it_is_adam():
@@ -75,16 +75,6 @@ def test_weight_decay_shrinks_parameters_without_gradient():
     config = make_config(weight_decay=0.5, warmup_steps=0)
     (update,) = updates(config, [[0.0, 0.0]], params={"w": jnp.array([2.0, -4.0])})
     np.testing.assert_allclose(update, [-0.1, 0.2], rtol=1e-6)
-
-
-def test_update_may_be_compiled():
-    tx = optimizer.make_optimizer(make_config(max_grad_norm=1.0))
-    params = {"w": jnp.ones(2)}
-    opt_state = tx.init(params)
-    eager, compiled = (
-        f({"w": jnp.ones(2)}, opt_state, params)[0]["w"] for f in (tx.update, jax.jit(tx.update))
-    )
-    np.testing.assert_allclose(eager, compiled, rtol=1e-6)
 
 
 KERNELS = {

@@ -36,9 +36,10 @@ def test_checkpoints_that_cannot_be_read_are_never_a_fresh_start(workdir):
     for step in (4, 6, 8):
         spoil(workdir / f"checkpoints/step_{step}/checkpoint.json")
     before = snapshot(workdir)
-    message = fail(workdir)
+    with pytest.raises(UserError) as caught:
+        train(workdir)
     for step in (4, 6, 8):
-        assert f"step_{step}/checkpoint.json does not match its checksum" in message
+        assert f"step_{step}/checkpoint.json does not match its checksum" in str(caught.value)
     assert snapshot(workdir) == before
 
 
@@ -48,8 +49,8 @@ def test_another_configuration_is_refused_with_its_fields_and_writes_nothing(wor
     message = fail(workdir, **changes)
     assert "seed: 0 -> 1; train.learning_rate: 0.006 -> 0.001" in message
     assert "--allow_config_change=seed,train.learning_rate." in message
-    message = fail(workdir, "--allow_config_change=train.learning_rate", **changes)
-    assert "(seed: 0 -> 1)" in message
+    with pytest.raises(UserError, match=r"\(seed: 0 -> 1\)"):
+        train(workdir, allowed_changes=["train.learning_rate"], **changes)
     assert snapshot(workdir) == before
 
 
@@ -63,19 +64,16 @@ def test_allowed_fields_may_differ_and_no_others(workdir):
     assert train(workdir, allowed_changes=allowed, **changes).num_steps_done == 9
 
 
-@pytest.mark.parametrize(
-    ("overrides", "shape", "difference"),
-    [
+def test_another_model_is_never_allowed(finished):
+    for overrides, shape, difference in (
         ({"model.width": 8}, (8, 8, 1), r"model\.width: 4 -> 8"),
         ({"model.name": "image_np.IFANP"}, (8, 8, 1), r"model\.name: image_np.IFNP -> image_np.IFANP"),
         ({"train.ema_decay": 0.0}, (8, 8, 1), "ema: True -> False"),
         ({}, (8, 8, 3), r"image shape: \(8, 8, 1\) -> \(8, 8, 3\)"),
-    ],
-)
-def test_another_model_is_never_allowed(finished, overrides, shape, difference):
-    config, allowed = make_config(**overrides), ["model", *overrides, "train", "image shape"]
-    with pytest.raises(UserError, match=f"holds a run of another model .*{difference}"):
-        runs.check_same_run(finished[0], config, shape, allowed_changes=allowed)
+    ):
+        allowed = ["model", *overrides, "train", "image shape"]
+        with pytest.raises(UserError, match=f"holds a run of another model .*{difference}"):
+            runs.check_same_run(finished[0], make_config(**overrides), shape, allowed_changes=allowed)
 
 
 def test_other_training_images_are_refused_wherever_they_lie(workdir):
@@ -92,24 +90,18 @@ def test_a_run_is_loaded_from_below_the_home_folder(workdir, monkeypatch):
     assert ifanp_jax.load("~/run").step == 8
 
 
-def test_a_run_without_its_configuration_is_refused(workdir):
+def test_a_run_whose_configuration_is_missing_damaged_or_newer_is_refused(workdir):
     (workdir / "run.json").unlink()
     with pytest.raises(UserError, match=r"run whose run\.json is missing; put it back"):
         runs.check_same_run(workdir, make_config(), (8, 8, 1))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+    for text, message in (
         ('{"format": 9}', r"run\.json has format 9, but this version reads 1: take the version"),
         ('{"format": 1', r"run\.json cannot be read \(.*\); restore it"),
         ("[]", r"run\.json cannot be read \(.*\); restore it"),
-    ],
-)
-def test_a_configuration_of_a_newer_version_or_damaged_is_refused(workdir, text, message):
-    (workdir / "run.json").write_text(text)
-    with pytest.raises(UserError, match=message):
-        runs.check_same_run(workdir, make_config(), (8, 8, 1))
+    ):
+        (workdir / "run.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            runs.check_same_run(workdir, make_config(), (8, 8, 1))
 
 
 def test_before_the_first_checkpoint_everything_may_change(tmp_path):

@@ -53,10 +53,6 @@ class Step:
 def get(config: ConfigDict, model: nn.Module) -> Step:
     """Builds the step that `config.step.name` names; "" = the one of the model's family.
 
-    Args:
-      config: the whole configuration.
-      model: Flax module.
-
     Raises:
       UserError: when there is no step of that name, or it does not have a field of `config.step`.
     """
@@ -73,20 +69,12 @@ def get(config: ConfigDict, model: nn.Module) -> Step:
 
 
 def get_config(model: nn.Module) -> ConfigDict:
-    """The part `step` of a configuration: no name, and every field of the step of the model's family.
-
-    Args:
-      model: Flax module.
-    """
+    """The part `step` of a configuration: no name, and every field of the step of the model's family."""
     return ConfigDict({"name": ""} | default_fields(model.step, model))
 
 
 def default_fields(name: str, model: nn.Module) -> dict[str, Any]:
     """The fields of a step for a model, and their defaults.
-
-    Args:
-      name: of the step.
-      model: Flax module.
 
     Raises:
       UserError: when there is no step of that name, or it does not train this model.

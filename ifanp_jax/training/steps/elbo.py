@@ -36,12 +36,7 @@ class TrainState:
 
 
 def make_step(config: ConfigDict, model: nn.Module) -> Step:
-    """Builds the step on the negative ELBO.
-
-    Args:
-      config: the whole configuration; uses `objective` and `train`.
-      model: any neural process or VAE of `ifanp_jax.models`.
-    """
+    """Builds the step on the negative ELBO of a neural process or VAE, from the whole configuration."""
     tx = optimizer.make_optimizer(config.train)
     has_ema = config.train.ema_decay > 0
 
@@ -72,18 +67,15 @@ def held_out_loss(
     Args:
       values: `reconstruction` and, of a model with a latent variable, `kl`, (N,) each, in nats per image.
       num_values: target values of each image, (N,).
-      kl_weight: 1 gives the ELBO.
-      per_value: whether the loss counts target values, not images.
+      kl_weight: as of `make_update`.
+      per_value: as of `make_update`.
     """
-    return float(
-        _negative_bound(values["reconstruction"], values.get("kl"), num_values, kl_weight, per_value)
-    )
+    reconstruction, kl = values["reconstruction"], values.get("kl")
+    return float(_negative_bound(reconstruction, kl, num_values, kl_weight, per_value))
 
 
 def _negative_bound(reconstruction, kl, num_values, kl_weight, per_value):
-    bound = reconstruction
-    if kl is not None:
-        bound = objectives.elbo(reconstruction, kl, kl_weight=kl_weight)
+    bound = reconstruction if kl is None else objectives.elbo(reconstruction, kl, kl_weight=kl_weight)
     return -bound.sum() / jnp.maximum(num_values.sum(), 1) if per_value else -bound.mean()
 
 
@@ -108,7 +100,7 @@ def make_update(
     the latent noise follows from `fold_in(key, state.step)`.
 
     Args:
-      model: any neural process or VAE of `ifanp_jax.models`.
+      model: any neural process or VAE.
       tx: the optimiser.
       num_samples: K, latent samples per image.
       target: "all" or "unobserved" pixels.
