@@ -26,7 +26,7 @@ from ifanp_jax.training import runs
 from tests import helpers
 from tests.processes import ENVIRONMENT, PATIENCE, Process, list_steps, make_starter
 
-NUM_STEPS = 800
+NUM_STEPS = 1500
 FIELDS = (
     "model.width=8",
     "model.latent_dim=4",
@@ -35,8 +35,8 @@ FIELDS = (
     f"train.num_steps={NUM_STEPS}",
     "train.batch_size=8",
     "train.log_every=7",  # checkpoints fall between the rows
-    "train.validate_every=50",
-    "train.checkpoint_every=20",
+    "train.validate_every=100",
+    "train.checkpoint_every=50",
     "evaluate.num_images=8",
     "evaluate.classical_images=0",
     "evaluate.figure_images=2",
@@ -61,64 +61,72 @@ def assert_same_run(workdir, expected):
     chex.assert_trees_all_equal(runs.load(workdir).state, runs.load(expected).state)
     rows, expected_rows = helpers.read_rows(workdir), helpers.read_rows(expected)
     assert rows == expected_rows
-    assert rows[-1]["step"] == NUM_STEPS and len(rows) == -(-NUM_STEPS // 7) + NUM_STEPS // 50
+    assert rows[-1]["step"] == NUM_STEPS and len(rows) == -(-NUM_STEPS // 7) + NUM_STEPS // 100
     tables = [json.loads((path / "evaluation.json").read_text()) for path in (workdir, expected)]
     assert tables[0] == tables[1]
 
 
-def test_a_run_killed_and_interrupted_at_every_stage_ends_as_if_it_had_not_been(
-    start, tmp_path, uninterrupted
-):
+def test_the_same_seed_gives_the_same_run(start, tmp_path, uninterrupted):
+    process = start(tmp_path / "run")
+    assert process.end() == 0, process.text
+    assert "Fresh start" in process.text
+    assert_same_run(process.workdir, uninterrupted)
+
+
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(start, tmp_path, uninterrupted):
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown where the test fails
     choose = random.Random(seed)
     workdir = tmp_path / "run"
-
-    def begin(name):
-        return start(workdir, name=name)
-
-    def interrupt(process, number):
-        assert process.send(number).end() == 128 + number, process.text
-        assert "Traceback" not in process.text
-
-    def saved_step(process):
-        return int(re.search(r"Saved step (\d+);", process.text)[1])
-
-    # A signal saves the step under way, and the run goes on from there.
-    first = begin("first").wait_for_row(choose.randrange(1, 80))
-    interrupt(first, signal.SIGTERM)
-    assert "Fresh start" in first.text and saved_step(first) == list_steps(workdir)[-1] < NUM_STEPS
-    # A kill while a checkpoint is written (tried until it was caught); before the first step; at any step.
+    # At any step; while a checkpoint is written (tried until it was caught); before the first step.
+    first = start(workdir, name="first").wait_for_row(choose.randrange(1, 300))
+    first.send(signal.SIGKILL).end()
     for attempt in range(5):
-        process = begin(f"saving_{attempt}").wait_for_text("Compiled")
+        process = start(workdir, name=f"saving_{attempt}").wait_for_text("Compiled")
         process.wait_until(lambda: any(workdir.glob("checkpoints/unfinished_*/*")))
         process.send(signal.SIGKILL).end()
         if any(workdir.glob("checkpoints/unfinished_*")):
             break
     else:
         pytest.fail("No kill fell into a save.")
-    assert f"at step {saved_step(first)}." in (tmp_path / "run_saving_0.txt").read_text()
-    begin("early").wait_for_text("parameters").send(signal.SIGKILL).end()
-    begin("later").wait_for_row(choose.randrange(250, 300)).send(signal.SIGKILL).end()
-    last = begin("last").wait_for_row(320)
-    interrupt(last, signal.SIGINT)
-    assert 320 <= saved_step(last) == list_steps(workdir)[-1] < NUM_STEPS
-    assert re.search(r"Resumed .* at step \d+0\.", last.text) and "damaged" not in last.text
-    assert not list(workdir.glob("checkpoints/unfinished_*"))
-    # Signals after the training.
+    start(workdir, name="early").wait_for_text("parameters").send(signal.SIGKILL).end()
+    later = start(workdir, name="later").wait_for_text("Compiled")
+    later.wait_for_row(choose.randrange(600, 1100)).send(signal.SIGKILL).end()
+    last = start(workdir, name="last")
+    assert last.end() == 0, last.text
+    assert re.search(r"Resumed .* at step \d+0\.", last.text)
+    assert "damaged" not in last.text and not list(workdir.glob("checkpoints/unfinished_*"))
+    assert_same_run(workdir, uninterrupted)
+
+
+def test_a_run_interrupted_at_every_stage_ends_as_if_it_had_not_been(start, tmp_path, uninterrupted):
+    workdir = tmp_path / "run"
+    resumed_at = None
+    for number, row in ((signal.SIGTERM, 60), (signal.SIGINT, 500)):
+        process = start(workdir, name=f"train_{number}").wait_for_row(row).send(number)
+        assert process.end() == 128 + number, process.text
+        step = int(re.search(r"Saved step (\d+);", process.text)[1])
+        assert row <= step < NUM_STEPS and step == list_steps(workdir)[-1]
+        assert (
+            "Fresh start" in process.text if resumed_at is None else f"at step {resumed_at}" in process.text
+        )
+        assert "Traceback" not in process.text
+        resumed_at = step
     for text, number in (("Evaluating", signal.SIGTERM), ("Drawing", signal.SIGINT)):
-        interrupt(begin(text).wait_for_text(text), number)
+        process = start(workdir, name=text).wait_for_text(text).send(number)
+        assert process.end() == 128 + number, process.text
+        assert "Traceback" not in process.text
         assert list_steps(workdir)[-1] == NUM_STEPS
         assert not (workdir / "training.png").exists()  # drawn last but one
-    assert begin("end").end() == 0
+    assert start(workdir).end() == 0
     assert_same_run(workdir, uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_second_signal_ends_the_process_at_once(start, tmp_path, number):
     # A step of a second or more is under way, so that neither signal finds the main thread free.
-    long_step = ("--config.train.batch_size=8192", "--config.train.num_steps=200000")
-    process = start(tmp_path / "run", *long_step, environment={}).wait_for_text("Compiled")
+    long_step = ("--config.train.batch_size=16384", "--config.train.num_steps=200000")
+    process = start(tmp_path / "run", *long_step).wait_for_text("Compiled")
     process.send(number).wait_for_text("once more ends it now")
     assert process.send(number).end() == 128 + number
     assert "ended at once" in process.text
@@ -179,15 +187,16 @@ def test_a_process_whose_steps_end_no_more_is_named(start, tmp_path):
 @pytest.mark.parametrize(
     ("victim", "number"),
     [
+        (0, signal.SIGKILL),
         (1, signal.SIGSTOP),
-        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(1, signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
     ],
 )
 def test_no_process_waits_for_one_that_is_gone(start, tmp_path, victim, number):
-    options = ("--heartbeat_seconds=5", "--config.train.num_steps=1000000")
-    processes = start_two(start, tmp_path / "run", *options)
+    processes = start_two(
+        start, tmp_path / "run", "--heartbeat_seconds=5", "--config.train.num_steps=1000000"
+    )
     processes[0].wait_for_row(20)
     processes[victim].send(number)
     survivor = processes[1 - victim]
@@ -203,15 +212,23 @@ def test_processes_that_do_not_come_together_are_started_again():
     lines = (
         "import time",
         "from ifanp_jax.runtime import heartbeat",
-        "with heartbeat.deadline(0.1, 'late'):",
+        "with heartbeat.deadline(0.1, 'late'): time.sleep(100)",
     )
-    result = helpers.run_python("-c", "\n".join([*lines, "    time.sleep(100)"]))
+    command = [sys.executable, "-c", "\n".join(lines)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (75, "error: late\n")
 
 
 @pytest.mark.slow
 def test_five_thousand_steps_neither_grow_nor_compile(tmp_path):
-    result = helpers.run_python("-m", "tests.training.growth_worker", tmp_path / "run", **ENVIRONMENT)
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.training.growth_worker", str(tmp_path / "run")],
+        cwd=helpers.ROOT,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout)
     assert record["last_step"] == 5000

@@ -56,15 +56,8 @@ def plan_join(
 ) -> dict[str, Any] | None:
     """What `jax.distributed.initialize` is to be told; None = this process works alone.
 
-    Args:
-      coordinator: as for `initialize`, like the next two.
-      num_processes: of the run.
-      process_id: of this one.
-      environ: like `os.environ`.
-      is_tpu_vm: whether this machine may be part of a TPU pod.
-
-    Raises:
-      UserError: as `initialize`.
+    Arguments and errors are those of `initialize`, the environment, and whether this machine may be part of a
+    TPU pod.
     """
     given = (bool(coordinator), num_processes > 0, process_id >= 0)
     if not any(given):

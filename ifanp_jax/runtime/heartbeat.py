@@ -41,8 +41,7 @@ def watch(*, heartbeat_seconds: float, stall_seconds: float) -> None:
 
     Args:
       heartbeat_seconds: of silence after which a process counts as gone.
-      stall_seconds: without a finished dispatch, once a training reported one, after which the run counts as
-        stuck.
+      stall_seconds: without a finished dispatch, after a first one, until the run counts as stuck.
     """
     import jax  # here, since the command line imports this module before it says what JAX must know
 

@@ -85,7 +85,7 @@ class Checkpoints:
         Args:
           step: optimiser steps done, more than at any save before.
           state: may be donated as soon as this returns.
-          record: JSON values that go into `checkpoint.json`, such as the configuration.
+          record: JSON values for `checkpoint.json`, such as the configuration.
 
         Raises:
           UserError: when the two saves before failed, or this one fails at once.

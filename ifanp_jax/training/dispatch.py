@@ -54,16 +54,12 @@ def make_streams(seed: int) -> Streams:
 def list_dispatches(
     start: int, end: int, *, steps_per_dispatch: int, periods: tuple[int, ...]
 ) -> Iterator[tuple[int, int]]:
-    """Cuts the steps after `start` into dispatches that end at every multiple of each period.
+    """Cuts the steps from `start` to `end` into dispatches that end at every multiple of each period.
 
-    Args:
-      start: steps done.
-      end: steps to do in all.
-      steps_per_dispatch: at most.
-      periods: in steps; 0 = never.
+    A period of 0 never ends one.
 
     Yields:
-      (steps done before, number of steps).
+      (steps done before, number of steps), at most `steps_per_dispatch`.
     """
     while start < end:
         ends = [start + period - start % period for period in periods if period]
@@ -75,11 +71,8 @@ def list_dispatches(
 def choose_steps_per_dispatch(run: Run, periods: tuple[int, ...]) -> int:
     """Steps per dispatch: as configured, else 1 on a CPU, and what fills 0.1 to 1 s of an accelerator.
 
-    It follows from the operations of a step, not from a clock, so that a run is cut alike each time.
-
-    Args:
-      run: of its state only shapes and dtypes count.
-      periods: as of `list_dispatches`.
+    It follows from the operations of a step, not from a clock, so that a run is cut alike each time. Of the
+    run's state only shapes and dtypes count; `periods` are those of `list_dispatches`.
     """
     if run.config.train.steps_per_dispatch:
         return run.config.train.steps_per_dispatch
@@ -89,12 +82,7 @@ def choose_steps_per_dispatch(run: Run, periods: tuple[int, ...]) -> int:
 
 
 def fit_steps(step_flops: float, periods: tuple[int, ...]) -> int:
-    """Steps that hold about `DISPATCH_FLOPS` operations, and divide the periods where that costs little.
-
-    Args:
-      step_flops: operations of a step on each device.
-      periods: as of `list_dispatches`.
-    """
+    """Steps that hold about `DISPATCH_FLOPS` operations, and divide the periods where that costs little."""
     most = max(1, min(MAX_STEPS_PER_DISPATCH, round(DISPATCH_FLOPS / step_flops), *filter(None, periods)))
     # A divisor leaves no remainder, which would be compiled for itself.
     divisor = max(size for size in range(1, most + 1) if math.gcd(*periods) % size == 0)

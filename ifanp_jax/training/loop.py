@@ -105,14 +105,7 @@ class Saver:
     """Knows when a run must be saved, and saves it."""
 
     def __init__(self, checkpoints: Checkpoints, record: dict, mesh: jax.sharding.Mesh, minutes: float):
-        """Starts its clock.
-
-        Args:
-          checkpoints: of the run.
-          record: that every checkpoint keeps.
-          mesh: of the devices.
-          minutes: between two checkpoints at most; 0 = never.
-        """
+        """Starts its clock; `minutes` lie between two checkpoints at most, and each keeps the record."""
         self._checkpoints, self._record = checkpoints, record
         self._find_largest, self._clock = device_mesh.make_find_largest(mesh), SaveClock(minutes)
 

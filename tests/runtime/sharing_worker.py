@@ -3,6 +3,7 @@
 python -m tests.runtime.sharing_worker OUTPUT
 """
 
+import dataclasses
 import sys
 
 import jax
@@ -11,13 +12,12 @@ import numpy as np
 
 from ifanp_jax.evaluation import by_rounds, evaluate
 from ifanp_jax.evaluation.options import Options
-from ifanp_jax.inference.model import Model
 from ifanp_jax.modules import gca, grid
 from ifanp_jax.modules.fast.conv3x3 import Conv3x3
 from ifanp_jax.runtime import device_mesh, sharing
 from ifanp_jax.training import optimizer, runs
 from tests import tiny
-from tests.helpers import random_image, random_mask, random_variables
+from tests.helpers import random_image, random_mask
 from tests.inference.conftest import make_tiled_model
 
 NUM_DEVICES = 3
@@ -31,12 +31,10 @@ KERNELS = {
 SIZE = (41, 53)  # six tiles
 
 
-def make_model(name):
+def make_run(name):
     config = tiny.make_config(**{"evaluate.rounds": 2})
     config.model = tiny.make_model_config(name, likelihood="per_pixel")
-    module = runs.make(config, (8, 8, 1)).module
-    variables = random_variables(module, (8, 8, 1), spread=0.2)
-    return Model(module=module, variables=variables, config=config, image_shape=(8, 8, 1), step=0)
+    return runs.make(config, (8, 8, 1))
 
 
 def make_updates(tx):
@@ -70,7 +68,7 @@ def make_attention():
     values, weights = jax.random.normal(jax.random.key(1), (2, *batch, 2))
     mask = jax.random.bernoulli(jax.random.key(2), 0.5, (*batch, 1))
     module, coordinates = gca.GlobalCrossAttention(2), grid.coordinates(4, 4)
-    variables = jax.jit(module.init)(jax.random.key(3), values, mask, coordinates)
+    variables = module.init(jax.random.key(3), values, mask, coordinates)
     values, mask, weights = jax.device_put((values, mask, weights), device_mesh.batched(mesh))
 
     def attend(variables, values, mask, weights):
@@ -96,8 +94,10 @@ def measure():
         ("image_np.IFANP", by_rounds.evaluate_samples),
         ("point_np.ANP", evaluate.evaluate_images),
     ):
-        model = make_model(name)
-        values = evaluate_some(model, images, contexts, Options.of(model.config))
+        run = make_run(name)
+        state = jax.jit(run.step.init, static_argnums=1)(jax.random.key(0), run.image_shape)
+        model = dataclasses.replace(run, state=state).model
+        values = evaluate_some(model, images, contexts, Options.of(run.config))
         found |= {f"{name}/{key}": value for key, value in values.items()}
     model = make_tiled_model()
     answer = model.complete(random_image(*SIZE, 3), random_mask(*SIZE), num_samples=2, rounds=2)

@@ -1,12 +1,14 @@
 import os
 import stat
+import subprocess
+import sys
 
 import jax
 import pytest
 
 from ifanp_jax.errors import UserError
 from ifanp_jax.runtime import compilation_cache
-from tests import helpers
+from tests.helpers import ROOT
 
 OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
@@ -43,25 +45,31 @@ def test_tilde_and_relative_paths_become_absolute(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "other")
 
 
-def test_a_folder_that_is_not_the_users_alone_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path, mode):
+    tmp_path.chmod(mode)
     before = jax.config.jax_compilation_cache_dir
-    for mode in (0o770, 0o707, 0o777, 0o1777):
-        tmp_path.chmod(mode)
-        with pytest.raises(UserError, match="writable by other users"):
-            compilation_cache.enable(tmp_path)
-    tmp_path.chmod(0o700)
-    (tmp_path / "file").write_text("")
-    for name in ("file", "file/below"):
-        with pytest.raises(UserError, match="cannot be made"):
-            compilation_cache.enable(tmp_path / name)
-    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(UserError, match="belongs to"):
+    with pytest.raises(UserError, match="writable by other users"):
         compilation_cache.enable(tmp_path)
     assert jax.config.jax_compilation_cache_dir == before
 
 
-# Prints how many programs were found.
-NUM_LAYERS = 5
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(UserError, match="belongs to"):
+        compilation_cache.enable(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        compilation_cache.enable(tmp_path / name)
+
+
+# Layers take long enough to compile that they are kept; prints how many programs were found.
+NUM_LAYERS = 150
 START = """
 import sys
 import jax, jax.numpy as jnp
@@ -82,7 +90,15 @@ print(len(hits))
 
 def test_a_second_start_finds_what_the_first_compiled(tmp_path):
     def start():
-        result = helpers.run_python("-c", START, tmp_path / "cache", NUM_LAYERS)
+        result = subprocess.run(
+            [sys.executable, "-c", START, str(tmp_path / "cache"), str(NUM_LAYERS)],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
         assert result.returncode == 0, result.stderr
         return int(result.stdout), {path.name for path in (tmp_path / "cache").iterdir()}
 

@@ -213,6 +213,10 @@ def test_a_checkpoint_is_saved_when_the_last_one_is_too_old(tmp_path):
 
 
 def test_a_run_that_would_see_too_many_images_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"num_steps is 600000000 with 8 images.* at most 4,294,967,296"):
-        train(tmp_path, **{"train.num_steps": 600_000_000})
+    most = 2**32 // 8
+    loop.check_length(make_config(**{"train.num_steps": most}), 1)
+    with pytest.raises(UserError, match=r"with 16 images .*config\.train\.num_steps=268435456\.$"):
+        loop.check_length(make_config(**{"train.num_steps": most}), 2)
+    with pytest.raises(UserError, match=rf"num_steps is {most + 1} with 8 images.* at most 4,294,967,296"):
+        train(tmp_path, **{"train.num_steps": most + 1})
     assert not list(tmp_path.iterdir())
