@@ -60,11 +60,20 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_with_room(sma
     assert run.num_steps_done == 10 and list_steps(workdir) == {6, 8, 10}
 
 
-def test_files_that_may_not_grow_end_the_run_in_one_sentence(workdir, finished):
-    prefix = (sys.executable, "-c", LIMITED, str(8 * 1024))  # bytes of one file
-    options = {"prefix": prefix, "environ": NO_CACHE, "train.checkpoint_every": 100} | LATER
+@pytest.mark.parametrize(
+    ("what", "overrides"),
+    [
+        (r"The checkpoint of step 1\d cannot be written", {}),
+        ("", {"train.checkpoint_every": 100}),
+    ],
+    ids=["checkpoint", "metrics"],
+)
+def test_files_that_may_not_grow_end_the_run_in_one_sentence(workdir, finished, what, overrides):
+    limit = 8 * 1024  # bytes of one file
+    prefix = (sys.executable, "-c", LIMITED, str(limit))
+    options = {"prefix": prefix, "environ": NO_CACHE} | LATER | overrides
     message = fail(workdir, "--allow_config_change=train.num_steps", **options)
-    assert str(workdir) in message and "File too large" in message
+    assert re.search(what, message) and str(workdir) in message and "File too large" in message
     assert_intact(workdir, finished)
 
 
@@ -112,7 +121,14 @@ command_line.run(command)
 
 
 def test_writes_that_end_after_a_failed_save_are_not_told():
-    result = helpers.run_python("-c", LATE)
+    result = subprocess.run(
+        [sys.executable, "-c", LATE],
+        cwd=helpers.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert "of another kind" in result.stderr and "Event loop is closed" not in result.stderr
 
 

@@ -23,7 +23,7 @@ def validate(run):
     return {"val/psnr": float(run.num_steps_done)}
 
 
-FIELDS = {"model.name": "image_np.IFNP", "model.width": 4, "model.latent_dim": 2, "model.encoder_depth": 0}
+FIELDS = {"model.name": "image_np.IFNP", "model.width": 4, "model.latent_dim": 2}
 
 
 def make_config(**overrides):
