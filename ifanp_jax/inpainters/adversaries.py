@@ -43,8 +43,8 @@ class Critic:
 
     Attributes:
       network: Flax module, called as network(*seen, train=...) -> scores (B, ...).
-      look: (x, start) -> the arrays that it sees; x is (B, H, W, C), an image inside its range [-1, 1], or a
-        mask; start is int32 (B, 2), top and left of the window around the hole.
+      look: (x, start) -> what it sees of images in [-1, 1] or masks x (B, H, W, C); start is int32 (B, 2),
+        top and left of the window around the hole.
     """
 
     network: nn.Module

@@ -112,10 +112,7 @@ class GlobalLocalCritic(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, window: jax.Array, *, train: bool) -> jax.Array:
-        """Maps squares whose sides are powers of two from 8 on to logits, float32 (B,).
-
-        The original's windows have half the side of their images.
-        """
+        """Maps squares whose sides are powers of two from 8 on to logits, float32 (B,)."""
         vectors = [self._tower("global", image, train), self._tower("local", window, train)]
         x = nn.Dense(1, dtype=self.dtype, name="judge")(jnp.concatenate(vectors, axis=-1))
         return x.astype(jnp.float32)[:, 0]

@@ -70,12 +70,12 @@ def make_step(config: ConfigDict, model: nn.Module) -> Step:
       UserError: when the model's family has no adversary, or a field cannot work.
     """
     game = _Game(config, model)
-    fields, has_critics = game.fields, game.num_critic_updates > 0
+    has_critics = game.num_critic_updates > 0
     return Step(
         init=game.init,
         update=game.update,
         variables=_evaluation_variables,
-        schedule=optax.constant_schedule(fields["learning_rate"]),
+        schedule=optax.constant_schedule(game.fields["learning_rate"]),
         finite_metrics=("generator_loss", "grad_norm") + (("critic_loss",) if has_critics else ()),
         show=_show,
         num_batches=game.num_critic_updates + 1,

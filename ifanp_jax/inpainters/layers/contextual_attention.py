@@ -196,8 +196,7 @@ def _paste(attention, blocks, taps):
 def _to_blocks(features, rate, taps):
     """Features with the SAME padding of the patches and a channel that counts, cut into r x r blocks.
 
-    In the padded grid a patch starts at a multiple of r and is `taps` blocks long.
-    Returns (B, h / r + taps - 1, w / r + taps - 1, r * r, D + 1).
+    A patch starts at a multiple of r and is `taps` blocks long: (B, h / r + taps - 1, ..., r * r, D + 1).
     """
     low = max(rate // 2, 1)
     high = taps * rate - rate - low

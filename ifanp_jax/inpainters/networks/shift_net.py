@@ -71,11 +71,7 @@ class ShiftNet(base.Inpainter):
         self.unet = _UNet(encoder, self.channels, self.shift_stride, self.dtype)
 
     def inpaint(self, image: jax.Array, mask: jax.Array, *, train: bool) -> base.Inpainting:
-        """In a training `features` hold what the guidance loss takes.
-
-        They are "decoder" F and "truth" G of the whole image, float32 (B, h, h, N), without gradient to
-        "truth"; and "hole" float32 (B, h, h, 1), 1 where a cell is filled.
-        """
+        """In a training `features` hold the maps that the guidance loss takes, "decoder", "truth", "hole"."""
         hole = shift.hole_cells(mask, self.shift_stride, rule=self.hole_rule)
         truth = base.with_hole(image, jnp.ones_like(mask)) if train else None
         raw, decoder, target = self.unet(base.with_hole(image, mask), hole, truth=truth)
@@ -147,12 +143,12 @@ class _UNet(nn.Module):
 
         Args:
           x: float (B, H, H, F), H a power of two and at least twice `shift_stride`.
-          hole: bool (B, H / shift_stride, H / shift_stride, 1), True = the cell is to be filled.
+          hole: bool (B, h, h, 1), cells of the shift connection's grid that are to be filled.
           truth: float (B, H, H, F), the input with nothing hidden, or None.
 
         Returns:
-          float32 (B, H, H, channels) in [-1, 1]; F, the decoder's features on the shift connection's grid,
-          float32 (B, h, h, N); and G of `truth` there, the same shape and without gradient, or None.
+          float32 (B, H, H, channels) in [-1, 1]; F, the decoder's features on that grid, float32; and G of
+          `truth` there, without gradient, or None.
         """
         *maps, y = self.encoder(x)
         shift_layer = self.shift_stride.bit_length() - 2  # of the encoder, from 0

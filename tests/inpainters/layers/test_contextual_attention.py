@@ -212,10 +212,7 @@ def test_a_thin_hole_is_not_lost():
     assert int(compute(mask).sum()) == 16 * 13
 
 
-@pytest.mark.parametrize(
-    ("features", "known", "rate"),
-    [((1, 4, 4, 2), (1, 4, 5, 1), 1), ((1, 5, 4, 2), (1, 5, 4, 1), 2), ((4, 4, 2), (4, 4, 1), 1)],
-)
-def test_a_wrong_shape_raises(features, known, rate):
-    with pytest.raises(AssertionError):
-        contextual_attention.attend(jnp.ones(features), jnp.ones(known), rate=rate)
+def test_a_wrong_shape_raises():
+    for shape, known, rate in (((1, 4, 4, 2), (1, 4, 5, 1), 1), ((1, 3, 4, 2), (1, 3, 4, 1), 2)):
+        with pytest.raises(AssertionError):
+            contextual_attention.attend(np.ones(shape), np.ones(known), rate=rate)

@@ -15,10 +15,16 @@ FULL, EMPTY = 0, 1  # of MASKS
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "cells"), [("DeepFill", 256, 32), ("DeepFill64", 64, 16), ("DeepFill32", 32, 16)]
+    ("name", "side", "cells", "fields"),
+    [
+        ("deepfill.DeepFill", 256, 32, (2, (2, 4, 8, 16), 2)),
+        ("deepfill.DeepFill64", 64, 16, (2, (1, 2, 4, 8), 1)),
+        ("deepfill.DeepFill32", 32, 16, (1, (1, 2, 4, 8), 1)),
+    ],
 )
-def test_answers_of_every_form(name, side, cells):
-    model = models.get({"name": f"deepfill.{name}"}, channels=3)
+def test_forms_are_found_by_name_and_differ_in_their_defaults(name, side, cells, fields):
+    model = models.get({"name": name}, channels=3)
+    assert name in models.list_models() and (model.num_strided, model.dilations, model.rate) == fields
     image, mask = jnp.ones((2, side, side, 3)), jnp.ones((2, side, side, 1), bool)
     out, _ = jax.eval_shape(
         lambda key: model.init_with_output(key, image, mask, train=True), jax.random.key(0)
@@ -86,14 +92,3 @@ def test_a_large_picture_costs_more_memory_by_its_attention():
     )
     assert whole.completion_bytes((512, 512)) > 3 * whole.completion_bytes((256, 256))
     assert whole.completion_bytes((256, 256)) > plain.completion_bytes((256, 256))
-
-
-def test_forms_are_found_by_name_and_differ_in_their_defaults():
-    listed = [name for name in models.list_models() if name.startswith("deepfill.")]
-    assert listed == ["deepfill.DeepFill", "deepfill.DeepFill64", "deepfill.DeepFill32"]
-    found = [models.get({"name": name}, channels=3) for name in listed]
-    assert [(model.num_strided, model.dilations, model.rate) for model in found] == [
-        (2, (2, 4, 8, 16), 2),
-        (2, (1, 2, 4, 8), 1),
-        (1, (1, 2, 4, 8), 1),
-    ]
