@@ -7,6 +7,7 @@
 | protocols   | log-likelihoods of a trained model by the protocols of other papers            |
 | roofline    | operations and bytes of each part, and the bounds of an H100 and a TPU v5e     |
 | reliability | what a save, a start and a signal cost                                         |
+| holes       | kinds of damage in photographs, completed by a shipped model and by others     |
 | collect     | nothing: one table of the results of `ifanp_jax.benchmark` in --results        |
 
 The training step and one picture are measured by `python -m ifanp_jax.benchmark`, which is installed too.
@@ -21,7 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import ifanp_jax
-from benchmarks import peers, protocols, quality, reliability, roofline
+from benchmarks import holes, peers, protocols, quality, reliability, roofline
 from ifanp_jax import benchmark, command_line
 from ifanp_jax.data import sources
 from ifanp_jax.errors import UserError
@@ -47,7 +48,10 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             "picture_size", peers.FULL_EFFORT.picture_size, "peers: side of the picture.", lower_bound=1
         ),
         "minutes": flags.DEFINE_float("minutes", 5.0, "quality: of training."),
-        "model": flags.DEFINE_string("model", "", "protocols: a shipped model, such as mnist28."),
+        "model": flags.DEFINE_string("model", "", "protocols, holes: a shipped model, such as mnist28."),
+        "pictures": flags.DEFINE_string("pictures", "", "holes: folder of photographs."),
+        "num_pictures": flags.DEFINE_integer("num_pictures", 8, "holes: of them.", lower_bound=1),
+        "answers": flags.DEFINE_string("answers", "", "holes: folder for the answers; empty = none."),
         "workdir": flags.DEFINE_string("workdir", "", "protocols: or the folder of a training."),
         "rounds": flags.DEFINE_integer(
             "rounds", autoregressive.DEFAULT_ROUNDS, "protocols: of the joint density.", lower_bound=1
@@ -108,6 +112,16 @@ def measure_reliability(config: ConfigDict, given: dict) -> tuple[dict, list[str
     return result, reliability.list_lines(result)
 
 
+def measure_holes(given: dict) -> tuple[dict, list[str]]:
+    """Numbers and table of kinds of damage."""
+    if not given["pictures"]:
+        raise UserError("--pictures is missing; name a folder of photographs.")
+    command_line.start_jax()
+    names = {name: given[name] for name in ("num_pictures", "answers")}
+    result = holes.run(given["pictures"], model=given["model"] or "photos", **names)
+    return result, holes.list_lines(result)
+
+
 def collect(given: dict) -> tuple[dict, list[str]]:
     """The results of several runs of `ifanp_jax.benchmark`, and one table with a row for each."""
     paths = sorted(pathlib.Path(given["results"]).glob("benchmark_*.json"))
@@ -119,7 +133,7 @@ def collect(given: dict) -> tuple[dict, list[str]]:
     return results, tables.markdown_table(head, [[row.get(name, "") for name in head] for row in rows])
 
 
-WITHOUT_CONFIG = {"peers": measure_peers, "collect": collect}
+WITHOUT_CONFIG = {"peers": measure_peers, "holes": measure_holes, "collect": collect}
 WITH_CONFIG = {
     "quality": measure_quality,
     "protocols": measure_protocols,

@@ -130,7 +130,8 @@ def _refine(values, known, window, level, coarse_field):
         if change < MIN_CHANGE:
             break
     field = np.argwhere(np.ones(whole.shape, bool)).reshape(*whole.shape, 2)  # a known window matches itself
-    field[tuple(queries.T)] = matches
+    if len(queries):
+        field[tuple(queries.T)] = matches
     return values, field
 
 

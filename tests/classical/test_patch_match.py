@@ -101,6 +101,14 @@ def test_hidden_pixels_are_never_read(max_whole_side):
         np.testing.assert_array_equal(result, expected)
 
 
+def test_a_hole_that_a_coarser_level_does_not_have():
+    image, mask = GENERATOR.random((160, 150, 1), np.float32), np.ones((160, 150, 1), bool)
+    mask[70:73, 20:90] = False
+    result = patch_match.complete(image, mask)
+    assert np.isfinite(result).all() and not mask.all()
+    np.testing.assert_array_equal(result[mask], image[mask])
+
+
 def masks_at_the_edges():
     for row, column in itertools.product((0, 8), (0, 8)):
         mask = np.ones((16, 16, 1), bool)
