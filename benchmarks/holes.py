@@ -19,6 +19,7 @@ from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import tiles
+from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import lpips, texture
 
 MAX_SIDE = 480  # pixels of the pictures, to which larger ones are reduced
@@ -109,7 +110,7 @@ def _gradient_energy(values, known):
     return float(across + np.square(np.diff(values, axis=0))[~known[1:] & ~known[:-1]].sum())
 
 
-def list_methods(model: ifanp_jax.Model) -> dict[str, Callable]:
+def list_methods(model: Model) -> dict[str, Callable]:
     """Functions of uint8 (H, W, 3) and bool (H, W) that answer float32 (H, W, 3), by name."""
     methods = {
         "model, mean": lambda picture, known: (
