@@ -30,11 +30,15 @@ COMMON_FIELDS = {
     "critic_learning_rate": 2e-4,
     "critic_width": 64,  # channels of a critic's first layer
 }
-USUAL_OPTIMIZER = functools.partial(optax.adam, b1=0.5)
 UNPENALISED = ("dcgan", "lsgan", "hinge", "none")  # for critics that normalise
 DEEPFILL_WEIGHT = 1.2  # of L1 and AE
 DEEPFILL_COARSE_WEIGHT = 1.2  # of the coarse stage in them, beside the refined one
 CONTEXT_ENCODER_RING = 4 / 128  # width of the ring around the hole, as a fraction of the image's side
+
+
+def _make_usual_optimizer(learning_rate: float) -> optax.GradientTransformation:
+    """Adam as the adversarial papers take it."""
+    return optax.adam(learning_rate, b1=0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Adversary:
     fields: Fields
     make_critics: Callable[[nn.Module, Fields, int], dict[str, Critic]]
     list_losses: Callable[[Fields, Inpainting, Batch], dict[str, jax.Array]]
-    make_optimizer: Callable[[float], optax.GradientTransformation] = USUAL_OPTIMIZER
+    make_optimizer: Callable[[float], optax.GradientTransformation] = _make_usual_optimizer
     kinds: tuple[str, ...] = UNPENALISED
     critic_loss_weight: float = 1.0
     is_real_elsewhere: bool = False
