@@ -163,10 +163,26 @@ def _refine(level, coarse, generator):
     of_part = np.zeros((height, width), int)
     of_part[missing] = number.ravel()[: len(best)][part_of.ravel()]
     labels = of_part[band]
+    costs = _keep_near(costs, number.reshape(2, -1)[:, part_of.ravel()], missing, band)
     is_forbidden = costs.unary[labels, np.arange(len(labels))] >= FORBIDDEN
     labels = np.where(is_forbidden, costs.unary.argmin(axis=0), labels)
     chosen[band] = candidates[minimise(costs, labels, generator, sweeps=1)]
     return chosen
+
+
+def _keep_near(costs, numbers, missing, band):
+    """The costs of a band, where no label is taken far from the pixels that it comes from.
+
+    `numbers`, int (2, N), are the labels of the best and second best offsets of all missing pixels.
+    """
+    (box,) = ndimage.find_objects(missing.astype(np.uint8))
+    unary, origin = costs.unary.copy(), np.zeros_like(missing)
+    for label in range(len(unary)):
+        origin[missing] = (numbers == label).any(axis=0)
+        near = ndimage.maximum_filter(origin[box].view(np.uint8), 4 * BAND + 1).view(bool)
+        unary[label, ~near[band[box]]] = FORBIDDEN
+    is_lost = (unary >= FORBIDDEN).all(axis=0)
+    return dataclasses.replace(costs, unary=np.where(is_lost, costs.unary, unary))
 
 
 def _move_parts(level, hole, parts, part_of):

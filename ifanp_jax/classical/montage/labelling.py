@@ -46,17 +46,21 @@ class Costs:
 
 
 def minimise(costs: Costs, labels: np.ndarray, generator: np.random.Generator, *, sweeps: int) -> np.ndarray:
-    """Lowers the energy by sweeps of moves, one for each label in a random order; int (N,)."""
-    energy = costs.energy(labels)
+    """Lowers the energy by sweeps of moves, one for each label in a random order; int (N,).
+
+    After the first sweep, labels that nobody took are not tried again.
+    """
+    energy, tried = costs.energy(labels), np.arange(len(costs.unary))
     for _ in range(sweeps):
         before = energy
-        for label in generator.permutation(len(costs.unary)):
+        for label in generator.permutation(tried):
             moved = expand(costs, labels, label)
             # A move is optimal for truncated costs; it counts where the true ones fall.
             if moved is not None and (found := costs.energy(moved)) < energy:
                 labels, energy = moved, found
         if before - energy < MIN_GAIN * before:
             break
+        tried = np.unique(labels)
     return labels
 
 
