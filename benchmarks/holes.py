@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 import ifanp_jax
-from ifanp_jax.classical import interpolation, opencv, patch_match
+from ifanp_jax.classical import interpolation, opencv
+from ifanp_jax.completion import picture_file, preview
+from ifanp_jax.completion.methods import ClassicalMethod
 from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import tiles
 from ifanp_jax.inference.model import Model
-from ifanp_jax.metrics import lpips, texture
+from ifanp_jax.metrics import image, lpips, texture
 
 MAX_SIDE = 480  # pixels of the pictures, to which larger ones are reduced
 MARGIN = 16  # pixels around a hole, for LPIPS
@@ -89,7 +91,7 @@ def measure(truth: np.ndarray, answer: np.ndarray, known: np.ndarray) -> dict[st
     looks = [_cut_for_lpips(values, box) for values in (truth, answer)]
     energy = [_gradient_energy(values, known) for values in (answer, truth)]
     return {
-        "PSNR": float(-10 * np.log10(np.square(truth - answer)[~known].mean() + 1e-10)),
+        "PSNR": float(image.psnr_unobserved(answer[None], truth[None], known[None, ..., None])[0]),
         "LPIPS": float(lpips.lpips(looks[0], looks[1])[0]),
         "texture": texture.texture_distance(truth[box], answer[box]),
         "gradients": energy[0] / energy[1],
@@ -114,35 +116,24 @@ def list_methods(model: Model) -> dict[str, Callable]:
     """Functions of uint8 (H, W, 3) and bool (H, W) that answer float32 (H, W, 3), by name."""
     methods = {
         "model, mean": lambda picture, known: (
-            model.complete(picture, known, num_samples=1, fill="model").mean
+            model.complete(picture, known, num_samples=1, fill="model", grain=False).mean
         ),
         "model, completed": lambda picture, known: model.complete(picture, known, num_samples=1).completed,
-        "patch_match": lambda picture, known: patch_match.complete(
-            picture / np.float32(255), known[..., None]
-        ),
-        "biharmonic": _around(lambda *a: interpolation.complete("biharmonic", *a)),
     }
-    try:
-        import cv2
-    except ImportError:
+    available, missing = interpolation.hole_methods()
+    for name in ("patch_match", "biharmonic", *opencv.METHODS):
+        if name not in available:
+            continue
+        method = ClassicalMethod(name)
+        methods[name] = lambda picture, known, method=method: method.complete(picture, known).mean
+    if missing:  # they need OpenCV
         return methods
-    for name in opencv.METHODS:
-        methods[name] = _around(lambda *a, name=name: opencv.complete(name, *a))
+    import cv2
+
     if hasattr(cv2, "xphoto"):
         methods["shift_map"] = lambda *a: _xphoto(cv2, cv2.xphoto.INPAINT_SHIFTMAP, *a)
         methods["fsr_fast"] = lambda *a: _xphoto(cv2, cv2.xphoto.INPAINT_FSR_FAST, *a)
     return methods
-
-
-def _around(complete, margin=64):
-    """Completes the box around what is missing alone."""
-
-    def run(picture, known):
-        values, box = picture / np.float32(255), tiles.find_box(~known, margin=margin)
-        values[box] = complete(values[box], known[box][..., None])
-        return values
-
-    return run
 
 
 def _xphoto(cv2, flag, picture, known):
@@ -225,9 +216,7 @@ def _reduce(picture):
 
 
 def _write(folder, name, values):
-    from PIL import Image
-
     folder = pathlib.Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    name = folder / f"{re.sub(r'[^a-z0-9]+', '_', name)}.png"
-    Image.fromarray(np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)).save(name)
+    with (folder / f"{re.sub(r'[^a-z0-9]+', '_', name)}.png").open("wb") as file:
+        picture_file.write(file, preview.to_uint8(np.clip(values, 0, 1)))

@@ -169,9 +169,10 @@ def search_nearby(
     """
     from scipy.ndimage import distance_transform_edt
 
-    inside = np.clip(start, 0, np.array(whole.shape) - 1)
-    nearest = distance_transform_edt(~whole, return_distances=False, return_indices=True)
-    first = np.stack([axis[tuple(inside.T)] for axis in nearest], axis=1)
+    first = np.clip(start, 0, np.array(whole.shape) - 1)
+    if not whole[tuple(first.T)].all():  # so it is on a level's first round alone
+        nearest = distance_transform_edt(~whole, return_distances=False, return_indices=True)
+        first = np.stack([axis[tuple(first.T)] for axis in nearest], axis=1)
     wanted = windows[tuple(queries.T)].reshape(len(queries), -1)
     matches, best = first.copy(), np.full(len(queries), np.inf, np.float32)
     moves = range(-RADIUS, RADIUS + 1)

@@ -53,20 +53,20 @@ def complete(
     result = grain.add(mean, known) if with_grain else mean
     deep = np.zeros_like(known) if depth is None else find_deep(known, depth)
     notes, count, kept = [], 0, 0
-    scale = np.zeros(known.shape, np.float32)
-    if deviation is not None:
-        scale = np.sqrt(np.square(deviation).mean(axis=-1))
-    windows = _find_windows(deep)
-    for window in windows:
-        filled = _fill_window(result[window], mean[window], known[window], deep[window], scale[window], seed)
+    for window in _find_windows(deep):
+        hole, expected = deep[window], mean[window]
+        scale = np.zeros(hole.shape, np.float32)
+        if deviation is not None:
+            scale = np.sqrt(np.square(deviation[window]).mean(axis=-1))
+        filled = _fill_window(result[window], expected, known[window], hole, scale, seed)
         if filled is None:
             kept += 1
             continue
         count += 1
-        if count == 1:
-            result = result.copy()  # the mean's own memory stays as it is
-        result[window] = np.where(deep[window][..., None], filled, result[window])
-        if is_doubtful(filled, mean[window], scale[window], deep[window]):
+        if result is mean:
+            result = mean.copy()
+        result[window] = np.where(hole[..., None], filled, result[window])
+        if is_doubtful(filled, expected, scale, hole):
             notes.append(_describe_doubt(window))
     _say(deep, known, count, kept, depth, with_grain)
     return Filled(result, tuple(notes))
@@ -159,4 +159,5 @@ def _say(deep, known, count, kept, depth, with_grain):
     if with_grain and (~known & ~deep).any():
         parts.append("thin marks get the grain of their surroundings (--nograin leaves it out)")
     if parts:
-        logger.info("%s.", "; ".join(parts).capitalize() if not count else "; ".join(parts))
+        text = "; ".join(parts)
+        logger.info("%s.", text[0].upper() + text[1:])

@@ -149,9 +149,10 @@ def _refine(level, coarse, generator):
     missing = ~level.known
     hole = Hole.of(missing)
     parts, part_of = np.unique(doubled[missing], axis=0, return_inverse=True)
-    best, second = _move_parts(level, hole, parts, part_of.ravel())
+    part_of = part_of.ravel()
+    best, second = _move_parts(level, hole, parts, part_of)
     chosen = np.zeros((height, width, 2), int)
-    chosen[missing] = best[part_of.ravel()]
+    chosen[missing] = best[part_of]
     # What chooses again: around seams, and where a part is not there on this level.
     is_gone = np.zeros_like(missing)
     is_gone[missing] = ~is_known(level.known, hole.points + chosen[missing])
@@ -160,10 +161,8 @@ def _refine(level, coarse, generator):
         return chosen
     candidates, number = np.unique(np.concatenate([best, second]), axis=0, return_inverse=True)
     costs = _make_costs(level, Hole.of(band), candidates, chosen)
-    of_part = np.zeros((height, width), int)
-    of_part[missing] = number.ravel()[: len(best)][part_of.ravel()]
-    labels = of_part[band]
-    costs = _keep_near(costs, number.reshape(2, -1)[:, part_of.ravel()], missing, band)
+    numbers = number.reshape(2, -1)[:, part_of]  # of the best and the second best, at each missing pixel
+    costs, labels = _keep_near(costs, numbers, missing, band), numbers[0, band[missing]]
     is_forbidden = costs.unary[labels, np.arange(len(labels))] >= FORBIDDEN
     labels = np.where(is_forbidden, costs.unary.argmin(axis=0), labels)
     chosen[band] = candidates[minimise(costs, labels, generator, sweeps=1)]

@@ -32,13 +32,13 @@ def find(picture: np.ndarray, known: np.ndarray, generator: np.random.Generator)
     whole = windows.all(axis=(2, 3))
     if not whole.any():
         return np.zeros((0, 2), int)
-    keys = _draw(np.argwhere(whole), MAX_KEYS, generator)
+    places = np.argwhere(whole)
+    keys = _draw(places, MAX_KEYS, generator)
     shortest = MIN_LENGTH * max(known.shape)
     # How the surroundings of the hole repeat.
     missing = np.argwhere(~known)
     first, last = missing.min(axis=0), missing.max(axis=0)
     extent = last - first + 1
-    places = np.argwhere(whole)
     is_near = ((places >= first - extent - PATCH) & (places <= last + extent)).all(axis=1)
     queries = _draw(places[is_near], MAX_QUERIES, generator)
     features = _describe(picture, generator)
