@@ -6,7 +6,6 @@ see the observed pixels alone, treat the channels alike and keep the observed pi
 """
 
 import contextlib
-import importlib.util
 import warnings
 from collections.abc import Iterable
 
@@ -17,13 +16,14 @@ from ifanp_jax.classical import opencv, patch_match
 from ifanp_jax.errors import UserError
 
 METHODS = ("nearest", "linear", "cubic", "biharmonic", "gaussian_process")
-# Of holes; "cubic" and "gaussian_process" are made for scattered pixels, and cost most where few are missing.
-HOLE_METHODS = ("mean", "nearest", "linear", "biharmonic", *opencv.METHODS, "patch_match")
-ALL_METHODS = tuple(dict.fromkeys((*METHODS, *HOLE_METHODS)))
+# Of holes; "cubic", "gaussian_process" and "fsr" are made for scattered pixels.
+HOLE_METHODS = ("mean", "nearest", "linear", "biharmonic", "telea", "navier_stokes", "patch_match")
+ALL_METHODS = tuple(dict.fromkeys((*METHODS, "fsr", *HOLE_METHODS)))
 
 LENGTH_SCALE = 3.0  # pixels; random contexts lose at most 0.1 dB on MNIST and CelebA32, 0.3 dB on 8x8 digits
 LENGTH_SCALES, OBSERVED = (1.5, 2.0, 3.0, 4.0, 6.0), (0.2, 0.4, 0.6)  # pixels and shares to choose by
 NOISE = 1e-3  # variance of the observations over the variance of the process; it also conditions the system
+MIN_FSR_SIDE = 64  # pixels; its blocks have 16, and a thousand digits would take an hour
 MAX_GAUSSIAN_PROCESS_PIXELS = 8192  # one dense system: 64x64 is fine, 128x128 would take gigabytes
 
 
@@ -33,11 +33,17 @@ def methods_for(height: int, width: int) -> tuple[str, ...]:
     return tuple(method for method in METHODS if is_small or method != "gaussian_process")
 
 
+def scattered_methods(height: int, width: int) -> tuple[str, ...]:
+    """`methods_for`, and for pictures of MIN_FSR_SIDE or more OpenCV's "fsr", where it is installed."""
+    has_fsr = min(height, width) >= MIN_FSR_SIDE and "fsr" not in opencv.missing_methods()
+    return (*methods_for(height, width), *(("fsr",) if has_fsr else ()))
+
+
 def hole_methods() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """HOLE_METHODS in two parts: those that can run here, and those that need OpenCV where it is missing."""
-    has_opencv = importlib.util.find_spec("cv2") is not None
-    missing = () if has_opencv else opencv.METHODS
-    return tuple(method for method in HOLE_METHODS if method not in missing), missing
+    gone = opencv.missing_methods()
+    available = tuple(method for method in HOLE_METHODS if method not in gone)
+    return available, tuple(method for method in HOLE_METHODS if method in gone)
 
 
 def _single_threaded() -> contextlib.AbstractContextManager:
@@ -144,7 +150,7 @@ def complete(
     - gaussian_process: the posterior mean m + k(x, X) (k(X, X) + NOISE I)^-1 (y - m), k the Matern kernel of
       order 3/2 over pixels, m the mean of the observed pixels (Rasmussen and Williams 2006, equation 2.25).
       Its length scale is fixed, not fitted per image; see `select_length_scale`.
-    - telea, navier_stokes: of OpenCV, on 8 bits; see `opencv`.
+    - telea, navier_stokes, fsr: of OpenCV, on 8 bits; see `opencv`.
     - patch_match: patches of the image itself; see `patch_match`.
 
     Args:

@@ -32,9 +32,18 @@ class ClassicalMethod:
             raise UserError(f"Unknown method {self.name!r}: choose one of {', '.join(NAMES)}.")
         if self.name in interpolation.METHODS:
             extras.require("classical", f"--method={self.name}")
+        elif self.name in opencv.METHODS:
+            opencv.check(self.name)
 
     def with_rounds(self, options: CompletionOptions) -> CompletionOptions:
-        """The options with one round where they name none."""
+        """The options with one round where they name none.
+
+        Raises:
+          UserError: for parts of the picture or grain, which are put into a model's estimate alone.
+        """
+        if options.fill == "montage" or options.grain:
+            asked = "--fill=montage" if options.fill == "montage" else "--grain"
+            raise UserError(f"{asked} works with a model: leave out --method={self.name}, or {asked}.")
         return dataclasses.replace(options, rounds=options.rounds or 1)
 
     def complete(

@@ -32,9 +32,9 @@ def evaluate_classical(
     found, values = [], {}
     if not len(images) or not contexts:
         return found, values
-    interpolations, (hole_methods, _) = (
-        interpolation.methods_for(*images.shape[1:3]),
-        interpolation.hole_methods(),
+    interpolations, hole_methods = (
+        interpolation.scattered_methods(*images.shape[1:3]),
+        interpolation.hole_methods()[0],
     )
     length_scale = {}
     if "gaussian_process" in interpolations and not all(context.is_hole for context in contexts.values()):

@@ -259,7 +259,9 @@ def explain_rounds(how: dict) -> str:
 
 def explain_holes(missing: Sequence[str]) -> str:
     """What the metrics of holes are; `missing`: methods that need OpenCV, where it is not installed."""
-    left_out = f" Left out, for OpenCV is not installed (opencv-python-headless): {', '.join(missing)}."
+    left_out = (
+        f" Left out, for OpenCV is not installed (opencv-contrib-python-headless): {', '.join(missing)}."
+    )
     return (
         "Numbers of holes are of the result rounded to 8 bits, observed pixels kept. l1 % and l2 % are 100 "
         "times the mean absolute and squared error; TV % is 100 times the mean difference of neighbours. "

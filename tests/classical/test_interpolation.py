@@ -136,7 +136,16 @@ def test_without_opencv_its_methods_are_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     available, missing = interpolation.hole_methods()
     assert missing == ("telea", "navier_stokes") and "patch_match" in available
+    assert interpolation.scattered_methods(96, 96) == interpolation.methods_for(96, 96)
     assert sorted(available + missing) == sorted(interpolation.HOLE_METHODS)
+
+
+@pytest.mark.skipif(
+    "fsr" in opencv.missing_methods(), reason="OpenCV's contributed modules are not installed"
+)
+def test_fsr_is_a_baseline_of_scattered_pixels_in_pictures_alone():
+    assert "fsr" in interpolation.scattered_methods(64, 80)
+    assert interpolation.scattered_methods(64, 32) == interpolation.methods_for(64, 32)
 
 
 def test_wrong_input_raises():

@@ -1,4 +1,5 @@
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ def box():
     return mask
 
 
-@pytest.mark.parametrize("method", opencv.METHODS)
+def has_contributed_modules():
+    return "fsr" not in opencv.missing_methods()
+
+
+@pytest.mark.parametrize("method", ["telea", "navier_stokes"])
 def test_equals_opencv_on_the_whole_picture(method):
     cv2 = pytest.importorskip("cv2")
     flag = {"telea": cv2.INPAINT_TELEA, "navier_stokes": cv2.INPAINT_NS}[method]
@@ -32,6 +37,26 @@ def test_equals_opencv_on_the_whole_picture(method):
     np.testing.assert_array_equal(grey, completed[:, :, :1])
 
 
+@pytest.mark.skipif(not has_contributed_modules(), reason="OpenCV's contributed modules are not installed")
+@pytest.mark.parametrize(("method", "least"), [("fsr", 40), ("shift_map", 30)])
+def test_the_contributed_methods_go_on_with_a_pattern(method, least):
+    rows, columns = np.mgrid[:48, :64]
+    wave = 0.5 + 0.3 * np.sin(2 * np.pi * columns / 8) * np.cos(2 * np.pi * rows / 8)
+    picture = np.stack([wave, 1 - wave, 0.5 + 0 * wave], -1).astype(np.float32)
+    mask = np.ones((48, 64, 1), bool)
+    mask[16:26, 24:38] = mask[:6, :6] = False  # the corner too
+    poisoned = np.where(mask, picture, np.float32(np.nan))
+    completed = opencv.complete(method, poisoned, mask)
+    np.testing.assert_array_equal(completed[mask[..., 0]], picture[mask[..., 0]])
+    error = np.square(completed - picture)
+    assert -10 * np.log10(error[16:26, 24:38].mean()) > least
+    assert (
+        -10 * np.log10(error[:6, :6].mean()) > 20
+    )  # black without the mirrored margin, or without Lab's return
+    grey = opencv.complete(method, poisoned[..., :1], mask)
+    assert grey.shape == (48, 64, 1) and np.square(grey - picture[..., :1])[~mask].mean() < 0.01
+
+
 def test_empty_and_full_masks():
     nothing, everything = np.zeros((16, 12, 1), bool), np.ones((16, 12, 1), bool)
     np.testing.assert_array_equal(opencv.complete("telea", IMAGE, nothing), 0.5)
@@ -41,8 +66,13 @@ def test_empty_and_full_masks():
 def test_what_cannot_be_done_is_one_sentence(monkeypatch):
     with pytest.raises(UserError, match="telea, navier_stokes"):
         opencv.complete("cubic", IMAGE, box())
+    monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))  # without the contributed modules
+    assert opencv.missing_methods() == opencv.CONTRIBUTED
+    with pytest.raises(UserError, match="fsr needs OpenCV: install opencv-contrib"):
+        opencv.complete("fsr", IMAGE, box())
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(UserError, match="need OpenCV"):
+    assert opencv.missing_methods() == opencv.METHODS
+    with pytest.raises(UserError, match="telea needs OpenCV: install opencv-python"):
         opencv.complete("telea", IMAGE, box())
     with pytest.raises(AssertionError):
         opencv.complete("telea", np.zeros((16, 12, 3), np.uint8), box())

@@ -1,11 +1,14 @@
 """Classical methods, called like a model."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from ifanp_jax.classical import interpolation
 from ifanp_jax.completion import methods
 from ifanp_jax.errors import UserError
+from ifanp_jax.inference.options import CompletionOptions
 from tests.helpers import random_image, random_mask
 
 
@@ -34,3 +37,19 @@ def test_an_unknown_method_is_one_sentence():
         UserError, match=r"Unknown method 'spline': choose one of nearest, .*telea.*patch_match"
     ):
         methods.ClassicalMethod("spline")
+
+
+@pytest.mark.parametrize(
+    ("asked", "flag"), [({"fill": "montage"}, "--fill=montage"), ({"grain": True}, "--grain")]
+)
+def test_what_is_put_into_a_models_estimate_is_refused(asked, flag):
+    method = methods.ClassicalMethod("nearest")
+    with pytest.raises(UserError, match=f"{flag} works with a model: leave out --method=nearest"):
+        method.with_rounds(CompletionOptions(**asked))
+    assert method.with_rounds(CompletionOptions(fill="model", grain=False)).rounds == 1
+
+
+def test_a_method_that_cannot_run_is_refused_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match="fsr needs OpenCV"):
+        methods.ClassicalMethod("fsr")
