@@ -50,6 +50,7 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         "minutes": flags.DEFINE_float("minutes", 5.0, "quality: of training."),
         "model": flags.DEFINE_string("model", "", "protocols, holes: a shipped model, such as mnist28."),
         "pictures": flags.DEFINE_string("pictures", "", "holes: folder of photographs."),
+        "masks": flags.DEFINE_string("masks", "", "holes: folder of masks of film damage; empty = none."),
         "num_pictures": flags.DEFINE_integer("num_pictures", 8, "holes: of them.", lower_bound=1),
         "answers": flags.DEFINE_string("answers", "", "holes: folder for the answers; empty = none."),
         "workdir": flags.DEFINE_string("workdir", "", "protocols: or the folder of a training."),
@@ -117,7 +118,7 @@ def measure_holes(given: dict) -> tuple[dict, list[str]]:
     if not given["pictures"]:
         raise UserError("--pictures is missing; name a folder of photographs.")
     command_line.start_jax()
-    names = {name: given[name] for name in ("num_pictures", "answers")}
+    names = {name: given[name] for name in ("masks", "num_pictures", "answers")}
     result = holes.run(given["pictures"], model=given["model"] or "photos", **names)
     return result, holes.list_lines(result)
 

@@ -1,38 +1,65 @@
 """Damage of several kinds in photographs, completed by the model and by others, beside each other.
 
-    python -m benchmarks holes --pictures=FOLDER --num_pictures=8 --answers=FOLDER
+    python -m benchmarks holes --pictures=FOLDER --masks=FOLDER --num_pictures=8 --answers=FOLDER
 
-Methods that need OpenCV's contributed modules (shift_map, fsr) are left out where those are missing.
+Each method runs in a process of its own, so that its memory is its own. Methods that need OpenCV, or its
+contributed modules, are left out where those are missing.
 """
 
+import concurrent.futures
+import functools
+import multiprocessing
 import pathlib
 import re
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import ifanp_jax
-from ifanp_jax.classical import interpolation, opencv
+from ifanp_jax.classical import opencv
 from ifanp_jax.completion import picture_file, preview
 from ifanp_jax.completion.methods import ClassicalMethod
-from ifanp_jax.data import image_ops
+from ifanp_jax.data import image_ops, mask_sheets
 from ifanp_jax.errors import UserError
 from ifanp_jax.evaluation import tables
 from ifanp_jax.inference import tiles
-from ifanp_jax.inference.model import Model
 from ifanp_jax.metrics import image, lpips, texture
 
 MAX_SIDE = 480  # pixels of the pictures, to which larger ones are reduced
 MARGIN = 16  # pixels around a hole, for LPIPS
 CELL = 32  # LPIPS takes sides of whole multiples, so that few programs are compiled
-DIGITS = {"PSNR": 2, "LPIPS": 3, "texture": 2, "gradients": 2, "seconds": 1}  # of the table
+# Of the table: digits of each value.
+DIGITS = {"PSNR": 2, "LPIPS": 3, "texture": 2, "gradients": 2, "seconds": 1, "MiB": 0}
+MEAN, COMPLETED = "model, mean", "model, completed"
+PEERS = ("patch_match", "biharmonic", *opencv.METHODS)
+FILM = "film dust"
+LARGE = ("boxes", "objects", "torn corners", "a border to extend")
+NEAR = 1.1  # times the LPIPS of the best peer, up to which a hole counts as well filled
+
+
+class Case(NamedTuple):
+    """One hole, or many, in one photograph."""
+
+    picture: np.ndarray  # uint8 (H, W, 3)
+    known: np.ndarray  # bool (H, W)
+    name: str  # of the photograph and the damage
+    damage: str
+
+
+class Answer(NamedTuple):
+    """What a method gives for a case."""
+
+    values: np.ndarray  # float32 (H, W, 3) in [0, 1]
+    seconds: float
+    mebibytes: float  # most that the process held meanwhile
 
 
 def run(
     pictures: str | pathlib.Path,
     *,
+    masks: str | pathlib.Path = "",
     model: str = "photos",
     num_pictures: int = 8,
     answers: str | pathlib.Path = "",
@@ -42,41 +69,98 @@ def run(
 
     Args:
       pictures: folder.
+      masks: folder of masks of film damage, as `data.mask_sheets.read_film` reads it; "" = none.
       model: a shipped one.
       answers: folder for a picture of every answer; "" = none is written.
 
     Returns:
-      `num_pictures`, and `cells`: means by damage, method and value.
+      `num_pictures`; `cells`: by damage, method and value the mean over the pictures, of seconds the median;
+      and `rows`: the values of each picture, by damage and method.
     """
+    cases = make_cases(pictures, masks=masks, num_pictures=num_pictures, seed=seed)
+    if answers:
+        for case in cases:
+            _write(answers, case.name, np.where(case.known[..., None], case.picture / 255, 1))
+    rows: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for method in list_methods():
+        for case, answer in zip(cases, ask(method, model, cases), strict=True):
+            found = measure(case.picture / np.float32(255), answer.values, case.known)
+            found |= {"seconds": answer.seconds, "MiB": answer.mebibytes}
+            rows.setdefault(case.damage, {}).setdefault(method, []).append(found)
+            if answers:
+                _write(answers, f"{case.name} {method}", answer.values)
+    cells = {
+        damage: {method: _summarise(found) for method, found in methods.items()}
+        for damage, methods in rows.items()
+    }
+    return {"num_pictures": len({case.name.split()[0] for case in cases}), "cells": cells, "rows": rows}
+
+
+def make_cases(pictures, *, masks="", num_pictures: int, seed: int = 0) -> list[Case]:
+    """One of each damage in each of the first pictures of a random order."""
     root = pathlib.Path(pictures).expanduser()
     names = image_ops.list_pictures(root)
     if not names:
         raise UserError(f"There is no picture below {pictures}: name a folder of photographs.")
     generator = np.random.default_rng(seed)
     names = [names[i] for i in generator.permutation(len(names))[:num_pictures]]
-    trained, rows = ifanp_jax.from_pretrained(model), {}
+    damages = dict(DAMAGES)
+    if masks:
+        damages[FILM] = functools.partial(_draw_film, mask_sheets.read_film(str(masks)))
+    cases = []
     for number, name in enumerate(names):
         picture = _reduce(image_ops.to_channels(image_ops.read_picture(root / name), 3))
-        for damage, draw in DAMAGES.items():
-            known = draw(generator, picture.shape[:2])
-            for method, complete in list_methods(trained).items():
-                started = time.monotonic()
-                answer = complete(picture, known)
-                seconds = time.monotonic() - started
-                found = measure(picture / np.float32(255), answer, known) | {"seconds": seconds}
-                rows.setdefault(damage, {}).setdefault(method, []).append(found)
-                if answers:
-                    _write(answers, f"{number:02} {damage} {method}", answer)
-            if answers:
-                _write(answers, f"{number:02} {damage}", np.where(known[..., None], picture / 255, 1))
-    means = {
-        damage: {
-            method: {value: float(np.mean([row[value] for row in found])) for value in found[0]}
-            for method, found in methods.items()
-        }
-        for damage, methods in rows.items()
-    }
-    return {"num_pictures": len(names), "cells": means}
+        for damage, draw in damages.items():
+            cases.append(Case(picture, draw(generator, picture.shape[:2]), f"{number:02} {damage}", damage))
+    return cases
+
+
+def list_methods() -> list[str]:
+    """What can run here."""
+    return [MEAN, COMPLETED, *(name for name in PEERS if name not in opencv.missing_methods())]
+
+
+def ask(method: str, model: str, cases: list[Case]) -> list[Answer]:
+    """The answers of a method, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
+        return [process.submit(_answer, method, model, case).result() for case in cases]
+
+
+def _answer(method, model, case):
+    complete = _load(method, model)
+    _forget_peak()
+    started = time.monotonic()
+    result = complete(case.picture, case.known)
+    seconds = time.monotonic() - started
+    values = result.completed if method == COMPLETED else result.mean
+    return Answer(values, seconds, _read_peak())
+
+
+@functools.cache
+def _load(method, model):
+    """A function of uint8 (H, W, 3) and bool (H, W)."""
+    if method in PEERS:
+        return ClassicalMethod(method).complete
+    changes = {} if method == COMPLETED else {"fill": "model", "grain": False}
+    return functools.partial(ifanp_jax.from_pretrained(model).complete, num_samples=1, **changes)
+
+
+def _forget_peak():
+    if (path := pathlib.Path("/proc/self/clear_refs")).exists():  # Linux alone can
+        path.write_text("5")
+
+
+def _read_peak():
+    """MiB, the most that this process held since the peak was forgotten; 0 where the system does not say."""
+    if not (path := pathlib.Path("/proc/self/status")).exists():
+        return 0.0
+    return int(re.search(r"VmHWM:\s+(\d+) kB", path.read_text())[1]) / 1024
+
+
+def _summarise(found):
+    summary = {value: float(np.mean([row[value] for row in found])) for value in found[0]}
+    return summary | {"seconds": float(np.median([row["seconds"] for row in found]))}
 
 
 def measure(truth: np.ndarray, answer: np.ndarray, known: np.ndarray) -> dict[str, float]:
@@ -88,6 +172,8 @@ def measure(truth: np.ndarray, answer: np.ndarray, known: np.ndarray) -> dict[st
       known: bool (H, W).
     """
     box = tiles.find_box(~known)
+    if min(side.stop - side.start for side in box) < texture.PATCH:
+        box = tiles.find_box(~known, margin=texture.PATCH)
     looks = [_cut_for_lpips(values, box) for values in (truth, answer)]
     energy = [_gradient_energy(values, known) for values in (answer, truth)]
     return {
@@ -112,44 +198,6 @@ def _gradient_energy(values, known):
     return float(across + np.square(np.diff(values, axis=0))[~known[1:] & ~known[:-1]].sum())
 
 
-def list_methods(model: Model) -> dict[str, Callable]:
-    """Functions of uint8 (H, W, 3) and bool (H, W) that answer float32 (H, W, 3), by name."""
-    methods = {
-        "model, mean": lambda picture, known: (
-            model.complete(picture, known, num_samples=1, fill="model", grain=False).mean
-        ),
-        "model, completed": lambda picture, known: model.complete(picture, known, num_samples=1).completed,
-    }
-    available, missing = interpolation.hole_methods()
-    for name in ("patch_match", "biharmonic", *opencv.METHODS):
-        if name not in available:
-            continue
-        method = ClassicalMethod(name)
-        methods[name] = lambda picture, known, method=method: method.complete(picture, known).mean
-    if missing:  # they need OpenCV
-        return methods
-    import cv2
-
-    if hasattr(cv2, "xphoto"):
-        methods["shift_map"] = lambda *a: _xphoto(cv2, cv2.xphoto.INPAINT_SHIFTMAP, *a)
-        methods["fsr_fast"] = lambda *a: _xphoto(cv2, cv2.xphoto.INPAINT_FSR_FAST, *a)
-    return methods
-
-
-def _xphoto(cv2, flag, picture, known):
-    box, values = tiles.find_box(~known, margin=128), picture / np.float32(255)
-    part = np.ascontiguousarray(picture[box])
-    mask = np.where(known[box], 255, 0).astype(np.uint8)
-    answer = part.copy()
-    if flag == cv2.xphoto.INPAINT_SHIFTMAP:
-        part = cv2.cvtColor(part, cv2.COLOR_RGB2Lab)
-    cv2.xphoto.inpaint(part, mask, answer, flag)
-    if flag == cv2.xphoto.INPAINT_SHIFTMAP:
-        answer = cv2.cvtColor(answer, cv2.COLOR_Lab2RGB)
-    values[box] = np.where(known[box][..., None], picture[box], answer) / np.float32(255)
-    return values
-
-
 def _draw_lines(generator, size):
     from PIL import Image, ImageDraw
 
@@ -161,7 +209,8 @@ def _draw_lines(generator, size):
 
 
 def _draw_box(generator, size):
-    known, sides = np.ones(size, bool), generator.integers(50, 121, 2)
+    known = np.ones(size, bool)
+    sides = [int(generator.integers(50, min(161, length - 16))) for length in size]
     top, left = (generator.integers(8, length - side - 8) for side, length in zip(sides, size, strict=True))
     known[top : top + sides[0], left : left + sides[1]] = False
     return known
@@ -189,6 +238,11 @@ def _draw_border(generator, size):
     return known
 
 
+def _draw_film(sheets, generator, size):
+    key = jax.random.key(int(generator.integers(2**31)))
+    return np.asarray(mask_sheets.draw(key, (1, *size), sheets))[0, ..., 0]
+
+
 DAMAGES = {
     "thin marks": _draw_lines,
     "scattered, 20 % observed": lambda generator, size: generator.uniform(size=size) < 0.2,
@@ -200,13 +254,43 @@ DAMAGES = {
 
 
 def list_lines(result: dict[str, Any]) -> list[str]:
-    """The table, a row for each damage and method."""
+    """The table, a row for each damage and method, and what `compare` finds."""
     rows = [
         [damage, method, *(f"{row[name]:.{DIGITS[name]}f}" for name in DIGITS)]
         for damage, methods in result["cells"].items()
         for method, row in methods.items()
     ]
-    return tables.markdown_table(["damage", "method", *DIGITS], rows)
+    lines = tables.markdown_table(["damage", "method", *DIGITS], rows)
+    found = compare(result["rows"])
+    if found is None:
+        return lines
+    return [
+        *lines,
+        "",
+        f"Large holes, {found['count']}: LPIPS {found['LPIPS']:.2f} and texture distance "
+        f"{found['texture']:.2f} times the mean's, PSNR {found['PSNR']:+.2f} dB; at most {NEAR} times the "
+        f"LPIPS of the best peer in {found['near']:.0%}.",
+    ]
+
+
+def compare(rows) -> dict[str, float] | None:
+    """The completed picture in LARGE holes, beside the model's mean and the best of the peers in each."""
+    methods = [rows[damage] for damage in LARGE if {MEAN, COMPLETED} <= rows.get(damage, {}).keys()]
+    if not methods:
+        return None
+
+    def collect(method, value):
+        return np.array([row[value] for found in methods for row in found[method]])
+
+    peers = [collect(name, "LPIPS") for name in PEERS if name in methods[0]]
+    ours = collect(COMPLETED, "LPIPS")
+    return {
+        "count": len(ours),
+        "LPIPS": float(ours.mean() / collect(MEAN, "LPIPS").mean()),
+        "texture": float(collect(COMPLETED, "texture").mean() / collect(MEAN, "texture").mean()),
+        "PSNR": float((collect(COMPLETED, "PSNR") - collect(MEAN, "PSNR")).mean()),
+        "near": float((ours <= NEAR * np.min(peers, axis=0)).mean()) if peers else 1.0,
+    }
 
 
 def _reduce(picture):

@@ -27,19 +27,16 @@ def add(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     Returns:
       float32 (H, W, C) in [0, 1], known pixels as they were.
     """
-    result, margin = picture.copy(), max(RADII) + int(4 * SIGMA) + 1
+    result, margin = picture.copy(), max(RADII) + int(8 * SIGMA) + 1
     for start in range(0, known.shape[0], ROWS):
-        lines = slice(start, start + ROWS)
-        if known[lines].all():
+        wanted = np.zeros_like(known)
+        wanted[start : start + ROWS] = ~known[start : start + ROWS]
+        if not wanted.any():
             continue
-        first = max(0, start - margin)
-        part = slice(first, start + ROWS + margin)
-        inside = slice(start - first, start - first + ROWS)
-        wanted = np.zeros_like(known[part])
-        wanted[inside] = ~known[lines]
-        places = np.argwhere(wanted)
-        detail = _find_detail(picture[part], known[part], places)
-        result[part][wanted] = np.clip(picture[part][wanted] + detail, 0, 1)
+        (box,) = ndimage.find_objects(wanted.view(np.uint8))
+        part = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+        detail = _find_detail(picture[part], known[part], np.argwhere(wanted[part]))
+        result[wanted] = np.clip(picture[wanted] + detail, 0, 1)
     return result
 
 

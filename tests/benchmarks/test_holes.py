@@ -14,7 +14,7 @@ def without_weights(monkeypatch):
 
 def test_the_truth_is_best_in_every_value(without_weights):
     truth = np.random.default_rng(0).uniform(size=(90, 80, 3)).astype(np.float32)
-    known = holes.DAMAGES["boxes"](np.random.default_rng(0), (160, 150))[:90, :80]
+    known = np.ones((90, 80), bool)
     known[20:60, 20:50] = False
     best, grey = (
         holes.measure(truth, answer, known) for answer in (truth, np.where(known[..., None], truth, 0.5))
@@ -38,17 +38,53 @@ def test_every_damage_leaves_most_of_a_picture():
 def test_methods_are_measured_on_every_damage(without_weights, monkeypatch, tmp_path):
     picture = np.random.default_rng(2).integers(0, 255, (180, 170, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    answers = {
-        "truth": lambda picture, known: picture / np.float32(255),
-        "grey": lambda picture, known: np.where(known[..., None], picture / np.float32(255), np.float32(0.5)),
-    }
-    monkeypatch.setattr(holes, "list_methods", lambda model: answers)
-    result = holes.run(tmp_path, num_pictures=2, answers=tmp_path / "answers")
-    assert result["num_pictures"] == 1 and set(result["cells"]) == set(holes.DAMAGES)
+    dust = np.full((60, 60), 255, np.uint8)
+    dust[20:24, 30:50] = 0
+    (tmp_path / "film").mkdir()
+    Image.fromarray(dust).save(tmp_path / "film" / "dust.png")
+
+    def ask(method, model, cases):
+        truths = [case.picture / np.float32(255) for case in cases]
+        if method == "grey":
+            truths = [np.where(case.known[..., None], x, 0.5) for x, case in zip(truths, cases, strict=True)]
+        return [holes.Answer(values, 10.0**number, 7.0) for number, values in enumerate(truths)]
+
+    monkeypatch.setattr(holes, "list_methods", lambda: ["truth", "grey"])
+    monkeypatch.setattr(holes, "ask", ask)
+    result = holes.run(tmp_path, masks=tmp_path / "film", num_pictures=1, answers=tmp_path / "answers")
+    assert result["num_pictures"] == 1 and list(result["cells"]) == [*holes.DAMAGES, holes.FILM]
     lines = holes.list_lines(result)
-    assert len(lines) == 2 + 2 * len(holes.DAMAGES) and lines[2].startswith(
-        "| thin marks | truth | 100.00 | 0.000 |"
-    )
-    assert len(list((tmp_path / "answers").glob("*.png"))) == 3 * len(holes.DAMAGES)
+    assert len(lines) == 2 + 2 * 7 and lines[2].startswith("| thin marks | truth | 100.00 | 0.000 |")
+    assert lines[2].endswith("| 1.0 | 7 |")
+    assert len(list((tmp_path / "answers").glob("*.png"))) == 3 * 7
     with pytest.raises(UserError, match="no picture"):
         holes.run(tmp_path / "none")
+
+
+def test_a_method_answers_in_a_process_of_its_own():
+    known = np.ones((40, 40), bool)
+    known[10:20, 10:20] = False
+    case = holes.Case(np.full((40, 40, 3), 51, np.uint8), known, "00 box", "boxes")
+    (answer,) = holes.ask("patch_match", "photos", [case])
+    np.testing.assert_allclose(answer.values, 0.2, atol=1e-6)
+    assert 0 < answer.seconds < 60 and answer.mebibytes > 20
+    assert {holes.MEAN, holes.COMPLETED, "patch_match"} <= set(holes.list_methods())
+
+
+def test_ours_is_compared_in_large_holes_with_the_best_peer_of_each():
+    def rows(*values):
+        return [{"LPIPS": value, "texture": 10 * value, "PSNR": 20 - value} for value in values]
+
+    found = {
+        "boxes": {holes.MEAN: rows(0.4, 0.6), holes.COMPLETED: rows(0.2, 0.3)},
+        "objects": {holes.MEAN: rows(0.5), holes.COMPLETED: rows(0.25)},
+        "thin marks": {holes.MEAN: rows(9.0), holes.COMPLETED: rows(1.0), "patch_match": rows(1.0)},
+    }
+    assert holes.compare(found)["near"] == 1  # there is no peer
+    for damage, values in (("boxes", (0.19, 0.2)), ("objects", (0.5,))):
+        found[damage] |= {"patch_match": rows(*values), "biharmonic": rows(*(2 * value for value in values))}
+    result = holes.compare(found)
+    assert result["count"] == 3 and result["near"] == pytest.approx(2 / 3)  # 0.2 <= 1.1 * 0.19, 0.3 > 0.22
+    assert result["LPIPS"] == result["texture"] == pytest.approx(0.5)
+    assert result["PSNR"] == pytest.approx(0.25)
+    assert holes.compare({"thin marks": found["thin marks"]}) is None

@@ -1,10 +1,11 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from ifanp_jax.classical import montage
-from ifanp_jax.classical.montage import blending, labelling, offsets
+from ifanp_jax.classical.montage import blending, costs, labelling, offsets
 from ifanp_jax.classical.montage.pixels import Hole, is_known, look
 
 
@@ -91,30 +92,81 @@ def test_a_cut_is_the_best_of_all_answers(seed):
     np.testing.assert_array_equal(labelling.cut(nodes, taking, edges, penalty), np.array(best, bool))
 
 
+def make_costs(shape, count, *, seed=4):
+    """A hole in a random picture, a few offsets, and random U."""
+    generator = np.random.default_rng(seed)
+    picture = generator.uniform(size=(20, 20, 2)).astype(np.float32)
+    missing = np.zeros((20, 20), bool)
+    missing[: shape[0], : shape[1]] = True
+    hole = Hole.of(missing)
+    everybody = np.arange(len(hole.points))
+    unary = [generator.uniform(size=len(everybody)).astype(np.float32) for _ in range(count)]
+    shifts = generator.integers(4, 15, (count, 2))
+    return costs.Costs(picture, hole, shifts, [everybody] * count, unary)
+
+
+def test_the_energy_is_what_the_equation_says():
+    priced, labels = make_costs((2, 3), 3), np.array([0, 1, 2, 2, 1, 1])
+    expected = sum(priced.unary[label][pixel] for pixel, label in enumerate(labels))
+    for p, q in priced.hole.pairs:
+        for end in (p, q):
+            place, a, b = priced.hole.points[end], priced.offsets[labels[p]], priced.offsets[labels[q]]
+            expected += np.square(priced.picture[tuple(place + a)] - priced.picture[tuple(place + b)]).sum()
+    assert len(priced.hole.pairs) == 7 and priced.energy(labels) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_move_finds_the_best_and_minimise_ends_no_higher():
-    generator = np.random.default_rng(4)
-    hole = Hole.of(np.ones((2, 3), bool))
-    colors = generator.uniform(size=(3, 6, 2)).astype(np.float32)
-    costs = labelling.Costs(hole, colors, generator.uniform(size=(3, 6)).astype(np.float32))
-    labels = costs.unary.argmin(axis=0)
+    priced = make_costs((2, 3), 3)
     # From one label for all no cost is truncated: the move is the best of all 64.
     for start, label in ((0, 1), (1, 2), (2, 0)):
         before = np.full(6, start)
-        moved = labelling.expand(costs, before, label)
+        takes, gain = labelling.expand(priced, before, priced.of_labels(before), label)
+        moved = before.copy()
+        moved[takes] = label
         answers = (np.where(x, label, start) for x in itertools.product((False, True), repeat=6))
-        best = min(costs.energy(x) for x in answers)
-        assert costs.energy(before if moved is None else moved) == pytest.approx(best, abs=1e-3)
-    final = labelling.minimise(costs, labels, generator, sweeps=3)
-    every = min(costs.energy(np.array(x)) for x in itertools.product(range(3), repeat=6))
-    assert every - 1e-6 <= costs.energy(final) <= costs.energy(labels)
+        best = min(priced.energy(x) for x in answers)
+        assert priced.energy(moved) == pytest.approx(best, abs=1e-3)
+        assert gain == pytest.approx(priced.energy(before) - best, abs=1e-3)
+    labels = priced.cheapest()
+    np.testing.assert_array_equal(labels, np.argmin(priced.unary, axis=0))
+    final = labelling.minimise(priced, labels, np.random.default_rng(0), sweeps=3)
+    every = min(priced.energy(np.array(x)) for x in itertools.product(range(3), repeat=6))
+    assert every - 1e-6 <= priced.energy(final) <= priced.energy(labels)
 
 
-def test_a_forbidden_label_is_never_taken():
-    hole = Hole.of(np.ones((1, 3), bool))
-    unary = np.array([[1, 1, 1], [0, labelling.FORBIDDEN, 0]], np.float32)
-    costs = labelling.Costs(hole, np.zeros((2, 3, 1), np.float32), unary)
-    found = labelling.minimise(costs, np.zeros(3, int), np.random.default_rng(0), sweeps=2)
+def test_a_label_is_taken_by_those_alone_that_may():
+    priced = make_costs((1, 3), 2)
+    unary = [np.full(3, 50, np.float32), np.zeros(2, np.float32)]
+    priced = dataclasses.replace(priced, takers=[np.arange(3), np.array([0, 2])], unary=unary)
+    found = labelling.minimise(priced, np.zeros(3, int), np.random.default_rng(0), sweeps=2)
     np.testing.assert_array_equal(found, [1, 0, 1])
+    np.testing.assert_array_equal(priced.of_labels(np.ones(3, int)), [0, costs.FORBIDDEN, 0])
+
+
+def test_a_part_costs_what_the_guide_and_the_border_say():
+    picture = np.random.default_rng(5).uniform(size=(12, 16, 3)).astype(np.float32)
+    known = make_hole((12, 16), slice(4, 8), slice(6, 10))
+    blurred, precision = picture[::2, ::2] / 2, np.full((6, 8), 3.0, np.float32)
+    level = costs.Level(picture, known, costs.Guide(blurred, precision), halvings=1)
+    choosing = ~known
+    choosing[7] = False  # its pixels keep the offset (0, 6)
+    hole, chosen = Hole.of(choosing), np.zeros((12, 16, 2), int)
+    chosen[7, 6:10] = (0, 6)
+    shifts, near = np.array([(0, -5), (4, 0)]), [np.ones(12, bool), np.arange(12) > 1]
+    priced = costs.make(level, hole, shifts, chosen=chosen, near=near)
+    # (0, -5) of columns 6 to 9 shows 1 to 4: all known. (4, 0) of rows 4 to 6 shows 8 to 10.
+    np.testing.assert_array_equal(priced.takers[0], np.arange(12))
+    np.testing.assert_array_equal(priced.takers[1], np.arange(2, 12))
+    number = {tuple(place): index for index, place in enumerate(hole.points.tolist())}
+    middle, corner, low = number[5, 7], number[4, 6], number[6, 7]
+    guided = 3 * np.square(blurred[2, 1] - blurred[2, 3]).mean()
+    assert priced.unary[0][middle] == pytest.approx(guided, rel=1e-5)
+    guided = 3 * np.square(blurred[2, 0] - blurred[2, 3]).mean()
+    seen = sum(np.square(picture[r, c - 5] - picture[r, c]).sum() for r, c in ((3, 6), (4, 5)))
+    assert priced.unary[0][corner] == pytest.approx(guided + costs.BORDER * seen, rel=1e-5)
+    guided = 3 * np.square(blurred[3, 1] - blurred[3, 3]).mean()
+    seam = sum(np.square(picture[r, 2] - picture[r, 13]).sum() for r in (6, 7))
+    assert priced.unary[0][low] == pytest.approx(guided + seam, rel=1e-5)
 
 
 def test_blending_keeps_gradients_and_meets_the_border():

@@ -14,15 +14,15 @@ are joined at their gradients: `blending`. Copying by a few offsets: He and Sun 
 Pritch et al. (2009); the guided cost is ours.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from ifanp_jax.classical.montage import offsets as offset_search
+from ifanp_jax.classical.montage import costs, offsets
 from ifanp_jax.classical.montage.blending import blend
-from ifanp_jax.classical.montage.labelling import FORBIDDEN, Costs, minimise
+from ifanp_jax.classical.montage.costs import BORDER, Guide, Level
+from ifanp_jax.classical.montage.labelling import minimise
 from ifanp_jax.classical.montage.pixels import Hole, distance, is_known, look
 
 COARSE_PIXELS = 3500  # of all holes together on the coarsest level
@@ -30,7 +30,6 @@ MIN_PICTURE_SIDE = 24  # pixels, shortest side of a picture that is halved no fu
 WEIGHT = 0.1  # w
 MIN_SCALE, TOLERANCE = 0.02, 0.03  # least sigma, and tau, in intensities
 BLUR = 4.0  # pixels of the coarsest level, of G
-BORDER = 2.0
 SWEEPS = 2
 BAND = 3  # pixels on each side of a seam that choose again on a finer level
 GONE = 0.5  # cost of a pixel whose part is missing, where parts are moved as a whole
@@ -42,16 +41,6 @@ class Montage(NamedTuple):
 
     image: np.ndarray  # float32 (H, W, C) in [0, 1], known pixels as they were
     offsets: np.ndarray  # int (H, W, 2), to what each missing pixel shows; 0 where known
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Level:
-    """The picture at one size."""
-
-    picture: np.ndarray  # float32 (H, W, C), the guide where missing
-    known: np.ndarray  # bool (H, W)
-    blurred: np.ndarray  # float32 (H, W, C), G of it
-    precision: np.ndarray  # float32 (H, W), w / (2 (sigma^2 + tau^2))
 
 
 def complete(
@@ -84,18 +73,15 @@ def complete(
 
 
 def _make_levels(picture, known, scale):
-    """The picture and its halves, until the holes are small enough."""
-    sizes = [(picture.astype(np.float32), known, scale)]
+    """The picture and its halves, until the holes are small enough; the guide is of the smallest."""
+    sizes = [(picture.astype(np.float32), known)]
     while (~sizes[-1][1]).sum() > COARSE_PIXELS and min(sizes[-1][1].shape) >= 2 * MIN_PICTURE_SIDE:
-        picture, known, scale = sizes[-1]
-        sizes.append((_halve(picture), _halve(known.astype(np.float32)) > 0.999, _halve(scale)))
-    levels = []
-    for depth, (picture, known, scale) in enumerate(sizes):
-        blur = BLUR * 2 ** (len(sizes) - 1 - depth)
-        precision = WEIGHT / 2 / (np.maximum(scale, MIN_SCALE) ** 2 + TOLERANCE**2)
-        blurred = ndimage.gaussian_filter(picture, (blur, blur, 0), truncate=3)
-        levels.append(_Level(picture, known, blurred, precision))
-    return levels
+        picture, known = sizes[-1]
+        sizes.append((_halve(picture), _halve(known.astype(np.float32)) > 0.999))
+        scale = _halve(scale)
+    precision = WEIGHT / 2 / (np.maximum(scale, MIN_SCALE) ** 2 + TOLERANCE**2)
+    guide = Guide(ndimage.gaussian_filter(sizes[-1][0], (BLUR, BLUR, 0), truncate=3), precision)
+    return [Level(*size, guide, len(sizes) - 1 - depth) for depth, size in enumerate(sizes)]
 
 
 def _halve(values):
@@ -107,39 +93,17 @@ def _halve(values):
 
 def _label_coarsest(level, generator):
     """Offsets int (H, W, 2) of the coarsest level, all parts free; None where there are none."""
-    candidates = offset_search.find(level.picture, level.known, generator)
+    candidates = offsets.find(level.picture, level.known, generator)
     if not len(candidates):
         return None
     hole = Hole.of(~level.known)
-    costs = _make_costs(level, hole, candidates)
-    labels = minimise(costs, costs.unary.argmin(axis=0), generator, sweeps=SWEEPS)
-    if (costs.unary[labels, np.arange(len(labels))] >= FORBIDDEN).any():
+    priced = costs.make(level, hole, candidates)
+    labels = minimise(priced, priced.cheapest(), generator, sweeps=SWEEPS)
+    if (priced.of_labels(labels) >= costs.FORBIDDEN).any():
         return None
     chosen = np.zeros((*level.known.shape, 2), int)
     chosen[~level.known] = candidates[labels]
     return chosen
-
-
-def _make_costs(level, hole, candidates, chosen=None):
-    """The costs of candidates, int (K, 2); `chosen` has the offsets of missing pixels that are fixed."""
-    points, (inner, outer) = hole.points, (hole.border, hole.outside)
-    is_fixed = ~look(level.known, outer)
-    colors, unary = [], []
-    for offset in candidates:
-        color, at_outer = look(level.picture, points + offset), look(level.picture, outer + offset)
-        difference = look(level.blurred, points + offset) - look(level.blurred, points)
-        cost = look(level.precision, points) * np.square(difference).mean(axis=-1)
-        # Towards the border: known pixels, and missing ones that keep their part.
-        edge = BORDER * distance(at_outer, look(level.picture, outer))
-        if is_fixed.any():
-            beside, inside = outer[is_fixed], points[inner[is_fixed]]
-            theirs = look(chosen, beside)
-            edge[is_fixed] = distance(color[inner[is_fixed]], look(level.picture, inside + theirs))
-            edge[is_fixed] += distance(at_outer[is_fixed], look(level.picture, beside + theirs))
-        cost = cost + np.bincount(inner, edge, len(points))
-        unary.append(np.where(is_known(level.known, points + offset), cost, FORBIDDEN))
-        colors.append(color)
-    return Costs(hole, np.stack(colors), np.stack(unary).astype(np.float32))
 
 
 def _refine(level, coarse, generator):
@@ -160,53 +124,63 @@ def _refine(level, coarse, generator):
     if not band.any():
         return chosen
     candidates, number = np.unique(np.concatenate([best, second]), axis=0, return_inverse=True)
-    costs = _make_costs(level, Hole.of(band), candidates, chosen)
     numbers = number.reshape(2, -1)[:, part_of]  # of the best and the second best, at each missing pixel
-    costs, labels = _keep_near(costs, numbers, missing, band), numbers[0, band[missing]]
-    is_forbidden = costs.unary[labels, np.arange(len(labels))] >= FORBIDDEN
-    labels = np.where(is_forbidden, costs.unary.argmin(axis=0), labels)
-    chosen[band] = candidates[minimise(costs, labels, generator, sweeps=1)]
+    choosing = Hole.of(band)
+    near = _find_near(hole.points, numbers, choosing.points, len(candidates))
+    priced = costs.make(level, choosing, candidates, chosen=chosen, near=near)
+    labels = numbers[0][band[missing]]
+    labels = np.where(priced.of_labels(labels) >= costs.FORBIDDEN, priced.cheapest(), labels)
+    chosen[band] = candidates[minimise(priced, labels, generator, sweeps=1)]
     return chosen
 
 
-def _keep_near(costs, numbers, missing, band):
-    """The costs of a band, where no label is taken far from the pixels that it comes from.
+def _find_near(points, numbers, wanted, count):
+    """Which pixels are near to those that have a label, bool (M,) for each of so many labels.
 
-    `numbers`, int (2, N), are the labels of the best and second best offsets of all missing pixels.
+    `points`, int (N, 2), have the labels `numbers`, int (2, N); `wanted` are the pixels int (M, 2).
     """
-    (box,) = ndimage.find_objects(missing.astype(np.uint8))
-    unary, origin = costs.unary.copy(), np.zeros_like(missing)
-    for label in range(len(unary)):
-        origin[missing] = (numbers == label).any(axis=0)
-        near = ndimage.maximum_filter(origin[box].view(np.uint8), 4 * BAND + 1).view(bool)
-        unary[label, ~near[band[box]]] = FORBIDDEN
-    is_lost = (unary >= FORBIDDEN).all(axis=0)
-    return dataclasses.replace(costs, unary=np.where(is_lost, costs.unary, unary))
+    reach, near = 2 * BAND, []
+    for members in _group(numbers.ravel(), count):
+        origin = points[members % len(points)]
+        first = origin.min(axis=0) - reach
+        here = np.zeros(origin.max(axis=0) + reach + 1 - first, np.uint8)
+        here[tuple((origin - first).T)] = 1
+        here = ndimage.maximum_filter(here, 2 * reach + 1).view(bool)
+        near.append(is_known(here, wanted - first))
+    return near
 
 
 def _move_parts(level, hole, parts, part_of):
     """The best and the second best offset of each part, int (K, 2) each, a pixel or less from its own."""
-    p, q = hole.pairs.T
-    points, picture = hole.points, level.picture
+    picture, points = level.picture, hole.points
     best, second = parts.copy(), parts.copy()
-    for part in np.argsort(-np.bincount(part_of), kind="stable"):
-        is_mine = part_of == part
-        seam = is_mine[p] != is_mine[q]
-        mine = points[np.where(is_mine[p[seam]], p[seam], q[seam])]
-        other_number = np.where(is_mine[p[seam]], q[seam], p[seam])
-        other, their = points[other_number], best[part_of[other_number]]
-        outside = hole.outside[is_mine[hole.border]]
+    members = _group(part_of, len(parts))
+    borders = _group(part_of[hole.border], len(parts))
+    # Each edge between two parts, seen from both of its sides.
+    seams = hole.pairs[part_of[hole.pairs[:, 0]] != part_of[hole.pairs[:, 1]]]
+    seams = np.concatenate([seams, seams[:, ::-1]])
+    sides = _group(part_of[seams[:, 0]], len(parts))
+    for part in np.argsort([-len(mine) for mine in members], kind="stable"):
+        mine, other = points[seams[sides[part]]].transpose(1, 0, 2)
+        their = best[part_of[seams[sides[part], 1]]]
+        outside = hole.outside[borders[part]]
         shown = [look(picture, places + their) for places in (mine, other)]
-        costs = []
+        price = []
         for offset in parts[part] + JITTER:
-            cost = GONE * np.count_nonzero(~is_known(level.known, points[is_mine] + offset))
+            cost = GONE * np.count_nonzero(~is_known(level.known, points[members[part]] + offset))
             for places, color in zip((mine, other), shown, strict=True):
                 cost += distance(look(picture, places + offset), color).sum()
             cost += BORDER * distance(look(picture, outside + offset), look(picture, outside)).sum()
-            costs.append(cost)
-        order = np.argsort(costs, kind="stable")
+            price.append(cost)
+        order = np.argsort(price, kind="stable")
         best[part], second[part] = parts[part] + JITTER[order[0]], parts[part] + JITTER[order[1]]
     return best, second
+
+
+def _group(numbers, count):
+    """Where each of the first so many numbers stands in int (N,): int (M,), for each of them."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
 
 
 def _find_seams(chosen, missing):
