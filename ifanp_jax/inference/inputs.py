@@ -58,7 +58,7 @@ def _to_float(image, mask):
         raise UserError(f"The image holds {image.dtype} but must be uint8, or float in [0, 1]: convert it.")
     image = np.where(mask, image, np.zeros((), image.dtype)).astype(np.float32)
     if is_uint8:
-        image = image / np.float32(255)
+        image /= np.float32(255)
     low, high = image.min(), image.max()
     if np.isnan(low):
         raise UserError("An observed value of the image is NaN: mark its pixel as unobserved in the mask.")

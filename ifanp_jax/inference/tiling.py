@@ -166,18 +166,23 @@ class TiledPicture:
         level, cut = self.levels[-1], self.tiles[-1]
         values, scale = fill(level.image, level.known, ~level.known, cut)
         for level, cut in zip(self.levels[-2::-1], self.tiles[-2::-1], strict=True):
-            guide, size = level.guide, level.known.shape
-            coarse = pyramid.enlarge(values, size)
-            coarse_scale = None if scale is None else level.weight * pyramid.enlarge(scale, size)
-            # The coarse answer on the guide's grid is context of all other missing pixels.
-            context = np.where(guide[..., None], coarse, level.image)
-            values, scale = fill(context, level.known | guide, ~level.known & ~guide, cut)
+            guide, missing = level.guide, ~level.known
+            # The coarse answer at the missing pixels alone: a large picture has few of them.
+            coarse = pyramid.enlarge(values, missing.shape)[missing]
+            if scale is not None:
+                coarse_scale = level.weight[missing] * pyramid.enlarge(scale, missing.shape)[missing]
+            # On the guide's grid it is context of all other missing pixels.
+            context = level.image.copy()
+            context[guide] = coarse[guide[missing]]
+            values, scale = fill(context, level.known | guide, missing & ~guide, cut)
             # Then the grid's own pixels are answered from these.
             values, guide_scale = self.sweep(values, ~guide, guide, cut)
             if is_mean:
-                values += level.share * (coarse - values)
-            if coarse_scale is not None:
-                scale = np.sqrt(scale**2 + guide_scale**2 + coarse_scale**2)
+                mean = values[missing]
+                values[missing] = mean + level.share[missing] * (coarse - mean)
+            if scale is not None:
+                variance = scale[missing] ** 2 + guide_scale[missing] ** 2 + coarse_scale**2
+                scale[missing] = np.sqrt(variance)
         return values, scale
 
     def sweep(self, image, known, wanted, cut, *, noise=None) -> tuple[np.ndarray, np.ndarray | None]:
