@@ -15,7 +15,7 @@ MIN_LENGTH = 1 / 15  # of the picture's longest side: a shorter offset is smooth
 REPEATED_BLUR, GUIDED_BLUR = 1.4, 2.0  # pixels, of the two histograms
 DETAIL = 1.5  # pixels, the blur that takes the detail away
 MAX_QUERIES, MAX_KEYS, MAX_FITTED = 6000, 20000, 4000  # patches, drawn at random where there are more
-BLOCK = 512  # queries whose distances are held at once
+BLOCK = 256  # queries whose distances are held at once
 
 
 def find(picture: np.ndarray, known: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -76,17 +76,23 @@ def _describe(picture, generator):
 
 
 def _match(features, queries, keys, shortest):
-    """Offsets int (Q, 2) to the nearest keys, at least `shortest` pixels away: exact, by blocks."""
+    """Offsets int (Q, 2) to the nearest keys, at least `shortest` pixels away: exact, by blocks.
+
+    Both are in the order of rows, so that a block has few keys that are too close to some of it.
+    """
     at_keys = features[tuple(keys.T)]
-    norms = np.einsum("kd,kd->k", at_keys, at_keys)
+    half_norms = np.einsum("kd,kd->k", at_keys, at_keys) / 2
     found = np.zeros(len(queries), int)
     for start in range(0, len(queries), BLOCK):
         block = queries[start : start + BLOCK]
-        distances = norms - 2 * features[tuple(block.T)] @ at_keys.T
+        similarity = features[tuple(block.T)] @ at_keys.T
+        similarity -= half_norms
         if shortest:
-            is_close = (np.abs(block[:, None] - keys) < shortest).all(axis=-1)
-            distances[is_close] = np.inf
-        found[start : start + BLOCK] = distances.argmin(axis=1)
+            reach = np.searchsorted(keys[:, 0], (block[0, 0] - shortest, block[-1, 0] + shortest))
+            beside = slice(*reach)
+            rows, columns = (np.abs(block[:, None, axis] - keys[beside, axis]) for axis in (0, 1))
+            similarity[:, beside][(rows < shortest) & (columns < shortest)] = -np.inf
+        found[start : start + BLOCK] = similarity.argmax(axis=1)
     return keys[found] - queries
 
 
