@@ -152,6 +152,7 @@ def complete(given: flags.FlagValues) -> None:
         temperature=given.temperature,
         fill=given.fill,
         grain=given.grain,
+        num_completed=given.num_completed,
     )
     with errors.full_device("give smaller pictures, --size=trained or a lower --num_samples"):
         failures = files.complete_files(

@@ -55,7 +55,7 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "method",
     "",
-    "complete: without a trained model: biharmonic, telea, nearest, ...; an unknown one lists all.",
+    "complete: without a trained model: biharmonic, telea, fsr, nearest, ...; an unknown one lists all.",
 )
 flags.DEFINE_bool(
     "compare", False, "complete: by the trained model and, beside it, by --method, biharmonic by default."
@@ -77,6 +77,11 @@ flags.DEFINE_bool(
     "grain",
     CompletionOptions.grain,
     "complete: give thin marks of NAME_completed.png the grain of their surroundings; by default for 8 bits.",
+)
+flags.DEFINE_integer(
+    "num_completed",
+    CompletionOptions.num_completed,
+    "complete: pictures to choose from, NAME_completed.png, NAME_completed_2.png, ...; holes differ.",
 )
 flags.DEFINE_string(
     "extend",

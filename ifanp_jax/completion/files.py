@@ -35,9 +35,10 @@ def complete_files(
 ) -> list[tuple[str, str]]:
     """Completes a picture, or every picture below a folder, and writes the answers as PNG.
 
-    For `NAME.jpg` these are `NAME_completed.png`, the picture that a person wants, `NAME_mean.png`, the best
-    estimate, and `NAME_sample_1.png`, ..., with the observed pixels of the picture bit for bit, in its own
-    form: grey, 16 bits, transparency, EXIF and colour profile are kept.
+    For `NAME.jpg` these are `NAME_completed.png`, the picture that a person wants (and `NAME_completed_2.png`
+    where more are asked for), `NAME_mean.png`, the best estimate, and `NAME_sample_1.png`, ..., with the
+    observed pixels of the picture bit for bit, in its own form: grey, 16 bits, transparency, EXIF and colour
+    profile are kept.
     `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
     `preview.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
     Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture

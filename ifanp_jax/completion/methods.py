@@ -41,8 +41,9 @@ class ClassicalMethod:
         Raises:
           UserError: for parts of the picture or grain, which are put into a model's estimate alone.
         """
-        if options.fill == "montage" or options.grain:
-            asked = "--fill=montage" if options.fill == "montage" else "--grain"
+        asked = "--fill=montage" if options.fill == "montage" else "--grain" if options.grain else ""
+        asked = asked or ("--num_completed" if options.num_completed > 1 else "")
+        if asked:
             raise UserError(f"{asked} works with a model: leave out --method={self.name}, or {asked}.")
         return dataclasses.replace(options, rounds=options.rounds or 1)
 

@@ -21,7 +21,7 @@ SMALL_PART = 0.5  # of the picture's sides
 
 
 def to_pictures(result: CompletionResult, original: Original, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """The answers as they are written: `completed`, `mean`, `sample_1`, ... and `uncertainty`.
+    """The answers as they are written: `completed`, `completed_2`, `mean`, `sample_1`, `uncertainty`, ...
 
     Args:
       mask: bool (H, W), True = observed; there the original's pixels are kept.
@@ -31,7 +31,10 @@ def to_pictures(result: CompletionResult, original: Original, mask: np.ndarray) 
     """
     mean = original.fill(result.mean, mask)
     is_mean = result.completed is result.mean
-    drawn = {"completed": mean if is_mean else original.fill(result.completed, mask), "mean": mean}
+    drawn = {"completed": mean if is_mean else original.fill(result.completed, mask)}
+    for number, other in enumerate(result.alternatives, start=2):
+        drawn[f"completed_{number}"] = original.fill(other, mask)
+    drawn["mean"] = mean
     for number, answer in enumerate(result.samples, start=1):
         is_equal = np.shares_memory(answer, result.mean)  # of one round without a latent variable
         drawn[f"sample_{number}"] = mean if is_equal else original.fill(answer, mask)
@@ -91,13 +94,13 @@ def _choose(drawn, mask):
     context = np.where(mask[..., None], _to_rgb(mean), np.uint8(MISSING))
     panels, differing = {"context": context}, {}
     if not np.array_equal(drawn.get("completed", mean), mean):
-        panels["completed"] = drawn["completed"]
+        panels |= {name.replace("_", " "): x for name, x in drawn.items() if name.startswith("completed")}
     panels["mean"] = mean
     for name, x in drawn.items():
         if name.startswith("sample_"):
             if len(differing) < MAX_ANSWERS and x is not mean and not np.array_equal(x, mean):
                 differing[name.replace("_", " ")] = x
-        elif name != "completed":
+        elif not name.startswith("completed"):
             panels.setdefault(name, x)
     uncertainty = {name: panels.pop(name) for name in ("uncertainty",) if name in panels}
     return panels | differing | uncertainty

@@ -21,6 +21,7 @@ MARGIN = 64  # pixels around a hole that are copied from, at least; else its lon
 MIN_KNOWN = 0.5  # of what lies around a hole, for parts to be copied
 DOUBTFUL = 0.35  # standard deviations between montage and model: one hole of ten has more
 DOUBT_BLUR, DOUBT_FLOOR = 6.0, 0.03  # pixels over which they are compared; added to the deviation
+DRAW_BLUR = 12.0  # pixels, over which a drawn guide goes up and down
 
 
 class Filled(NamedTuple):
@@ -38,6 +39,7 @@ def complete(
     depth: float | None,
     with_grain: bool,
     seed: int,
+    guide: np.ndarray | None = None,
 ) -> Filled:
     """Fills deep holes from the picture, and adds grain elsewhere.
 
@@ -47,14 +49,16 @@ def complete(
       deviation: float32 (H, W, C), its standard deviation; None where the model knows none.
       depth: pixels to the nearest observed one above which a hole is deep; None = none is.
       with_grain: whether what is not deep gets grain.
+      guide: float32 (H, W, C), what the parts in deep holes follow; None = the mean.
     """
     if known.all() or not known.any():
         return Filled(mean, ())
+    guide = mean if guide is None else guide
     result = grain.add(mean, known) if with_grain else mean
     deep = np.zeros_like(known) if depth is None else find_deep(known, depth)
     notes, count, kept = [], 0, 0
     for window in _find_windows(deep):
-        hole, expected = deep[window], mean[window]
+        hole, expected = deep[window], guide[window]
         scale = np.zeros(hole.shape, np.float32)
         if deviation is not None:
             scale = np.sqrt(np.square(deviation[window]).mean(axis=-1))
@@ -66,10 +70,29 @@ def complete(
         if result is mean:
             result = mean.copy()
         result[window] = np.where(hole[..., None], filled, result[window])
-        if is_doubtful(filled, expected, scale, hole):
+        if is_doubtful(filled, mean[window], scale, hole):
             notes.append(_describe_doubt(window))
     _say(deep, known, count, kept, depth, with_grain)
     return Filled(result, tuple(notes))
+
+
+def draw_guide(mean: np.ndarray, deviation: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
+    """What else may be expected, for a model that drew no samples: smooth steps of its deviation.
+
+    Args:
+      mean: float32 (H, W, C) in [0, 1].
+      deviation: likewise, 0 where observed.
+
+    Returns:
+      float32 (H, W, C) in [0, 1].
+    """
+    result = mean.copy()
+    part = tiles.find_box((deviation > 0).any(axis=-1))
+    noise = np.random.default_rng(seed).standard_normal(mean[part].shape, np.float32)
+    noise = ndimage.gaussian_filter(noise, (DRAW_BLUR, DRAW_BLUR, 0))
+    noise /= max(noise.std(), 1e-9)
+    result[part] = np.clip(mean[part] + deviation[part] * noise, 0, 1)
+    return result
 
 
 def find_deep(known: np.ndarray, depth: float) -> np.ndarray:

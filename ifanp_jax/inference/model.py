@@ -150,14 +150,18 @@ class Model:
         if with_grain is None:
             with_grain = has_8_bits and montage_depth is not None
         if depth is None and not with_grain:
-            return result
-        filled = [
-            fill.complete(mean, seen, deviation, depth=depth, with_grain=with_grain, seed=options.seed)
-            for mean, seen, deviation in zip(result.mean, known, result.uncertainty, strict=True)
-        ]
-        completed = np.stack([one.image for one in filled])
-        notes = tuple(note for one in filled for note in one.notes)
-        return dataclasses.replace(result, completed=completed, notes=notes)
+            equal = np.broadcast_to(result.mean, (options.num_completed - 1, *result.mean.shape))
+            return dataclasses.replace(result, alternatives=equal)
+        pictures, notes = [], ()
+        for number in range(options.num_completed):
+            how = {"depth": depth, "with_grain": with_grain, "seed": options.seed + number}
+            guides = _find_guides(result, options.seed, number)
+            parts = zip(result.mean, known, result.uncertainty, guides, strict=True)
+            filled = [fill.complete(*part, guide=guide, **how) for *part, guide in parts]
+            pictures.append(np.stack([one.image for one in filled]))
+            notes = notes or tuple(note for one in filled for note in one.notes)
+        alternatives = np.stack(pictures[1:]) if pictures[1:] else None
+        return dataclasses.replace(result, completed=pictures[0], alternatives=alternatives, notes=notes)
 
     def _complete_whole(self, image, mask, options, how):
         """Answers in calls with whole pictures, at the size that `how` names."""
@@ -223,6 +227,16 @@ class Model:
         return CompletionResult(
             **{name: image_ops.resize_area(getattr(answer, name), height, width) for name in names}
         )
+
+
+def _find_guides(result, seed, number):
+    """What the parts of completed picture `number` follow, one guide for each image of the batch."""
+    if number == 0:
+        return result.mean
+    if result.rounds > 1:
+        return result.samples[number - 1]
+    drawn = zip(result.mean, result.uncertainty, strict=True)
+    return [fill.draw_guide(mean, deviation, (seed, number)) for mean, deviation in drawn]
 
 
 @functools.cache  # a loop over many pictures says it once

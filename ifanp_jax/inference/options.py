@@ -28,6 +28,9 @@ class CompletionOptions:
         what the model fills well ("auto"), the model's mean everywhere, or parts everywhere they can be had.
       grain: whether `completed` gets the grain of its surroundings where it shows the mean. None = for a
         picture of 8 bits and a model that knows such depth, as those of photographs do.
+      num_completed: pictures that a person may choose from, 1 to num_samples + 1: `completed`, and further
+        ones in `alternatives`, whose parts in deep holes follow a sample each and not the mean. They are
+        equal where nothing is copied.
     """
 
     num_samples: int = 8
@@ -38,13 +41,20 @@ class CompletionOptions:
     uncertainty: str = "heads"
     fill: str = "auto"
     grain: bool | None = None
+    num_completed: int = 1
 
     def __post_init__(self):
         """Checks the values."""
-        counts = {"num_samples": self.num_samples} | ({} if self.rounds is None else {"rounds": self.rounds})
+        counts = {"num_samples": self.num_samples, "num_completed": self.num_completed}
+        counts |= {} if self.rounds is None else {"rounds": self.rounds}
         for name, value in counts.items():
             if not _is_integer(value) or value < 1:
                 raise UserError(f"{name} is {value!r} but must be a whole number of at least 1.")
+        if self.num_completed > self.num_samples + 1:
+            raise UserError(
+                f"num_completed is {self.num_completed} but each picture after the first follows a sample of "
+                f"its own: ask for at least num_samples={self.num_completed - 1}."
+            )
         if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed!r} but must be a whole number from 0 to {2**32 - 1}.")
         if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):

@@ -31,6 +31,8 @@ class CompletionResult:
       untrained: what the model never saw in its training, in sentences.
       completed: like `mean`, the picture that a person wants: parts of the picture in deep holes, elsewhere
         the mean with grain, see `inference.fill`; where neither is asked for, the mean itself.
+      alternatives: (N, H, W, C) or (N, B, H, W, C), further ones, whose deep holes follow samples; N =
+        `num_completed` - 1.
       notes: on what is doubtful in `completed`, in sentences.
 
     Answers that are equal may share their memory, and are read-only then.
@@ -44,12 +46,15 @@ class CompletionResult:
     distribution: str = "normal"
     untrained: tuple[str, ...] = ()
     completed: np.ndarray | None = None
+    alternatives: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Without anything better, the mean is what a person gets."""
         if self.completed is None:
             object.__setattr__(self, "completed", self.mean)
+        if self.alternatives is None:
+            object.__setattr__(self, "alternatives", np.zeros((0, *self.mean.shape), np.float32))
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Central interval of each value: it should hold the true one with probability `level`.
@@ -78,7 +83,8 @@ class CompletionResult:
 
     def without_batch(self) -> "CompletionResult":
         """Of a batch of one, its image's."""
-        draws = {"samples": self.samples[:, 0], "raw_samples": self.raw_samples[:, 0]}
+        names = ("samples", "raw_samples", "alternatives")
+        draws = {name: getattr(self, name)[:, 0] for name in names}
         mean = self.mean[0]
         draws["completed"] = mean if self.completed is self.mean else self.completed[0]
         return dataclasses.replace(self, mean=mean, uncertainty=self.uncertainty[0], **draws)

@@ -16,7 +16,10 @@ from ifanp_jax.inference.options import FILLS, SIZES, CompletionOptions
 from ifanp_jax.inference.progress import Listener
 from ifanp_jax.web.settings import Served, Settings
 
-FIELDS = ("image", "mask", "num_samples", "seed", "size", "rounds", "fill", "grain", "white", "job")
+FIELDS = (
+    "image", "mask", "white", "num_samples", "num_completed", "seed", "size", "rounds", "fill", "grain",
+    "job",
+)  # fmt: skip
 WHITE = ("missing", "observed")
 GRAIN = {"auto": None, "yes": True, "no": False}
 
@@ -60,16 +63,17 @@ class Answering:
         max_pixels = self.settings.max_pixels
         original = picture_file.decode(fields["image"], name="The picture", max_pixels=max_pixels)
         observed = self._read_mask(fields, original.values)
-        if observed.size * options.num_samples > self.settings.max_answer_pixels:
+        num_answers = options.num_samples + options.num_completed - 1
+        if observed.size * num_answers > self.settings.max_answer_pixels:
             raise image_ops.TooLargeError(
-                f"{options.num_samples} answers of {observed.size:,} pixels are more than the "
+                f"{num_answers} answers of {observed.size:,} pixels are more than the "
                 f"{self.settings.max_answer_pixels:,} pixels allowed in all: ask for fewer or send less."
             )
         answer = self._complete(original, observed, options, on_progress)
         return answer | {"seconds": round(time.monotonic() - started, 3)}
 
     def _read_options(self, fields):
-        numbers = {"num_samples": 4, "seed": 0, "rounds": None}  # rounds: the model's own
+        numbers = {"num_samples": 4, "num_completed": 1, "seed": 0, "rounds": None}  # rounds: the model's own
         limits = {"num_samples": self.settings.max_samples, "rounds": self.settings.max_rounds}
         for name in numbers:
             text = _read_text(fields, name)
@@ -136,6 +140,7 @@ class Answering:
             ],
             "samples": [files[f"sample_{number}"] for number in range(1, options.num_samples + 1)],
             "completed": files["completed"],
+            "alternatives": [x for name, x in files.items() if name.startswith("completed_")],
             "mean": files["mean"],
             "uncertainty": files["uncertainty"],
             "white_uncertainty": preview.WHITE_UNCERTAINTY,

@@ -182,7 +182,7 @@ async function complete() {
   const job = crypto.randomUUID?.() ?? `job-${Math.random().toString(36).slice(2)}${Date.now()}`;
   form.append("image", state.file);
   form.append("mask", await painter.toFile(), "mask.png");
-  const options = { num_samples: $("num-samples").value, seed: $("seed").value, size: $("size").value, fill: $("fill").value, rounds: $("rounds").value };
+  const options = { num_samples: $("num-samples").value, num_completed: $("num-completed").value, seed: $("seed").value, size: $("size").value, fill: $("fill").value, rounds: $("rounds").value };
   for (const [name, value] of Object.entries({ ...options, white: "missing", job })) form.append(name, value);
   state.lastMask = { width: painter.width, height: painter.height, missing: painter.missing.slice() };
   const shown = { before: state.url, mask: copyOverlay(), stem: state.stem, name: state.file.name || "pasted.png", fitWidth: Math.min(640, fitWidth()) };
@@ -275,13 +275,13 @@ function setBusy(isBusy) {
   else tellShare();
 }
 
-function tellCommands({ num_samples, seed, size, fill, rounds }, { name, stem }) {
+function tellCommands({ num_samples, num_completed, seed, size, fill, rounds }, { name, stem }) {
   const { flag, python } = state.model;
   const quote = (text) => (/^[\w.@%+=:,/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   $("command").textContent = [
     `ifanp-jax --mode=complete ${flag} --input=${quote(name)} \\`,
     `    --mask=${quote(`${stem}_mask.png`)} --invert_mask --output=completed \\`,
-    `    --num_samples=${num_samples} --seed=${seed} --size=${size} --fill=${fill}${rounds && ` --rounds=${rounds}`}`,
+    `    --num_samples=${num_samples} --num_completed=${num_completed} --seed=${seed} --size=${size} --fill=${fill}${rounds && ` --rounds=${rounds}`}`,
   ].join("\n");
   $("python").textContent = [
     "import ifanp_jax",
@@ -291,7 +291,7 @@ function tellCommands({ num_samples, seed, size, fill, rounds }, { name, stem })
     `picture = image_ops.read_picture(${JSON.stringify(name)})`,
     "picture = image_ops.to_channels(picture, model.image_shape[-1])",
     `missing = masks.load(${JSON.stringify(`${stem}_mask.png`)})`,
-    `result = model.complete(picture, ~missing, num_samples=${num_samples}, seed=${seed}, size="${size}", fill="${fill}"${rounds && `, rounds=${rounds}`})`,
+    `result = model.complete(picture, ~missing, num_samples=${num_samples}, num_completed=${num_completed}, seed=${seed}, size="${size}", fill="${fill}"${rounds && `, rounds=${rounds}`})`,
     "result.completed  # float32 in [0, 1]",
   ].join("\n");
 }

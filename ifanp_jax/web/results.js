@@ -22,7 +22,7 @@ export class Results {
     const { section, answers, compare, beforeMask, beforeImage, split } = this.elements;
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [];
-    const files = [["completed", answer.completed], ["mean", answer.mean], ...answer.samples.map((file, i) => [`sample_${i + 1}`, file]), ["uncertainty", answer.uncertainty]];
+    const files = [["completed", answer.completed], ...answer.alternatives.map((file, i) => [`completed_${i + 2}`, file]), ["mean", answer.mean], ...answer.samples.map((file, i) => [`sample_${i + 1}`, file]), ["uncertainty", answer.uncertainty]];
     answers.replaceChildren();
     section.hidden = false;
     for (const image of compare.querySelectorAll("img")) image.classList.toggle("pixelated", pixelated);
@@ -49,7 +49,7 @@ export class Results {
   }
 
   #makeFigure(name, url, stem, pixelated) {
-    const title = name.replace("completed", "Completed").replace("sample_", "Answer ").replace("mean", "Best estimate").replace("uncertainty", "Uncertainty");
+    const title = name.replace("completed_", "Completed ").replace("completed", "Completed").replace("sample_", "Answer ").replace("mean", "Best estimate").replace("uncertainty", "Uncertainty");
     const [figure, button, image, caption, link] = ["figure", "button", "img", "figcaption", "a"].map((tag) => document.createElement(tag));
     Object.assign(image, { src: url, alt: title });
     image.classList.toggle("pixelated", pixelated);

@@ -77,6 +77,9 @@ def test_file_keeps_observed_pixels_bit_for_bit(colour_model, tmp_path, size):
         np.testing.assert_array_equal(answer[mask], image[mask])
     uncertainty = read(tmp_path / "out/in_uncertainty.png")
     assert uncertainty.shape == (11, 14) and (uncertainty[mask] == 0).all() and (uncertainty[~mask] > 0).all()
+    assert run_pair(colour_model, tmp_path, size=size, num_completed=2) == []
+    assert sorted(set(written(tmp_path)) - set(answers_of("in"))) == ["in_completed_2.png"]
+    np.testing.assert_array_equal(read(tmp_path / "out/in_completed_2.png")[mask], image[mask])
     result = colour_model.complete(image, mask, num_samples=2, size=size)
     np.testing.assert_array_equal(read(tmp_path / "out/in_mean.png"), np.floor(result.mean * 255 + 0.5))
 

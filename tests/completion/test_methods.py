@@ -40,7 +40,12 @@ def test_an_unknown_method_is_one_sentence():
 
 
 @pytest.mark.parametrize(
-    ("asked", "flag"), [({"fill": "montage"}, "--fill=montage"), ({"grain": True}, "--grain")]
+    ("asked", "flag"),
+    [
+        ({"fill": "montage"}, "--fill=montage"),
+        ({"grain": True}, "--grain"),
+        ({"num_completed": 2}, "--num_completed"),
+    ],
 )
 def test_what_is_put_into_a_models_estimate_is_refused(asked, flag):
     method = methods.ClassicalMethod("nearest")

@@ -122,6 +122,44 @@ def test_a_model_completes_as_its_options_say(tiled_model):
     np.testing.assert_array_equal(without.completed, without.mean)
 
 
+def test_alternatives_follow_samples_of_their_own(tiled_model):
+    generator = np.random.default_rng(3)
+    picture = np.tile(generator.integers(60, 200, (8, 8, 3), np.uint8), (12, 12, 1))
+    mask = np.ones((96, 96), bool)
+    mask[36:60, 30:62] = False
+    how = {"num_completed": 3, "fill": "montage"}
+    one, many = (
+        tiled_model.complete(picture, mask, num_samples=2, rounds=rounds, **how) for rounds in (1, 2)
+    )
+    np.testing.assert_array_equal(one.completed, many.completed)
+    for result in (one, many):
+        assert result.alternatives.shape == (2, 96, 96, 3)
+        for other in result.alternatives:
+            np.testing.assert_array_equal(other[mask], result.mean[mask])
+    # With samples by rounds, they are the guides.
+    guide, deviation = many.samples[1], many.uncertainty
+    direct = fill.complete(many.mean, mask, deviation, depth=0.0, with_grain=False, seed=2, guide=guide)
+    np.testing.assert_array_equal(many.alternatives[1], direct.image)
+    batch = tiled_model.complete(picture[None], mask[None], num_samples=2, rounds=2, **how)
+    np.testing.assert_array_equal(batch.alternatives[:, 0], many.alternatives)
+    # Where nothing is copied they are the mean.
+    plain = tiled_model.complete(picture, mask, num_samples=2, num_completed=3, fill="model")
+    np.testing.assert_array_equal(plain.alternatives, np.stack([plain.mean] * 2))
+    with pytest.raises(UserError, match="num_samples=2"):
+        CompletionOptions(num_samples=1, num_completed=3)
+
+
+def test_a_drawn_guide_goes_up_and_down_by_the_deviation():
+    mean, deviation = np.full((120, 160, 3), 0.5, np.float32), np.zeros((120, 160, 3), np.float32)
+    deviation[20:100, 30:130] = 0.1
+    first, again, other = (fill.draw_guide(mean, deviation, (0, number)) for number in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[deviation == 0], 0.5)
+    inside = first[20:100, 30:130] - 0.5
+    assert inside.std() == pytest.approx(0.1, rel=0.05)
+    assert np.abs(np.diff(inside, axis=0)).mean() < 0.02 and np.abs(first - other).mean() > 0.01
+
+
 @pytest.mark.parametrize("options", [{"fill": "magic"}, {"grain": "no"}])
 def test_other_options_are_refused(options):
     ((name, value),) = options.items()

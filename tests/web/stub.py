@@ -42,4 +42,7 @@ class Stub:
         samples = np.stack([constant] * options.num_samples)
         parts = {"samples": samples, "mean": constant, "uncertainty": constant / 4, "raw_samples": samples}
         told = {"untrained": self.untrained, "notes": self.notes, "completed": self.completed}
+        told["alternatives"] = np.stack([constant / 2] * (options.num_completed - 1) or [constant])[
+            : options.num_completed - 1
+        ]
         return CompletionResult(**parts, **told, rounds=options.rounds or self.rounds_taken)

@@ -54,7 +54,7 @@ def test_observed_pixels_come_back_byte_for_byte():
     assert answer.json["missing_fraction"] == pytest.approx(MISSING.mean())
     ((*options, mask),) = model.calls
     assert options == [2, 3, "auto", None] and answer.json["rounds"] == 2
-    assert answer.json["completed"] == answer.json["mean"]
+    assert answer.json["completed"] == answer.json["mean"] and answer.json["alternatives"] == []
     np.testing.assert_array_equal(mask, ~MISSING)
 
 
@@ -70,6 +70,16 @@ def test_holes_and_grain_are_as_the_client_asks_and_doubts_are_told():
         complete(app, grain=text)
     asked = [(one.fill, one.grain) for one in model.options]
     assert asked == [("montage", False), ("auto", True), ("auto", None)]
+
+
+def test_completed_pictures_to_choose_from():
+    answer = complete(make(Stub()), num_completed="3")
+    expected = np.where(MISSING[..., None], 64, PICTURE)
+    assert len(answer.json["alternatives"]) == 2
+    for text in answer.json["alternatives"]:
+        np.testing.assert_array_equal(read_png(text), expected)
+    refused = complete(make(Stub()), num_completed="9")
+    assert refused.status == 400 and "num_completed is 9" in refused.json["error"]
 
 
 def test_transparency_and_grey_of_sixteen_bits_come_back():
