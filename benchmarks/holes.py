@@ -164,33 +164,32 @@ def _summarise(found):
 
 
 def measure(truth: np.ndarray, answer: np.ndarray, known: np.ndarray) -> dict[str, float]:
-    """PSNR and gradient energy of the missing pixels; LPIPS and texture distance of the box around them.
+    """PSNR, gradient energy and texture distance of the missing pixels; LPIPS of the box around them.
 
     Args:
       truth: float32 (H, W, 3) in [0, 1].
       answer: likewise.
       known: bool (H, W).
     """
-    box = tiles.find_box(~known)
-    if min(side.stop - side.start for side in box) < texture.PATCH:
-        box = tiles.find_box(~known, margin=texture.PATCH)
-    looks = [_cut_for_lpips(values, box) for values in (truth, answer)]
+    part = _find_part(known)
+    looks = [values[part][None].astype(np.float32) for values in (truth, answer)]
     energy = [_gradient_energy(values, known) for values in (answer, truth)]
     return {
         "PSNR": float(image.psnr_unobserved(answer[None], truth[None], known[None, ..., None])[0]),
         "LPIPS": float(lpips.lpips(looks[0], looks[1])[0]),
-        "texture": texture.texture_distance(truth[box], answer[box]),
+        "texture": texture.texture_distance(truth[part], answer[part], ~known[part]),
         "gradients": energy[0] / energy[1],
     }
 
 
-def _cut_for_lpips(values, box):
+def _find_part(known):
+    """Rows and columns around what is missing."""
     part = []
-    for side, length in zip(box, values.shape, strict=False):
+    for side, length in zip(tiles.find_box(~known), known.shape, strict=True):
         size = min(-(-(side.stop - side.start + 2 * MARGIN) // CELL) * CELL, length)
         start = min(max(0, side.start - MARGIN), length - size)
         part.append(slice(start, start + size))
-    return values[tuple(part)][None].astype(np.float32)
+    return tuple(part)
 
 
 def _gradient_energy(values, known):

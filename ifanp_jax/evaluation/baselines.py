@@ -9,6 +9,7 @@ from ifanp_jax.data.dataset import Dataset
 from ifanp_jax.evaluation import scores
 from ifanp_jax.evaluation.contexts import Contexts
 from ifanp_jax.evaluation.options import Options
+from ifanp_jax.metrics import inpainting
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,10 @@ def evaluate_classical(
 def measure(prediction, images, context) -> scores.Values:
     """`scores.measure` of arrays on the host."""
     measured = scores.measure(prediction, images, context.masks, is_hole=context.is_hole)
-    return {name: np.asarray(value) for name, value in measured.items()}
+    measured = {name: np.asarray(value) for name, value in measured.items()}
+    if context.is_hole:
+        measured["hole_texture"] = inpainting.measure_texture(prediction, images, context.masks)
+    return measured
 
 
 def missing_methods(contexts: Contexts) -> list[str]:

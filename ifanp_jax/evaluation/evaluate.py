@@ -21,7 +21,7 @@ from ifanp_jax.evaluation.contexts import Contexts, list_holes, load_contexts
 from ifanp_jax.evaluation.options import Options
 from ifanp_jax.inference import predict
 from ifanp_jax.inference.model import Model
-from ifanp_jax.metrics import calibration
+from ifanp_jax.metrics import calibration, inpainting
 from ifanp_jax.models import heads
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,11 @@ def evaluate_images(
         target=options.target,
         is_hole=is_hole,
     )
-    return batches.measure(measure, model.variables, images, masks, batch_size=options.batch_size)
+    found = batches.measure(measure, model.variables, images, masks, batch_size=options.batch_size)
+    if is_hole:
+        truth = images.astype(np.float32) / 255
+        found["hole_texture"] = inpainting.measure_texture(found.pop("prediction"), truth, masks)
+    return found
 
 
 def _make_key(options):
@@ -136,9 +140,10 @@ def evaluate_batch(
 
     Returns:
       float32 (B,) each: what `scores.measure` answers; `ssim` of the completed image, where both sides are at
-      least 11. Of a model with a likelihood `reconstruction`, as in `Terms`. Of one with a latent variable
-      `kl`, and `kl_per_dim` (B, Z). Of one with a scale `log_prob` (per value), `log_prob_per_image`, `crps`
-      over the unobserved pixels, and their `coverage` (B, L) at `calibration.LEVELS`.
+      least 11; in holes also the `prediction`, (B, H, W, C). Of a model with a likelihood `reconstruction`,
+      as in `Terms`. With a latent variable `kl`, and `kl_per_dim` (B, Z). Of one with a scale `log_prob`
+      (per value), `log_prob_per_image`, `crps` over the unobserved pixels, and their `coverage` (B, L) at
+      `calibration.LEVELS`.
     """
     image, rngs = sampling.to_float(images), {"sample": key}
     terms = module.apply(variables, image, mask, train=False, target=target, rngs=rngs)
@@ -146,6 +151,8 @@ def evaluate_batch(
     completion = module.apply(variables, image, mask, num_samples=num_samples, method="complete", rngs=rngs)
     prediction = jnp.clip(completion.samples.mean(axis=0), 0, 1)
     values = scores.measure(prediction, image, mask, is_hole=is_hole)
+    if is_hole:
+        values["prediction"] = prediction
     if terms.reconstruction is not None:
         values["reconstruction"] = terms.reconstruction
     if terms.kl is not None:

