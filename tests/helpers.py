@@ -1,6 +1,7 @@
 """What several tests do."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -51,6 +52,24 @@ def run_python(*arguments, cwd=ROOT, **environment):
 def run_main(*arguments, module="ifanp_jax.main", cwd=ROOT, **environment):
     """Runs a command line of the package, as `run_python`."""
     return run_python("-m", module, *arguments, cwd=cwd, **environment)
+
+
+def run_many_mains(command_lines):
+    """Runs many command lines that need no devices, as `run_main` but from one process."""
+    environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # else a command starts its process anew
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.forked_main"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        input=json.dumps([list(map(str, arguments)) for arguments in command_lines]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    found = zip(command_lines, json.loads(result.stdout), strict=True)
+    return [subprocess.CompletedProcess(arguments, *answer) for arguments, answer in found]
 
 
 def random_variables(model, image_shape, seed=0, spread=0.5):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import types
 
 import chex
@@ -12,7 +13,7 @@ from PIL import Image
 from ifanp_jax import commands
 from ifanp_jax.training import runs
 from tests import tiny
-from tests.helpers import ROOT, run_main
+from tests.helpers import ROOT, run_main, run_many_mains
 
 CONFIG = "--config=digits_ifanp"
 
@@ -42,6 +43,7 @@ def test_training_leaves_everything_in_the_workdir(workdir):
     assert json.loads((workdir / "evaluation.json").read_text())["step"] == 6
 
 
+@pytest.mark.slow  # `training/test_init_from.py` has the fast ones
 def test_a_training_starts_from_another_one(workdir, tmp_path):
     fields = tiny.flags(**{"train.num_steps": 1, "train.learning_rate": 0.0, "train.init_from": workdir})
     result = run_main(CONFIG, f"--workdir={tmp_path / 'run'}", *fields)
@@ -85,86 +87,79 @@ def test_completion_of_a_picture_and_a_failure_beside_it(workdir, tmp_path):
     np.testing.assert_array_equal(mean[mask], pixels[mask])
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    result = run_main("--mode=evaluate", "--workdir=~/run")
-    assert result.stderr.startswith(f"error: {tmp_path}/run holds no run")
-
-
-def test_help_names_the_flags_and_ends_with_0():
-    result = run_main("--help")
-    assert result.returncode == 0
-    assert "--workdir" in result.stdout and "--mode" in result.stdout and "--config" in result.stdout
-
-
 def test_a_configuration_is_found_by_its_path_from_any_folder(tmp_path):
     path = ROOT / "configs" / "digits_ifanp.py"
-    for value in (path, "digits_ifanp", "~/digits_ifanp.py"):
-        (tmp_path / "digits_ifanp.py").write_text(path.read_text())
+    (tmp_path / "digits_ifanp.py").write_text(path.read_text())
+    for value in (path, "~/digits_ifanp.py"):
         result = run_main(f"--config={value}", "--config.nope=1", cwd=tmp_path, HOME=str(tmp_path))
         assert "config.nope is no field of the configuration; config has data, " in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "--workdir is missing"),
-        (("--workdir=nowhere",), "--config is missing"),
-        (("--workdir=nowhere", "--config=configs/none.py"), "is no file and no shipped configuration"),
-        (("--workdir=nowhere", "--config", "none"), "give a path, or one of ablation_celeba"),
-        (("--workdir=nowhere", "--config", "digits_ifanp", "--config.nope=1"), "config has data, evaluate"),
-        (("--workdir=nowhere", "--config=digits:image_np.None"), "'image_np.None', which is no model"),
-        (("--workdir=nowhere", f"{CONFIG}:point_np.ANP"), "cannot be used"),
-        (("--workdir=nowhere", "--config=tests/tiny.py"), "--config=tests/tiny.py cannot be used"),
-        ((CONFIG, "--workdir=nowhere", "--num_samples=two"), "--num_samples is 'two'; it must be a whole"),
-        ((CONFIG, "--workdir=nowhere", "--mode=test"), "should be one of <train|evaluate|"),
-        ((CONFIG, "--workdir=nowhere", "--workdirs=other"), "--workdirs is no flag"),
-        ((CONFIG, "--workdir=nowhere", "--config.train.nope=1"), "config.train.nope is no field"),
-        ((CONFIG, "--workdir=nowhere", "--config.model.nope=1"), "config.model has "),
-        (("--workdir=nowhere", "--config.seed=1"), "--config.seed needs --config=NAME_OR_FILE"),
-        ((CONFIG, "--workdir=nowhere", "--config.train.num_steps=abc"), "it must be a whole number"),
-        ((CONFIG, "--workdir=nowhere", "--config.train.learning_rate=1,5"), "'1,5'; it must be a number"),
-        ((CONFIG, "--workdir=nowhere", "--config.train.batch_size=0"), "it must be at least 1"),
-        ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "config.mask.fraction is (2.0,)"),
-        ((CONFIG, "--workdir=nowhere", "--config.mask.kind=diagonal"), "choose one of random"),
-        ((CONFIG, "--workdir=nowhere", "--config.model.name=image_np.None"), "is no model"),
-        ((CONFIG, "--workdir=nowhere", "--config.data.source=arrays"), "data.dir is empty"),
-        ((CONFIG, "--workdir=nowhere", "--config.data.crop_box=abc"), "data.crop_box is"),
-        ((CONFIG, "--workdir=nowhere", "--config.evaluate.fractions=abc"), "give observed shares"),
-        ((CONFIG, "--workdir=nowhere", "--config.mask.kind=file", "--config.mask.file=none.png"), "none.png"),
-        ((CONFIG, "--workdir=README.md"), "is a file"),
-        ((CONFIG, "--workdir=gs://bucket/run"), "is no folder"),
-        ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
-        (("complete", "--workdir=nowhere", "--model=photos"), "--workdir and --model are both given"),
-        (("complete",), "or a shipped model by --model"),
-        (("--model=photos",), "--mode=train needs --workdir"),
-        (("complete", "--model=no", "--input=i", "--output=nowhere"), "There is no model 'no'"),
-        (("evaluate", "--model=photos"), "needs --config for the data"),
-        (
-            ("evaluate", "--model=photos", CONFIG, "--output=nowhere", "--config.model.width=3"),
-            "config.model.width",
-        ),
-        (
-            (CONFIG, "--workdir=nowhere", "--config.protocol=npf", "--config.mask.kind=top"),
-            "config.mask.kind=random, but it is given as top",
-        ),
-        (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
-        (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
-        (("--mode=complete", "--input=a", "--output=b", "--method=spline"), "choose one of nearest"),
-        (("--workdir=nowhere", "--mode=export"), "--output is missing"),
-        (("serve", "--workdir=nowhere"), "holds no run"),
-        ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),
-        ((CONFIG, "--workdir=nowhere", "--config.protocol=other"), "config.protocol is 'other'"),
-        ((CONFIG, "--workdir=nowhere", "--num_processes=2"), "are not complete"),
-        ((CONFIG, "--workdir=nowhere", "--compilation_cache=setup.py"), "setup.py cannot be made"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_sentence(arguments, message):
-    result = run_main(*arguments)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
+BAD = [
+    ((), "--workdir is missing"),
+    (("--workdir=nowhere",), "--config is missing"),
+    (("--workdir=nowhere", "--config=configs/none.py"), "is no file and no shipped configuration"),
+    (("--workdir=nowhere", "--config", "none"), "give a path, or one of ablation_celeba"),
+    (("--workdir=nowhere", "--config", "digits_ifanp", "--config.nope=1"), "config has data, evaluate"),
+    (("--workdir=nowhere", "--config=digits:image_np.None"), "'image_np.None', which is no model"),
+    (("--workdir=nowhere", f"{CONFIG}:point_np.ANP"), "cannot be used"),
+    (("--workdir=nowhere", "--config=tests/tiny.py"), "--config=tests/tiny.py cannot be used"),
+    ((CONFIG, "--workdir=nowhere", "--num_samples=two"), "--num_samples is 'two'; it must be a whole"),
+    ((CONFIG, "--workdir=nowhere", "--mode=test"), "should be one of <train|evaluate|"),
+    ((CONFIG, "--workdir=nowhere", "--workdirs=other"), "--workdirs is no flag"),
+    ((CONFIG, "--workdir=nowhere", "--config.train.nope=1"), "config.train.nope is no field"),
+    ((CONFIG, "--workdir=nowhere", "--config.model.nope=1"), "config.model has "),
+    (("--workdir=nowhere", "--config.seed=1"), "--config.seed needs --config=NAME_OR_FILE"),
+    ((CONFIG, "--workdir=nowhere", "--config.train.num_steps=abc"), "it must be a whole number"),
+    ((CONFIG, "--workdir=nowhere", "--config.train.learning_rate=1,5"), "'1,5'; it must be a number"),
+    ((CONFIG, "--workdir=nowhere", "--config.train.batch_size=0"), "it must be at least 1"),
+    ((CONFIG, "--workdir=nowhere", "--config.mask.fraction=2.0"), "config.mask.fraction is (2.0,)"),
+    ((CONFIG, "--workdir=nowhere", "--config.mask.kind=diagonal"), "choose one of random"),
+    ((CONFIG, "--workdir=nowhere", "--config.model.name=image_np.None"), "is no model"),
+    ((CONFIG, "--workdir=nowhere", "--config.data.source=arrays"), "data.dir is empty"),
+    ((CONFIG, "--workdir=nowhere", "--config.data.crop_box=abc"), "data.crop_box is"),
+    ((CONFIG, "--workdir=nowhere", "--config.evaluate.fractions=abc"), "give observed shares"),
+    ((CONFIG, "--workdir=nowhere", "--config.mask.kind=file", "--config.mask.file=none.png"), "none.png"),
+    ((CONFIG, "--workdir=README.md"), "is a file"),
+    ((CONFIG, "--workdir=gs://bucket/run"), "is no folder"),
+    ((CONFIG, "--workdir=nowhere", "stray"), "is no flag"),
+    (("complete", "--workdir=nowhere", "--model=photos"), "--workdir and --model are both given"),
+    (("complete",), "or a shipped model by --model"),
+    (("--model=photos",), "--mode=train needs --workdir"),
+    (("complete", "--model=no", "--input=i", "--output=nowhere"), "There is no model 'no'"),
+    (("evaluate", "--model=photos"), "needs --config for the data"),
+    (
+        ("evaluate", "--model=photos", CONFIG, "--output=nowhere", "--config.model.width=3"),
+        "config.model.width",
+    ),
+    (
+        (CONFIG, "--workdir=nowhere", "--config.protocol=npf", "--config.mask.kind=top"),
+        "config.mask.kind=random, but it is given as top",
+    ),
+    (("--workdir=nowhere", "--mode=evaluate"), "holds no run"),
+    (("--workdir=nowhere", "--mode=complete"), "--input is missing"),
+    (("--mode=complete", "--input=a", "--output=b", "--method=spline"), "choose one of nearest"),
+    (("--workdir=nowhere", "--mode=export"), "--output is missing"),
+    (("serve", "--workdir=nowhere"), "holds no run"),
+    ((CONFIG, "--workdir=nowhere", "--mode=study"), "needs --config with a study"),
+    ((CONFIG, "--workdir=nowhere", "--config.protocol=other"), "config.protocol is 'other'"),
+    ((CONFIG, "--workdir=nowhere", "--num_processes=2"), "are not complete"),
+    ((CONFIG, "--workdir=nowhere", "--compilation_cache=setup.py"), "setup.py cannot be made"),
+]  # fmt: skip
+
+
+def test_what_fails_at_once_is_one_sentence():
+    home = ("--mode=evaluate", "--workdir=~/no_run_of_a_test")
+    lines = [*(arguments for arguments, _ in BAD), home, ("--help",)]
+    *results, tilde, helped = run_many_mains(lines)
+    for (arguments, message), result in zip(BAD, results, strict=True):
+        told = (arguments, result.stderr)
+        assert result.returncode == 1 and message in result.stderr, told
+        assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1, told
     assert not (ROOT / "nowhere").exists()
+    assert tilde.stderr.startswith(f"error: {pathlib.Path.home()}/no_run_of_a_test holds no run")
+    assert helped.returncode == 0
+    assert all(flag in helped.stdout for flag in ("--workdir", "--mode", "--config"))
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 file of"), (2, "2 files of")])

@@ -27,7 +27,15 @@ from tests.models.table import (
 H, W, C = SHAPE
 LATENT = [name for name, row in MODELS.items() if row.latent_dim]
 every_model = pytest.mark.parametrize("name", MODELS)
-every_latent_model = pytest.mark.parametrize("name", LATENT)
+# The others compile the same parts in other compositions: their answers are looked at with the slow tests.
+COMPILED = ("image_np.IFANP", "multiscale_np.MultiscaleNP", "point_np.ANP", "vae.MaskedVAE")
+
+
+def compiled(names):
+    return [name if name in COMPILED else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+every_compiled_model = pytest.mark.parametrize("name", compiled(MODELS))
 one_per_family = pytest.mark.parametrize("name", ONE_PER_FAMILY)
 
 
@@ -133,7 +141,12 @@ def test_a_larger_picture_costs_more_memory(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"), [(name, fields) for name, row in MODELS.items() for fields in row.variants]
+    ("name", "fields"),
+    [
+        pytest.param(name, fields, marks=() if name in COMPILED else pytest.mark.slow)
+        for name, row in MODELS.items()
+        for fields in row.variants
+    ],
 )
 def test_every_parameter_has_a_finite_and_non_zero_gradient(name, fields):
     image, mask = helpers.images_and_masks((H, W, fields.get("channels", C)))
@@ -143,7 +156,7 @@ def test_every_parameter_has_a_finite_and_non_zero_gradient(name, fields):
         assert np.all(np.isfinite(leaf)) and np.any(np.asarray(leaf) != 0), jax.tree_util.keystr(path)
 
 
-@every_model
+@every_compiled_model
 def test_empty_and_full_contexts_stay_finite(name):
     image, mask = images_and_masks()
     mask = mask.at[0].set(False).at[1].set(True)
@@ -154,7 +167,7 @@ def test_empty_and_full_contexts_stay_finite(name):
 
 
 @pytest.mark.parametrize("hidden", [0.123, np.nan])
-@every_model
+@every_compiled_model
 def test_unobserved_pixels_never_leak_into_the_answer(name, hidden):
     image, mask = images_and_masks()
     mask = mask.at[0].set(False)
@@ -166,7 +179,7 @@ def test_unobserved_pixels_never_leak_into_the_answer(name, hidden):
     np.testing.assert_array_equal(terms.scale, other_terms.scale)
 
 
-@every_model
+@every_compiled_model
 def test_observed_pixels_do_change_the_answer(name):
     image, mask = images_and_masks()
     samples = answer(name, image, mask)[1].samples
@@ -174,7 +187,7 @@ def test_observed_pixels_do_change_the_answer(name):
     assert np.all(np.any(np.asarray(samples != changed), axis=(0, 2, 3, 4)))
 
 
-@every_model
+@every_compiled_model
 def test_in_training_hidden_pixels_reach_the_prediction_by_z_alone(name):
     # A deterministic path that saw them would hand the target to the decoder.
     fields = MODELS[name].variants[0]
@@ -186,7 +199,7 @@ def test_in_training_hidden_pixels_reach_the_prediction_by_z_alone(name):
     assert is_different == MODELS[name].trains_on_hidden
 
 
-@every_model
+@every_compiled_model
 def test_answers_follow_from_the_key(name):
     first, again, other = (answer(name, *images_and_masks(), seed=seed)[1].samples for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
@@ -198,7 +211,7 @@ def test_answers_follow_from_the_key(name):
         np.testing.assert_array_equal(first[0], first[1])
 
 
-@every_latent_model
+@pytest.mark.parametrize("name", compiled(LATENT))
 def test_training_gives_each_image_its_own_noise_and_a_test_shares_it(name):
     fields = MODELS[name].variants[0]
     image, mask = helpers.images_and_masks((H, W, fields.get("channels", C)))
@@ -210,7 +223,7 @@ def test_training_gives_each_image_its_own_noise_and_a_test_shares_it(name):
     np.testing.assert_allclose(shared, np.broadcast_to(shared[:1], shared.shape), atol=1e-6)
 
 
-@every_model
+@every_compiled_model
 def test_a_completion_depends_neither_on_the_batch_nor_on_the_place_in_it(name):
     image, mask = images_and_masks()
     other_image = jnp.ones_like(image).at[2].set(image[0])
@@ -221,7 +234,7 @@ def test_a_completion_depends_neither_on_the_batch_nor_on_the_place_in_it(name):
     np.testing.assert_allclose(terms.prediction[0], other_terms.prediction[2], atol=1e-5)
 
 
-@every_model
+@every_compiled_model
 def test_the_test_time_prediction_is_the_mean_completion(name):
     terms, completion = answer(name, *images_and_masks())
     assert completion.samples.shape[0] == NUM_SAMPLES

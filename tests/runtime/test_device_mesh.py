@@ -188,36 +188,45 @@ def forget_after(step, workdir):
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
-    """Runs of one process with two devices and of two processes with a device each.
-
-    One, streamed, goes on with two processes where one process made the first steps. Those that are "started"
-    start from the parameters of the first.
-    """
+    """A run of one process with two devices, and one, streamed, that goes on with two processes."""
     path = tmp_path_factory.mktemp("processes")
-    tasks = [f"{path}/one=device", f"{path}/one_started=device={path}/one"]
-    wait_for(start_worker("run", 0, 1, "", *tasks, num_devices=2))
-    shutil.copytree(path / "one", path / "two_resumed")
-    forget_after(3, path / "two_resumed")
-    coordinator = f"127.0.0.1:{free_port()}"
-    tasks = [f"{path}/two_resumed=stream", f"{path}/two_started=device={path}/one"]
-    wait_for(*(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)))
+    wait_for(start_worker("run", 0, 1, "", f"{path}/one=device", num_devices=2))
+    shutil.copytree(path / "one", path / "two")
+    forget_after(3, path / "two")
+    run_two(f"{path}/two=stream")
     return path
 
 
+def run_two(*tasks):
+    coordinator = f"127.0.0.1:{free_port()}"
+    wait_for(*(start_worker("run", index, 2, coordinator, *tasks, num_devices=1) for index in range(2)))
+
+
+def assert_same_run(workdir, expected):
+    state = runs.load(workdir).state
+    assert int(state.step) == 6
+    chex.assert_trees_all_equal(state, runs.load(expected).state)
+    rows = read_rows(workdir)
+    assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
+    # A process validates alone, by all of its devices: two round otherwise than one.
+    for row, other in zip(rows, read_rows(expected), strict=True):
+        chex.assert_trees_all_close(row, other, rtol=1e-6 if "val/psnr" in row else 0)
+
+
 def test_two_processes_train_as_one_with_two_devices_bit_for_bit(workdirs):
-    for name, expected in (("two_resumed", "one"), ("two_started", "one_started")):
-        two, one = (runs.load(workdirs / directory).state for directory in (name, expected))
-        assert int(two.step) == 6
-        chex.assert_trees_all_equal(two, one)
-        rows = read_rows(workdirs / name)
-        assert [row["step"] for row in rows] == [2, 4, 4, 6, 6]
-        # A process validates alone, by all of its devices: two round otherwise than one.
-        for row, other in zip(rows, read_rows(workdirs / expected), strict=True):
-            chex.assert_trees_all_close(row, other, rtol=1e-6 if "val/psnr" in row else 0)
+    assert_same_run(workdirs / "two", workdirs / "one")
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_parameters_of_another_training(workdirs):
+    source = workdirs / "one"
+    wait_for(start_worker("run", 0, 1, "", f"{workdirs}/one_started=device={source}", num_devices=2))
+    run_two(f"{workdirs}/two_started=device={source}")
+    assert_same_run(workdirs / "two_started", workdirs / "one_started")
 
 
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(workdirs, tmp_path):
-    source = workdirs / "two_started"
+    source = workdirs / "two"
     shutil.copytree(source, tmp_path / "run")
     forget_after(3, tmp_path / "run")
     config, dataset = runs.read(source)[0], tiny.digits()

@@ -131,6 +131,7 @@ def test_figures_are_drawn(finished):
             assert min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was(tmp_path, finished):
     class KilledError(Exception):
         pass
