@@ -168,5 +168,6 @@ if __name__ == "__main__":
     module = importlib.import_module(sys.argv[1])
     if hasattr(module, "define_flags"):  # else they are there since the import
         module.define_flags()
-    importlib.import_module("ifanp_jax.models")
+    for name in ("models", "presets", "evaluation.report", "study.run", "training.loop"):  # once for all
+        importlib.import_module(f"ifanp_jax.{name}")
     print(json.dumps(_parse_all(json.load(sys.stdin))))
