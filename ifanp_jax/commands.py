@@ -171,11 +171,22 @@ def complete(given: flags.FlagValues) -> None:
 
 def export(given: flags.FlagValues) -> None:
     """Writes a model for use without this package."""
+    if not given.output:
+        raise UserError("--output is missing; --mode=export needs it.")
+    if given.format == "onnx":
+        extras.require("onnx", "--format=onnx")
+        from ifanp_jax.inference import onnx_file
+
+        onnx_file.write(_load_model(given), given.output, dtype=given.dtype)
+        logger.info("Wrote %s, whose answers ONNX Runtime gave as the model does.", given.output)
+        return
+    if given.dtype != "float32":
+        raise UserError(
+            f"--dtype={given.dtype} is of --format=onnx alone: leave it out, or ask for that format."
+        )
     extras.require("export", "an export")
     from ifanp_jax.inference import export
 
-    if not given.output:
-        raise UserError("--output is missing; --mode=export needs it.")
     with errors.full_device("lower --num_samples"):
         export.write(_load_model(given), given.output, num_samples=given.num_samples)
     logger.info("Wrote the exported model to %s.", given.output)

@@ -8,7 +8,7 @@ ifanp-jax serve --model=photos
 from absl import flags
 
 from ifanp_jax import command_line, commands
-from ifanp_jax.inference.options import FILLS, SIZES, CompletionOptions
+from ifanp_jax.inference.options import DTYPES, FILLS, FORMATS, SIZES, CompletionOptions
 
 MODES = {
     "train": commands.train,
@@ -42,7 +42,14 @@ flags.DEFINE_string(
     "complete: mask picture or folder of them, white = observed; else the alpha channel, opaque = observed.",
 )
 flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
-flags.DEFINE_string("output", None, "complete: folder for the pictures. export: a new folder.")
+flags.DEFINE_string("output", None, "complete: folder for the pictures. export: a new folder, or NAME.onnx.")
+flags.DEFINE_enum(
+    "format",
+    FORMATS[0],
+    FORMATS,
+    "export: for JAX, the parameters and a program of --num_samples answers, or for ONNX Runtime one file.",
+)
+flags.DEFINE_enum("dtype", DTYPES[0], DTYPES, "export --format=onnx: of the stored parameters.")
 flags.DEFINE_integer("num_samples", 4, "complete, export: answers per picture.")
 flags.DEFINE_integer("seed", CompletionOptions.seed, "complete: of the latent samples.")
 flags.DEFINE_enum(

@@ -1,4 +1,4 @@
-"""The options of a completion: written down once, for Python, the command line and the page."""
+"""The options of a completion and of an export: written down once, for all who ask for one."""
 
 import dataclasses
 import math
@@ -9,6 +9,8 @@ from ifanp_jax.errors import UserError
 SIZES = ("auto", "own", "trained")
 UNCERTAINTIES = ("heads", "samples")
 FILLS = ("auto", "model", "montage")
+# Of an export, and of the parameters that a file stores; all compute with float32.
+FORMATS, DTYPES = ("stablehlo", "onnx"), ("float32", "float16")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from ifanp_jax import models
 from ifanp_jax.errors import UserError, first_line
 from ifanp_jax.inference.model import Model
+from ifanp_jax.inference.options import DTYPES
 from ifanp_jax.models import parameters
 from ifanp_jax.version import __version__
 
@@ -33,7 +34,6 @@ FORMAT = "1"
 SUFFIX = ".safetensors"
 FILE_NAME = "model.safetensors"  # in the folder of an export
 PROGRAM_NAME = "completion.stablehlo"  # beside it
-DTYPES = ("float32", "float16")
 # What every file says; others say more, which is kept as it is.
 FIELDS = {
     "format": "of the file, raised when it changes",

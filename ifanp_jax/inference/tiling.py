@@ -169,6 +169,7 @@ class TiledPicture:
             guide, missing = level.guide, ~level.known
             # The coarse answer at the missing pixels alone: a large picture has few of them.
             coarse = pyramid.enlarge(values, missing.shape)[missing]
+            coarse_scale = None
             if scale is not None:
                 coarse_scale = level.weight[missing] * pyramid.enlarge(scale, missing.shape)[missing]
             # On the guide's grid it is context of all other missing pixels.
@@ -180,7 +181,7 @@ class TiledPicture:
             if is_mean:
                 mean = values[missing]
                 values[missing] = mean + level.share[missing] * (coarse - mean)
-            if scale is not None:
+            if scale is not None and coarse_scale is not None:
                 variance = scale[missing] ** 2 + guide_scale[missing] ** 2 + coarse_scale**2
                 scale[missing] = np.sqrt(variance)
         return values, scale

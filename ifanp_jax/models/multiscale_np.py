@@ -232,4 +232,6 @@ def pad_to_multiple(
     padding = ((0, 0), (0, rows), (0, columns), (0, 0))
     valid = jnp.ones((1, h, w, 1)) if inside is None else inside.astype(jnp.float32)
     x = x if inside is None else jnp.where(inside, x, 0)
+    if rows == columns == 0:
+        return x, valid
     return jnp.pad(x, padding), jnp.pad(valid, padding)

@@ -33,8 +33,8 @@ def axis_weights(length_scale: jax.Array, size: int) -> jax.Array:
       float32 (K, size, size), symmetric, 1 on the diagonal.
     """
     chex.assert_rank(length_scale, 1)
-    position = jnp.arange(size, dtype=jnp.float32)
-    distance = jnp.abs(position[:, None] - position[None, :])
+    rows, columns = (jax.lax.broadcasted_iota(jnp.float32, (size, size), axis) for axis in (0, 1))
+    distance = jnp.abs(rows - columns)
     return jnp.exp(-jnp.minimum(distance[None] / length_scale[:, None, None], MAX_DECAY))
 
 

@@ -12,6 +12,7 @@ EXTRAS = {
         "threadpoolctl",
     ),
     "export": ("flatbuffers",),
+    "onnx": ("jax2onnx", "onnx", "onnxruntime"),
     "web": ("python_multipart", "starlette", "uvicorn"),
 }  # fmt: skip
 

@@ -17,10 +17,10 @@ FIELDS = {  # what a name alone does not decide
 MODELS = ("image_np.IFANP", "multiscale_np.MultiscaleNP", "point_np.ANP", "point_np.CNP", "vae.VAE")
 
 
-def make_trained(name, *, image_shape=SHAPE):
+def make_trained(name, *, image_shape=SHAPE, **fields):
     """A model of 7 steps with random variables; nothing is compiled."""
     config = default.get_config()
-    config.model = tiny.make_model_config(name, **FIELDS.get(name, {}))
+    config.model = tiny.make_model_config(name, **FIELDS.get(name, {}) | fields)
     module = models.get(config.model, channels=image_shape[-1])
     return Model(module, helpers.random_variables(module, image_shape), config, image_shape, step=7)
 
