@@ -163,6 +163,7 @@ def complete(given: flags.FlagValues) -> None:
             output=given.output,
             options=options,
             invert_mask=given.invert_mask,
+            mask_threshold=given.mask_threshold,
             extend=given.extend,
         )
     if failures:

@@ -42,6 +42,11 @@ flags.DEFINE_string(
     "complete: mask picture or folder of them, white = observed; else the alpha channel, opaque = observed.",
 )
 flags.DEFINE_bool("invert_mask", False, "complete: white (or opaque) = to be completed.")
+flags.DEFINE_float(
+    "mask_threshold",
+    None,
+    "complete: mask pictures are observed where they are at least so bright, from 0 to 1: as of infrared.",
+)
 flags.DEFINE_string("output", None, "complete: folder for the pictures. export: a new folder, or NAME.onnx.")
 flags.DEFINE_enum(
     "format",

@@ -9,7 +9,7 @@ import jax
 import tqdm
 
 from ifanp_jax import errors
-from ifanp_jax.completion import canvas, mask_files, picture_file, preview
+from ifanp_jax.completion import canvas, done, mask_files, picture_file, preview
 from ifanp_jax.completion.methods import ClassicalMethod
 from ifanp_jax.data import image_ops
 from ifanp_jax.errors import UserError
@@ -30,6 +30,7 @@ def complete_files(
     output: str | pathlib.Path,
     options: CompletionOptions,
     invert_mask: bool = False,
+    mask_threshold: float | None = None,
     extend: str = "",
     compared: collections.abc.Mapping[str, Completer] | None = None,
 ) -> list[tuple[str, str]]:
@@ -42,7 +43,8 @@ def complete_files(
     `NAME_uncertainty.png` is grey: black = observed or certain, white = a standard deviation of
     `preview.WHITE_UNCERTAINTY` or more, root mean square over the channels. `NAME_preview.png` shows all.
     Sub-folders are kept; where two pictures of one have the same NAME, its names keep their suffix. A picture
-    that fails is logged at the end, after the others are done.
+    that fails is logged at the end, after the others are done. Where `input` is a folder, pictures that the
+    same call completed before are left as they are, see `done`.
 
     Args:
       input: picture file, or folder; what lies in `output` or `mask` below it is left out.
@@ -51,6 +53,8 @@ def complete_files(
         `image_ops.OPAQUE` = observed), or else the file NAME_mask.png beside the picture.
       output: folder, made where it is missing.
       invert_mask: True = white or opaque pixels are the ones to complete.
+      mask_threshold: in (0, 1), how bright an observed pixel of a mask picture is at least, such as of an
+        infrared scan, where dust is dark; None = 128 of 255, and a warning where the mask is grey.
       extend: "LEFT,TOP,RIGHT,BOTTOM", see `canvas.Border.parse`: what is added to each picture and completed
         too. A picture without a mask is then observed as a whole.
       compared: other models by name, each of which adds `NAME_<name>.png` with its mean.
@@ -64,20 +68,32 @@ def complete_files(
     model.with_rounds(options)  # a wrong one fails once, not for every picture
     root, names = _find_pictures(input, mask, output)
     border = canvas.Border.parse(extend)
-    find_mask = mask_files.make_finder(mask, root, is_optional=bool(extend))
-    output = _make_folder(output)
-    job = _Job(model, compared or {}, options, root, output, find_mask, invert_mask, border)
-    failures, stems = [], _make_stems(names)
+    find_mask = mask_files.make_finder(mask, root, is_optional=bool(extend), threshold=mask_threshold)
+    output, compared = _make_folder(output), compared or {}
+    settings = done.hash_settings(model, options, border, sorted(compared))
+    record = done.Done.read(output, settings) if len(names) > 1 else None
+    job = _Job(model, compared, options, root, output, find_mask, invert_mask, border, record)
+    failures, stems, num_before = [], _make_stems(names), 0
     # A bar on a terminal alone, and for more than one picture.
     for name in tqdm.tqdm(names, unit="picture", disable=None if len(names) > 1 else True):
         try:
-            job.complete(name, stems[name])
+            num_before += not job.complete(name, stems[name])
         except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             failures.append((str(root / name), _explain(error)))
-    logger.info("Completed %d of %d pictures in %s.", len(names) - len(failures), len(names), output)
+    _report(failures, len(names), num_before, output)
+    return failures
+
+
+def _report(failures, num_pictures, num_before, output):
+    logger.info("Completed %d of %d pictures in %s.", num_pictures - len(failures), num_pictures, output)
+    if num_before:
+        logger.info(
+            "%d of them were there from an earlier run of this command; to complete them again, delete %s.",
+            num_before,
+            output / done.FILE_NAME,
+        )
     for path, reason in failures:
         logger.error("Failed: %s", reason if path in reason else f"{path}: {reason}")
-    return failures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +108,17 @@ class _Job:
     find_mask: collections.abc.Callable
     invert_mask: bool
     border: canvas.Border
+    done: done.Done | None
 
-    def complete(self, name: str, stem: str) -> None:
-        """Reads a picture, completes it and writes the answers."""
+    def complete(self, name: str, stem: str) -> bool:
+        """Reads a picture, completes it and writes the answers; False where they were there already."""
         original = picture_file.read(self.root / name)
         mask = self.find_mask(name, original.eight_bits)
         observed = mask.observed ^ (self.invert_mask and mask.origin != "none")
         mask_files.check_size(observed, original.values)
+        found = self.done.hash(self.root / name, observed) if self.done else ""
+        if self.done and self.done.has(stem, found):
+            return False
         original, observed = self.border.add(original, observed)
         remedy = f"Then {'leave out' if self.invert_mask else 'give'} --invert_mask."
         line, warnings = mask_files.describe(observed, name, remedy=remedy)
@@ -116,6 +136,9 @@ class _Job:
             drawn[name] = original.fill(self._complete_by(other, original, observed).mean, observed)
         drawn["preview"] = preview.draw(drawn, observed)
         self._write(stem, drawn, original.get_metadata(channels))
+        if self.done:
+            self.done.add(stem, found)
+        return True
 
     def _complete_by(self, model, original, observed):
         return model.complete(original.to_model(model.image_shape[-1]), observed, options=self.options)

@@ -25,7 +25,11 @@ class Mask(NamedTuple):
 
 
 def make_finder(
-    mask: str | pathlib.Path, root: pathlib.Path, *, is_optional: bool = False
+    mask: str | pathlib.Path,
+    root: pathlib.Path,
+    *,
+    is_optional: bool = False,
+    threshold: float | None = None,
 ) -> Callable[[str, np.ndarray], Mask]:
     """Returns `find(name, picture) -> Mask` for a picture of uint8 (H, W, C), or raises a UserError.
 
@@ -33,13 +37,16 @@ def make_finder(
       mask: a file for all pictures; a folder with one for each; or "" for a picture's alpha channel, or else
         the file NAME_mask.png beside it.
       is_optional: whether a picture without one is observed as a whole.
+      threshold: in (0, 1), how bright an observed pixel of a mask picture is at least; None = as `read`.
     """
+    if threshold is not None and not 0 < threshold < 1:
+        raise UserError(f"mask_threshold is {threshold!r} but must lie between 0 and 1, such as 0.4.")
     if not str(mask):
-        return lambda name, picture: _find_own(root, name, picture, is_optional)
+        return lambda name, picture: _find_own(root, name, picture, is_optional, threshold)
     path = pathlib.Path(mask).expanduser()
     if path.is_file():
         read(path, None)  # a file that cannot be read fails once, not for every picture
-        return lambda name, picture: read(path, picture)
+        return lambda name, picture: read(path, picture, threshold=threshold)
     if not path.is_dir():
         raise UserError(
             f"There is no mask {mask}: name a file, a folder, or leave it out to use transparency."
@@ -57,7 +64,7 @@ def make_finder(
         if len(candidates) != 1:
             what = f"{len(candidates)} masks ({', '.join(candidates)})" if candidates else "no mask"
             raise UserError(f"There is {what} for it below {path}: give exactly one, such as {stem}.png.")
-        return read(path / candidates[0], picture)
+        return read(path / candidates[0], picture, threshold=threshold)
 
     return find
 
@@ -68,19 +75,24 @@ def list_beside(names: list[str]) -> set[str]:
     return {name for name in names if name.endswith(BESIDE) and name.removesuffix(BESIDE) in stems}
 
 
-def read(path: pathlib.Path, picture: np.ndarray | None) -> Mask:
-    """Reads a picture without transparency, or .npy file, for a picture of uint8 (H, W, C), if known."""
+def read(path: pathlib.Path, picture: np.ndarray | None, *, threshold: float | None = None) -> Mask:
+    """Reads a picture without transparency, or .npy file, for a picture of uint8 (H, W, C), if known.
+
+    With a `threshold`, of 1 for white, a picture may be grey, such as an infrared scan.
+    """
     if path.suffix.lower() == ".npy":
         return Mask(masks.load(str(path)), str(path))
     values = image_ops.read_picture(path)
     check_opaque(values, f"The mask {path}")
     warnings, grey = [], image_ops.to_channels(values, 1)[..., 0]
+    if threshold is not None:
+        return Mask(grey >= threshold * 255, str(path))
     if picture is not None and grey.shape == picture.shape[:2] and _is_same(grey, picture):
         warnings.append(f"The mask {path} is the picture itself: give a black and white one.")
     elif (share := np.mean((grey > BLACK) & (grey < WHITE))) > MAX_GREY:
         warnings.append(
             f"{format_share(share)} of the mask {path} is grey: values of at least 128 count as white. "
-            "Give one in black and white."
+            "Give one in black and white, or with --mask_threshold."
         )
     return Mask(masks.from_picture(values), str(path), tuple(warnings))
 
@@ -122,13 +134,13 @@ def without_suffix(name: str) -> str:
     return pathlib.PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _find_own(root, name, picture, is_optional):
+def _find_own(root, name, picture, is_optional, threshold):
     """The alpha channel where it hides anything, else a file beside the picture, else an opaque alpha."""
     beside = root / f"{without_suffix(name)}{BESIDE}"
     has_alpha = picture.shape[-1] in (2, 4)
     observed = picture[..., -1] >= image_ops.OPAQUE if has_alpha else None
     if beside.is_file() and (not has_alpha or observed.all()):
-        return read(beside, picture)
+        return read(beside, picture, threshold=threshold)
     if has_alpha:
         return Mask(observed, "alpha")
     if is_optional:

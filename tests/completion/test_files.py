@@ -42,6 +42,7 @@ def run(
     invert_mask=False,
     extend="",
     compared=None,
+    mask_threshold=None,
     **options,
 ):
     return files.complete_files(
@@ -53,6 +54,7 @@ def run(
         invert_mask=invert_mask,
         extend=extend,
         compared=compared,
+        mask_threshold=mask_threshold,
     )
 
 
@@ -174,6 +176,46 @@ def test_a_mask_beside_the_picture(model, tmp_path):
     assert written(tmp_path) == [*answers_of("a"), *answers_of("b")]
     answer = read(tmp_path / "out/b_mean.png")
     np.testing.assert_array_equal(answer[:, :4], images["b"][:, :4])
+
+
+def test_a_folder_goes_on_where_it_ended(model, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "ifanp_jax")
+    for index, name in enumerate(("a", "b", "c")):
+        write(tmp_path / f"in/{name}.png", random_image(8, 8, seed=index))
+        write(tmp_path / f"masks/{name}.png", left_half(8, 8) * np.uint8(255))
+    assert run(model, tmp_path, "masks") == []
+
+    def again(**options):
+        """Which answers were written anew."""
+        caplog.clear()
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*_mean.png")}
+        assert run(model, tmp_path, "masks", **options) == []
+        return [path.name[0] for path in sorted(before) if path.stat().st_mtime_ns != before[path]]
+
+    assert again() == [] and "3 of them were there from an earlier run" in caplog.text
+    (tmp_path / "out/b_preview.png").unlink()  # as a run that ended in the midst of it
+    assert again() == ["b"] and "2 of them" in caplog.text
+    write(tmp_path / "masks/c.png", ~left_half(8, 8) * np.uint8(255))
+    assert again() == ["c"]
+    write(tmp_path / "in/a.png", random_image(8, 8, seed=9))
+    assert again() == ["a"]
+    assert again(seed=1) == ["a", "b", "c"] and "earlier run" not in caplog.text
+    (tmp_path / "out/completed.json").write_text("{")
+    assert again(seed=1) == ["a", "b", "c"]
+
+
+def test_an_infrared_picture_is_a_mask_with_a_threshold(model, tmp_path, caplog):
+    image = random_image(8, 8)
+    write(tmp_path / "in.png", image)
+    infrared = np.full((8, 8), 90, np.uint8)
+    infrared[2:4, 3:7] = 60  # dust
+    write(tmp_path / "mask.png", infrared)
+    assert run_pair(model, tmp_path, mask_threshold=0.3) == []
+    answer = read(tmp_path / "out/in_mean.png")
+    np.testing.assert_array_equal(answer[infrared == 90], image[infrared == 90])
+    assert (answer[infrared == 60] != image[infrared == 60]).any() and "grey" not in caplog.text
+    with pytest.raises(UserError, match="mask_threshold is 30 but must lie between 0 and 1"):
+        run_pair(model, tmp_path, mask_threshold=30)
 
 
 def test_a_classical_method_gives_the_same_files_and_may_stand_beside_a_model(colour_model, tmp_path):
