@@ -52,6 +52,7 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         "pictures": flags.DEFINE_string("pictures", "", "holes: folder of photographs."),
         "masks": flags.DEFINE_string("masks", "", "holes: folder of masks of film damage; empty = none."),
         "num_pictures": flags.DEFINE_integer("num_pictures", 8, "holes: of them.", lower_bound=1),
+        "method": flags.DEFINE_multi_string("method", [], "holes: only this one; may be repeated."),
         "answers": flags.DEFINE_string("answers", "", "holes: folder for the answers; empty = none."),
         "workdir": flags.DEFINE_string("workdir", "", "protocols: or the folder of a training."),
         "rounds": flags.DEFINE_integer(
@@ -119,6 +120,7 @@ def measure_holes(given: dict) -> tuple[dict, list[str]]:
         raise UserError("--pictures is missing; name a folder of photographs.")
     command_line.start_jax()
     names = {name: given[name] for name in ("masks", "num_pictures", "answers")}
+    names["methods"] = given["method"]
     result = holes.run(given["pictures"], model=given["model"] or "photos", **names)
     return result, holes.list_lines(result)
 

@@ -8,16 +8,22 @@ contributed modules, are left out where those are missing.
 
 import concurrent.futures
 import functools
+import importlib.util
 import multiprocessing
 import pathlib
 import re
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import ifanp_jax
+from ifanp_jax import errors
 from ifanp_jax.classical import opencv
 from ifanp_jax.completion import picture_file, preview
 from ifanp_jax.completion.methods import ClassicalMethod
@@ -34,6 +40,13 @@ CELL = 32  # LPIPS takes sides of whole multiples, so that few programs are comp
 DIGITS = {"PSNR": 2, "LPIPS": 3, "texture": 2, "gradients": 2, "seconds": 1, "MiB": 0}
 MEAN, COMPLETED = "model, mean", "model, completed"
 PEERS = ("patch_match", "biharmonic", *opencv.METHODS)
+# G'MIC's commands (Debian's gmic), and PyPI's pypatchmatch; where they are installed.
+GMIC = {
+    "gmic inpaint": "inpaint[0] [1],7,16,0.1,1,20",
+    "gmic inpaint_matchpatch": "inpaint_matchpatch[0] [1]",
+}
+PYPATCHMATCH = "pypatchmatch"
+OTHERS = (*GMIC, PYPATCHMATCH)
 FILM = "film dust"
 LARGE = ("boxes", "objects", "torn corners", "a border to extend")
 NEAR = 1.1  # times the LPIPS of the best peer, up to which a hole counts as well filled
@@ -63,6 +76,7 @@ def run(
     model: str = "photos",
     num_pictures: int = 8,
     answers: str | pathlib.Path = "",
+    methods: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measures every method on every kind of damage, one of each in every picture.
@@ -72,6 +86,7 @@ def run(
       masks: folder of masks of film damage, as `data.mask_sheets.read_film` reads it; "" = none.
       model: a shipped one.
       answers: folder for a picture of every answer; "" = none is written.
+      methods: of `list_methods`; none = all of them.
 
     Returns:
       `num_pictures`; `cells`: by damage, method and value the mean over the pictures, of seconds the median;
@@ -82,7 +97,7 @@ def run(
         for case in cases:
             _write(answers, case.name, np.where(case.known[..., None], case.picture / 255, 1))
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for method in list_methods():
+    for method in choose_methods(methods):
         for case, answer in zip(cases, ask(method, model, cases), strict=True):
             found = measure(case.picture / np.float32(255), answer.values, case.known)
             found |= {"seconds": answer.seconds, "MiB": answer.mebibytes}
@@ -117,7 +132,22 @@ def make_cases(pictures, *, masks="", num_pictures: int, seed: int = 0) -> list[
 
 def list_methods() -> list[str]:
     """What can run here."""
-    return [MEAN, COMPLETED, *(name for name in PEERS if name not in opencv.missing_methods())]
+    missing = [*opencv.missing_methods(), *(() if shutil.which("gmic") else GMIC)]
+    if importlib.util.find_spec("patchmatch") is None:
+        missing.append(PYPATCHMATCH)
+    return [MEAN, COMPLETED, *(name for name in (*PEERS, *OTHERS) if name not in missing)]
+
+
+def choose_methods(names: Sequence[str]) -> list[str]:
+    """Those of `list_methods` that are asked for, or all.
+
+    Raises:
+      UserError: for one that cannot run here.
+    """
+    available = list_methods()
+    for name in names:
+        errors.check_choice("--method", name, available)
+    return list(names) or available
 
 
 def ask(method: str, model: str, cases: list[Case]) -> list[Answer]:
@@ -131,19 +161,46 @@ def _answer(method, model, case):
     complete = _load(method, model)
     _forget_peak()
     started = time.monotonic()
-    result = complete(case.picture, case.known)
-    seconds = time.monotonic() - started
-    values = result.completed if method == COMPLETED else result.mean
-    return Answer(values, seconds, _read_peak())
+    values = complete(case.picture, case.known)
+    return Answer(values, time.monotonic() - started, _read_peak())
 
 
 @functools.cache
 def _load(method, model):
-    """A function of uint8 (H, W, 3) and bool (H, W)."""
+    """A function of uint8 (H, W, 3) and bool (H, W) that answers float32 (H, W, 3) in [0, 1]."""
+    if method in GMIC:
+        return functools.partial(_run_gmic, GMIC[method])
+    if method == PYPATCHMATCH:
+        return _run_pypatchmatch
     if method in PEERS:
-        return ClassicalMethod(method).complete
-    changes = {} if method == COMPLETED else {"fill": "model", "grain": False}
-    return functools.partial(ifanp_jax.from_pretrained(model).complete, num_samples=1, **changes)
+        classical = ClassicalMethod(method)
+        return lambda picture, known: classical.complete(picture, known).mean
+    trained = ifanp_jax.from_pretrained(model)
+    if method == COMPLETED:
+        return lambda picture, known: trained.complete(picture, known, num_samples=1).completed
+    how = {"num_samples": 1, "fill": "model", "grain": False}
+    return lambda picture, known: trained.complete(picture, known, **how).mean
+
+
+def _run_gmic(command, picture, known):
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        names = [str(pathlib.Path(folder, name)) for name in ("picture.png", "mask.png", "answer.png")]
+        Image.fromarray(picture).save(names[0])
+        Image.fromarray(np.where(known, 0, 255).astype(np.uint8)).save(names[1])
+        words = ["gmic", *names[:2], *command.split(), "-output[0]", names[2]]
+        subprocess.run(words, check=True, capture_output=True)
+        answer = np.asarray(Image.open(names[2]).convert("RGB"))
+    return np.where(known[..., None], picture, answer) / np.float32(255)
+
+
+def _run_pypatchmatch(picture, known):
+    from patchmatch import patch_match
+
+    return patch_match.inpaint(picture, np.where(known, 0, 255).astype(np.uint8), patch_size=5) / np.float32(
+        255
+    )
 
 
 def _forget_peak():
@@ -281,7 +338,7 @@ def compare(rows) -> dict[str, float] | None:
     def collect(method, value):
         return np.array([row[value] for found in methods for row in found[method]])
 
-    peers = [collect(name, "LPIPS") for name in PEERS if name in methods[0]]
+    peers = [collect(name, "LPIPS") for name in (*PEERS, *OTHERS) if name in methods[0]]
     ours = collect(COMPLETED, "LPIPS")
     return {
         "count": len(ours),

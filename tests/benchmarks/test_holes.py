@@ -69,6 +69,23 @@ def test_a_method_answers_in_a_process_of_its_own():
     np.testing.assert_allclose(answer.values, 0.2, atol=1e-6)
     assert 0 < answer.seconds < 60 and answer.mebibytes > 20
     assert {holes.MEAN, holes.COMPLETED, "patch_match"} <= set(holes.list_methods())
+    assert holes.choose_methods(["patch_match"]) == ["patch_match"]
+    assert holes.choose_methods([]) == holes.list_methods()
+    with pytest.raises(UserError, match=r"--method is 'magic'; choose one of model, mean"):
+        holes.choose_methods(["magic"])
+
+
+@pytest.mark.parametrize("method", holes.OTHERS)
+def test_other_programs_answer_where_they_are_installed(method):
+    if method not in holes.list_methods():
+        pytest.skip(f"{method} is not installed")
+    picture = np.tile(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8), (8, 8, 1))
+    known = np.ones((64, 64), bool)
+    known[24:36, 24:36] = False
+    (answer,) = holes.ask(method, "photos", [holes.Case(picture, known, "00 box", "boxes")])
+    truth = picture / np.float32(255)
+    np.testing.assert_array_equal(answer.values[known], truth[known])
+    assert answer.values.dtype == np.float32 and np.abs(answer.values - truth)[~known].mean() < 0.3
 
 
 def test_ours_is_compared_in_large_holes_with_the_best_peer_of_each():
