@@ -20,7 +20,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).parents[1]
 MAIN, BENCHMARK = "ifanp_jax.main", "ifanp_jax.benchmark"
 BENCHMARKS, RELEASE = "benchmarks", "benchmarks.release"
-COMMANDS = ("collect", "peers", "protocols", "quality", "reliability", "roofline")
+COMMANDS = ("holes", "collect", "peers", "protocols", "quality", "reliability", "roofline")
 OTHERS = (  # of no flags of ours
     ". ", "export ", "kubectl apply", "peers/bin/pip install", "pyrefly check", "pytest", "python -m venv",
     "ruff ", "sha256sum -c", "sphinx-build ",
