@@ -198,9 +198,8 @@ def _run_gmic(command, picture, known):
 def _run_pypatchmatch(picture, known):
     from patchmatch import patch_match
 
-    return patch_match.inpaint(picture, np.where(known, 0, 255).astype(np.uint8), patch_size=5) / np.float32(
-        255
-    )
+    hole = np.where(known, 0, 255).astype(np.uint8)
+    return patch_match.inpaint(picture, hole, patch_size=5) / np.float32(255)
 
 
 def _forget_peak():
@@ -310,42 +309,64 @@ DAMAGES = {
 
 
 def list_lines(result: dict[str, Any]) -> list[str]:
-    """The table, a row for each damage and method, and what `compare` finds."""
-    rows = [
-        [damage, method, *(f"{row[name]:.{DIGITS[name]}f}" for name in DIGITS)]
-        for damage, methods in result["cells"].items()
-        for method, row in methods.items()
-    ]
-    lines = tables.markdown_table(["damage", "method", *DIGITS], rows)
+    """A row for each damage and method; then LARGE holes in one table, and what `compare` finds."""
+    lines = _tabulate(result["cells"])
     found = compare(result["rows"])
     if found is None:
         return lines
+    pooled = {method: _summarise(rows) for method, rows in _pool(result["rows"]).items()}
     return [
         *lines,
         "",
-        f"Large holes, {found['count']}: LPIPS {found['LPIPS']:.2f} and texture distance "
-        f"{found['texture']:.2f} times the mean's, PSNR {found['PSNR']:+.2f} dB; at most {NEAR} times the "
-        f"LPIPS of the best peer in {found['near']:.0%}.",
+        *_tabulate({f"large holes, {found['count']}": pooled}),
+        "",
+        f"Large holes: LPIPS {found['LPIPS']:.2f} and texture distance {found['texture']:.2f} times the "
+        f"mean's, PSNR {found['PSNR']:+.2f} dB; at most {NEAR} times the LPIPS of the best peer in "
+        f"{found['near']:.0%} of the holes, and in {found['near_pictures']:.0%} of the pictures, a picture's "
+        "holes together.",
     ]
+
+
+def _tabulate(cells):
+    rows = [
+        [damage, method, *(f"{row[name]:.{DIGITS[name]}f}" for name in DIGITS)]
+        for damage, methods in cells.items()
+        for method, row in methods.items()
+    ]
+    return tables.markdown_table(["damage", "method", *DIGITS], rows)
+
+
+def _pool(rows):
+    """The rows of LARGE holes by method, damage after damage, each in the order of the pictures."""
+    large = [rows[damage] for damage in LARGE if damage in rows]
+    return {method: [row for methods in large for row in methods[method]] for method in (large or [{}])[0]}
 
 
 def compare(rows) -> dict[str, float] | None:
     """The completed picture in LARGE holes, beside the model's mean and the best of the peers in each."""
-    methods = [rows[damage] for damage in LARGE if {MEAN, COMPLETED} <= rows.get(damage, {}).keys()]
-    if not methods:
+    pooled = _pool(rows)
+    if not {MEAN, COMPLETED} <= pooled.keys():
         return None
+    pictures = np.concatenate([np.arange(len(rows[damage][MEAN])) for damage in LARGE if damage in rows])
 
     def collect(method, value):
-        return np.array([row[value] for found in methods for row in found[method]])
+        return np.array([row[value] for row in pooled[method]])
 
-    peers = [collect(name, "LPIPS") for name in (*PEERS, *OTHERS) if name in methods[0]]
-    ours = collect(COMPLETED, "LPIPS")
+    def share_near(reduce):
+        best = np.min([reduce(collect(name, "LPIPS")) for name in peers], axis=0)
+        return float((reduce(collect(COMPLETED, "LPIPS")) <= NEAR * best).mean())
+
+    def per_picture(values):
+        return np.bincount(pictures, values) / np.bincount(pictures)
+
+    peers = [name for name in (*PEERS, *OTHERS) if name in pooled]
     return {
-        "count": len(ours),
-        "LPIPS": float(ours.mean() / collect(MEAN, "LPIPS").mean()),
+        "count": len(pooled[MEAN]),
+        "LPIPS": float(collect(COMPLETED, "LPIPS").mean() / collect(MEAN, "LPIPS").mean()),
         "texture": float(collect(COMPLETED, "texture").mean() / collect(MEAN, "texture").mean()),
         "PSNR": float((collect(COMPLETED, "PSNR") - collect(MEAN, "PSNR")).mean()),
-        "near": float((ours <= NEAR * np.min(peers, axis=0)).mean()) if peers else 1.0,
+        "near": share_near(np.asarray) if peers else 1.0,
+        "near_pictures": share_near(per_picture) if peers else 1.0,
     }
 
 

@@ -4,11 +4,8 @@ As a program it reads command lines (JSON, lists of words after `python -m MODUL
 wrong.
 """
 
-import contextlib
 import importlib
-import io
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -132,42 +129,17 @@ def _check():
             models.get(config.model, channels=3)
 
 
-def _error_of(arguments):
-    """What the real parser says, in a process of its own: its flags have no values yet."""
-    from ifanp_jax import command_line
-
-    sys.argv = ["command", *arguments]
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            command_line.run(_check)
-    except SystemExit as end:
-        return said.getvalue() if end.code else ""
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _answer(answers, arguments):
-    answers.send(_error_of(arguments))
-
-
 def _parse_all(lines):
     """What is wrong with each line; "" for a good one."""
-    context, errors = multiprocessing.get_context("fork"), []
-    for line in lines:  # each in a copy of this process: the imports take long, the rest does not
-        answer, answers = context.Pipe(duplex=False)
-        process = context.Process(target=_answer, args=(answers, line))
-        process.start()
-        errors.append(answer.recv())
-        process.join()
-    return errors
+    from ifanp_jax import command_line
+    from tests import forked
+
+    found = [forked.run(lambda: command_line.run(_check), ["command", *line]) for line in lines]
+    return [(error or f"exit status {status}") if status else "" for status, _, error in found]
 
 
 if __name__ == "__main__":
     module = importlib.import_module(sys.argv[1])
     if hasattr(module, "define_flags"):  # else they are there since the import
         module.define_flags()
-    for name in ("models", "presets", "evaluation.report", "study.run", "training.loop"):  # once for all
-        importlib.import_module(f"ifanp_jax.{name}")
     print(json.dumps(_parse_all(json.load(sys.stdin))))

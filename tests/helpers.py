@@ -59,7 +59,7 @@ def run_many_mains(command_lines):
     environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # else a command starts its process anew
     result = subprocess.run(
-        [sys.executable, "-m", "tests.forked_main"],
+        [sys.executable, "-m", "tests.forked"],
         cwd=ROOT,
         env=os.environ | environment,
         input=json.dumps([list(map(str, arguments)) for arguments in command_lines]),

@@ -65,20 +65,18 @@ def complete(method: str, image: np.ndarray, mask: np.ndarray, *, radius: float 
         filled = _shift_map(cv2, picture, known[:, :, 0])
     else:
         # One or three channels are what they take: so each channel by itself.
-        fill = _fsr if method == "fsr" else _diffuse
-        filled = np.stack(
-            [fill(cv2, method, part, known[:, :, 0], radius) for part in np.moveaxis(picture, 2, 0)], -1
-        )
+        channels = [np.ascontiguousarray(picture[:, :, number]) for number in range(picture.shape[2])]
+        if method == "fsr":
+            parts = [_fsr(cv2, channel, known[:, :, 0]) for channel in channels]
+        else:
+            flag = {"telea": cv2.INPAINT_TELEA, "navier_stokes": cv2.INPAINT_NS}[method]
+            hole = (~known[:, :, 0]).astype(np.uint8)
+            parts = [cv2.inpaint(channel, hole, radius, flag) for channel in channels]
+        filled = np.stack(parts, axis=-1)
     return np.where(known, values, filled.astype(np.float32) / 255)
 
 
-def _diffuse(cv2, method, channel, known, radius):
-    flag = {"telea": cv2.INPAINT_TELEA, "navier_stokes": cv2.INPAINT_NS}[method]
-    return cv2.inpaint(np.ascontiguousarray(channel), (~known).astype(np.uint8), radius, flag)
-
-
-def _fsr(cv2, method, channel, known, radius):
-    del method, radius
+def _fsr(cv2, channel, known):
     channel, known = (np.pad(values, FSR_MARGIN, mode="symmetric") for values in (channel, known))
     answer = np.zeros_like(channel)
     cv2.xphoto.inpaint(channel, np.where(known, 255, 0).astype(np.uint8), answer, cv2.xphoto.INPAINT_FSR_FAST)

@@ -24,23 +24,13 @@ class Done:
 
     Attributes:
       path: of the file.
-      settings: what all pictures share, see `hash_settings`.
+      settings: hash of what all pictures share.
       hashes: by the stem of a picture's answers.
     """
 
     path: pathlib.Path
     settings: str
     hashes: dict[str, str]
-
-    @classmethod
-    def read(cls, output: pathlib.Path, settings: str) -> "Done":
-        """Reads what is there; a damaged file counts as none."""
-        path = output / FILE_NAME
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
-            found = {}
-        return cls(path, settings, found if isinstance(found, dict) else {})
 
     def hash(self, picture: pathlib.Path, observed: np.ndarray) -> str:
         """Of a picture's file and its mask, bool (H, W), under these settings."""
@@ -58,8 +48,23 @@ class Done:
         files.write_whole(self.path, json.dumps(self.hashes, indent=1) + "\n")
 
 
-def hash_settings(model, *rest: object) -> str:
-    """The hash of a model or method, and of what is printed of all else that decides its answers."""
+def read(output: pathlib.Path, model, *rest: object) -> Done:
+    """What is there; a damaged file counts as none.
+
+    Args:
+      output: the folder.
+      model: or method, whose parameters count.
+      *rest: all else that decides the answers, by what is printed of it.
+    """
+    path = output / FILE_NAME
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = {}
+    return Done(path, _hash_settings(model, rest), found if isinstance(found, dict) else {})
+
+
+def _hash_settings(model, rest):
     digest = hashlib.sha256(f"{__version__} {type(model).__name__} {rest!r}".encode())
     if hasattr(model, "variables"):
         digest.update(repr(model.module).encode())

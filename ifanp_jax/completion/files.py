@@ -70,8 +70,7 @@ def complete_files(
     border = canvas.Border.parse(extend)
     find_mask = mask_files.make_finder(mask, root, is_optional=bool(extend), threshold=mask_threshold)
     output, compared = _make_folder(output), compared or {}
-    settings = done.hash_settings(model, options, border, sorted(compared))
-    record = done.Done.read(output, settings) if len(names) > 1 else None
+    record = done.read(output, model, options, border, sorted(compared)) if len(names) > 1 else None
     job = _Job(model, compared, options, root, output, find_mask, invert_mask, border, record)
     failures, stems, num_before = [], _make_stems(names), 0
     # A bar on a terminal alone, and for more than one picture.

@@ -5,7 +5,9 @@ well, parts of the picture itself take its place, chosen by what the model expec
 Elsewhere the mean gets the fine detail of its surroundings (`classical.grain`).
 """
 
+import itertools
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +30,8 @@ class Filled(NamedTuple):
     """What a person gets."""
 
     image: np.ndarray  # float32 (H, W, C) in [0, 1], observed pixels kept
-    notes: tuple[str, ...]  # sentences on what is doubtful
+    alternatives: list[np.ndarray]  # likewise, one for each further guide
+    notes: tuple[str, ...]  # sentences on what is doubtful in the first
 
 
 def complete(
@@ -39,7 +42,7 @@ def complete(
     depth: float | None,
     with_grain: bool,
     seed: int,
-    guide: np.ndarray | None = None,
+    guides: Iterable[np.ndarray] = (),
 ) -> Filled:
     """Fills deep holes from the picture, and adds grain elsewhere.
 
@@ -49,31 +52,35 @@ def complete(
       deviation: float32 (H, W, C), its standard deviation; None where the model knows none.
       depth: pixels to the nearest observed one above which a hole is deep; None = none is.
       with_grain: whether what is not deep gets grain.
-      guide: float32 (H, W, C), what the parts in deep holes follow; None = the mean.
+      guides: float32 (H, W, C) each, what the parts of a further picture follow in place of the mean.
     """
     if known.all() or not known.any():
-        return Filled(mean, ())
-    guide = mean if guide is None else guide
-    result = grain.add(mean, known) if with_grain else mean
+        return Filled(mean, [mean for _ in guides], ())
+    thin = grain.add(mean, known) if with_grain else mean
     deep = np.zeros_like(known) if depth is None else find_deep(known, depth)
-    notes, count, kept = [], 0, 0
-    for window in _find_windows(deep):
-        hole, expected = deep[window], guide[window]
-        scale = np.zeros(hole.shape, np.float32)
-        if deviation is not None:
-            scale = np.sqrt(np.square(deviation[window]).mean(axis=-1))
-        filled = _fill_window(result[window], expected, known[window], hole, scale, seed)
-        if filled is None:
-            kept += 1
-            continue
-        count += 1
-        if result is mean:
-            result = mean.copy()
-        result[window] = np.where(hole[..., None], filled, result[window])
-        if is_doubtful(filled, mean[window], scale, hole):
-            notes.append(_describe_doubt(window))
-    _say(deep, known, count, kept, depth, with_grain)
-    return Filled(result, tuple(notes))
+    windows = [(window, _find_scale(deviation, window)) for window in _find_windows(deep)]
+    pictures, notes, kept = [], [], 0
+    for number, guide in enumerate(itertools.chain([mean], guides)):
+        result = thin.copy() if windows else thin
+        for window, scale in windows:
+            hole, expected = deep[window], guide[window]
+            filled = _fill_window(thin[window], expected, known[window], hole, scale, seed + number)
+            if filled is not None:
+                result[window] = np.where(hole[..., None], filled, thin[window])
+            if number == 0:  # of the others the same is true
+                kept += filled is None
+                if filled is not None and is_doubtful(filled, expected, scale, hole):
+                    notes.append(_describe_doubt(window))
+        pictures.append(result)
+    _say(deep, known, len(windows) - kept, kept, depth, with_grain)
+    return Filled(pictures[0], pictures[1:], tuple(notes))
+
+
+def _find_scale(deviation, window):
+    """The deviation of the window's pixels, float32 (h, w), root mean square over the channels."""
+    if deviation is None:
+        return np.zeros([part.stop - part.start for part in window], np.float32)
+    return np.sqrt(np.square(deviation[window]).mean(axis=-1))
 
 
 def draw_guide(mean: np.ndarray, deviation: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:

@@ -152,16 +152,17 @@ class Model:
         if depth is None and not with_grain:
             equal = np.broadcast_to(result.mean, (options.num_completed - 1, *result.mean.shape))
             return dataclasses.replace(result, alternatives=equal)
-        pictures, notes = [], ()
-        for number in range(options.num_completed):
-            how = {"depth": depth, "with_grain": with_grain, "seed": options.seed + number}
-            guides = _find_guides(result, options.seed, number)
-            parts = zip(result.mean, known, result.uncertainty, guides, strict=True)
-            filled = [fill.complete(*part, guide=guide, **how) for *part, guide in parts]
-            pictures.append(np.stack([one.image for one in filled]))
-            notes = notes or tuple(note for one in filled for note in one.notes)
-        alternatives = np.stack(pictures[1:]) if pictures[1:] else None
-        return dataclasses.replace(result, completed=pictures[0], alternatives=alternatives, notes=notes)
+        how = {"depth": depth, "with_grain": with_grain, "seed": options.seed}
+        parts = zip(result.mean, known, result.uncertainty, strict=True)
+        filled = [
+            fill.complete(*part, guides=_find_guides(result, index, options), **how)
+            for index, part in enumerate(parts)
+        ]
+        several = {"completed": np.stack([one.image for one in filled])}
+        if options.num_completed > 1:
+            several["alternatives"] = np.stack([np.stack(one.alternatives) for one in filled], axis=1)
+        notes = tuple(note for one in filled for note in one.notes)
+        return dataclasses.replace(result, notes=notes, **several)
 
     def _complete_whole(self, image, mask, options, how):
         """Answers in calls with whole pictures, at the size that `how` names."""
@@ -229,14 +230,13 @@ class Model:
         )
 
 
-def _find_guides(result, seed, number):
-    """What the parts of completed picture `number` follow, one guide for each image of the batch."""
-    if number == 0:
-        return result.mean
-    if result.rounds > 1:
-        return result.samples[number - 1]
-    drawn = zip(result.mean, result.uncertainty, strict=True)
-    return [fill.draw_guide(mean, deviation, (seed, number)) for mean, deviation in drawn]
+def _find_guides(result, index, options):
+    """Yields what the parts of each further completed picture of an image follow."""
+    for number in range(1, options.num_completed):
+        if result.rounds > 1:
+            yield result.samples[number - 1, index]
+        else:
+            yield fill.draw_guide(result.mean[index], result.uncertainty[index], (options.seed, number))
 
 
 @functools.cache  # a loop over many pictures says it once

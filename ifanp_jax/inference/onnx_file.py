@@ -8,6 +8,7 @@ the model's `cell`, or those of the training where it takes no other size.
 """
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
 import warnings
@@ -25,7 +26,7 @@ from ifanp_jax.version import __version__
 OPSET = 21
 MIN_HALVED = 256  # values of a parameter, from which on it is stored as float16
 TOLERANCE = 1e-4  # of an answer, against the model's own
-ROWS = ("h", "w")  # names of the symbolic sides, in cells
+SIDES = ("h", "w")  # names of the symbolic sides, in cells
 
 
 def write(model: Model, output: str | pathlib.Path, *, dtype: str = "float32") -> None:
@@ -34,7 +35,7 @@ def write(model: Model, output: str | pathlib.Path, *, dtype: str = "float32") -
     Args:
       model: without a latent variable, whose draws no ONNX file could make.
       output: the file, NAME.onnx.
-      dtype: of DTYPES.
+      dtype: of `options.DTYPES`; the answers of float16 are those of the rounded parameters.
 
     Raises:
       UserError: for another output, a model that cannot be written so, or answers that are others.
@@ -42,9 +43,11 @@ def write(model: Model, output: str | pathlib.Path, *, dtype: str = "float32") -
     output = pathlib.Path(output).expanduser()
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"The output {output} must be a file; name one that ends with .onnx.")
+    if dtype == "float16":
+        model = dataclasses.replace(model, variables=jax.tree.map(_round, model.variables))
     content = serialize(model, dtype=dtype)
     for size in _list_sizes(model):
-        check(model, content, size, tolerance=TOLERANCE if dtype == "float32" else np.inf)
+        check(model, content, size, tolerance=TOLERANCE)
     try:
         with replacing(output) as unfinished:
             unfinished.write_bytes(content)
@@ -67,7 +70,7 @@ def serialize(model: Model, *, dtype: str = "float32") -> bytes:
             "--format=stablehlo, or take a model without one, such as photos."
         ) from None
     # Sides as cells of pixels, so that every one of them stays a whole number in the program.
-    sides = (*ROWS, cell) if cell else (h, w, 1)
+    sides = (*SIDES, cell) if cell else (h, w, 1)
     shapes = [(1, sides[0], sides[2], sides[1], sides[2], channels) for channels in (c, 1)]
     try:
         with warnings.catch_warnings(), _quiet("onnx_ir"), jax.numpy_rank_promotion("allow"):
@@ -75,7 +78,7 @@ def serialize(model: Model, *, dtype: str = "float32") -> bytes:
             program = jax2onnx.to_onnx(_make_answer(model), shapes, opset=OPSET)
     except Exception as error:  # whatever a part that it does not know raises
         raise UserError(
-            f"jax2onnx cannot write {model.config.model.name} ({first_line(error)}): export it with "
+            f"jax2onnx cannot write {model.config.model.name} ({first_line(error)}): export it by "
             "--format=stablehlo."
         ) from error
     _name(program, sides[2], [h, w] if not cell else None)
@@ -111,6 +114,12 @@ def check(model: Model, content: bytes, size: tuple[int, int], *, tolerance: flo
             "most that is allowed: nothing was written; export it by --format=stablehlo."
         )
     return max(differences)
+
+
+def _round(parameter):
+    """A parameter as a file of float16 stores it."""
+    values = np.asarray(parameter)
+    return values if values.size < MIN_HALVED else values.astype(np.float16).astype(values.dtype)
 
 
 @contextlib.contextmanager
@@ -188,8 +197,7 @@ def _name(program, cell, size):
         graph.output.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, rows, columns, channels])
         )
-        nodes_after = [helper.make_node("Identity", [value.name], [name])]
-        graph.node.extend(nodes_after)
+        graph.node.append(helper.make_node("Identity", [value.name], [name]))
     for node in reversed(nodes):
         graph.node.insert(0, node)
 

@@ -102,6 +102,7 @@ def test_ours_is_compared_in_large_holes_with_the_best_peer_of_each():
         found[damage] |= {"patch_match": rows(*values), "biharmonic": rows(*(2 * value for value in values))}
     result = holes.compare(found)
     assert result["count"] == 3 and result["near"] == pytest.approx(2 / 3)  # 0.2 <= 1.1 * 0.19, 0.3 > 0.22
+    assert result["near_pictures"] == 0.5  # 0.225 <= 1.1 * 0.345; the second picture has one hole, 0.3 > 0.22
     assert result["LPIPS"] == result["texture"] == pytest.approx(0.5)
     assert result["PSNR"] == pytest.approx(0.25)
     assert holes.compare({"thin marks": found["thin marks"]}) is None

@@ -138,8 +138,8 @@ def test_alternatives_follow_samples_of_their_own(tiled_model):
             np.testing.assert_array_equal(other[mask], result.mean[mask])
     # With samples by rounds, they are the guides.
     guide, deviation = many.samples[1], many.uncertainty
-    direct = fill.complete(many.mean, mask, deviation, depth=0.0, with_grain=False, seed=2, guide=guide)
-    np.testing.assert_array_equal(many.alternatives[1], direct.image)
+    direct = fill.complete(many.mean, mask, deviation, depth=0.0, with_grain=False, seed=1, guides=[guide])
+    np.testing.assert_array_equal(many.alternatives[1], direct.alternatives[0])
     batch = tiled_model.complete(picture[None], mask[None], num_samples=2, rounds=2, **how)
     np.testing.assert_array_equal(batch.alternatives[:, 0], many.alternatives)
     # Where nothing is copied they are the mean.

@@ -1,6 +1,8 @@
-"""Many command lines of the package, each in a fork of one process that has imported it already.
+"""Many command lines, each in a fork of one process that has imported the package already.
 
-python -m tests.forked_main < [[ARGUMENT, ...], ...] > [[EXIT STATUS, STDOUT, STDERR], ...]
+    python -m tests.forked < [[ARGUMENT, ...], ...] > [[EXIT STATUS, STDOUT, STDERR], ...]
+
+runs them as `ifanp-jax`.
 """
 
 import json
@@ -10,20 +12,20 @@ import tempfile
 import traceback
 
 # A command imports what it needs where it needs it: here that is done once for all.
-from ifanp_jax import main, presets  # noqa: F401
+from ifanp_jax import presets  # noqa: F401
 from ifanp_jax.evaluation import report  # noqa: F401
 from ifanp_jax.study import run as study  # noqa: F401
 from ifanp_jax.training import loop  # noqa: F401
 
 
-def run(arguments):
-    """What a command line answers; the fork that runs it changes nothing here."""
+def run(command, words):
+    """Exit status, output and errors of `command()` with these words as sys.argv; nothing changes here."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if not pid:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            _run_and_end(arguments)
+            _run_and_end(command, words)
         _, status = os.waitpid(pid, 0)
         texts = []
         for file in (out, err):
@@ -32,11 +34,11 @@ def run(arguments):
         return os.waitstatus_to_exitcode(status), *texts
 
 
-def _run_and_end(arguments):
+def _run_and_end(command, words):
     status = 0
     try:
-        sys.argv = ["ifanp-jax", *arguments]
-        main.run()
+        sys.argv = words
+        command()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
@@ -50,4 +52,6 @@ def _run_and_end(arguments):
 
 
 if __name__ == "__main__":
-    print(json.dumps([run(arguments) for arguments in json.load(sys.stdin)]))
+    from ifanp_jax import main
+
+    print(json.dumps([run(main.run, ["ifanp-jax", *words]) for words in json.load(sys.stdin)]))
